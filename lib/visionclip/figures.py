@@ -1,0 +1,225 @@
+"""One function a figure; each returns a matplotlib figure and computes nothing that a report quotes."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas
+import seaborn
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+seaborn.set_theme(
+    context="notebook",
+    style="ticks",
+    palette="colorblind",
+    rc={"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 80, "savefig.dpi": 80},
+)
+matplotlib.rcParams["figure.constrained_layout.use"] = True
+
+
+@cache
+def chinese_font() -> str | None:
+    """The name of an installed font with Chinese characters, else None: then figures are labelled in English."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    wanted = (
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "WenQuanYi Zen Hei",
+        "WenQuanYi Micro Hei",
+        "PingFang SC",
+        "SimHei",
+    )
+    return next((name for name in wanted if name in installed), None)
+
+
+def _subplots(*shape: int, **given) -> tuple[Figure, object]:
+    """``plt.subplots``, forgotten by pyplot at once: a notebook shows the returned figure, and shows it one time."""
+    figure, axes = plt.subplots(*shape, **given)
+    plt.close(figure)
+    return figure, axes
+
+
+def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.0) -> Figure:
+    """A table of pictures: one row a key, one column a title; uint8 S×S×3 each, ``width`` inches a picture."""
+    figure, axes = _subplots(
+        len(rows),
+        len(titles),
+        figsize=(width * len(titles) + 0.6, (width + 0.04) * len(rows) + 0.35),
+        squeeze=False,
+        gridspec_kw={"wspace": 0.03, "hspace": 0.03},
+    )
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for place, picture in zip(line, pictures, strict=True):
+            place.imshow(picture)
+        for place in line:
+            place.set(xticks=[], yticks=[])
+            seaborn.despine(ax=place, left=True, bottom=True)
+        line[0].set_ylabel(name, fontsize=8)
+    for place, title in zip(axes[0], titles, strict=True):
+        place.set_title(title.replace("_", " "), fontsize=7)
+    return figure
+
+
+def atlas(pictures: Mapping[str, np.ndarray], columns: int = 8, width: float = 1.25) -> Figure:
+    """Named pictures in a grid, in the order given."""
+    lines = -(-len(pictures) // columns)
+    figure, axes = _subplots(lines, columns, figsize=(width * columns, (width + 0.2) * lines), squeeze=False)
+    for place in axes.flat:
+        place.axis("off")
+    for place, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
+        place.imshow(picture)
+        place.set_title(name.replace("_", " "), fontsize=8, pad=3)
+    return figure
+
+
+def layouts(pixels: np.ndarray, masks: np.ndarray, shown: Mapping[str, int], channels: Sequence[str]) -> Figure:
+    """The layout of chosen eyes, a colour a channel over a dark picture; pixels N×S×S×3, masks N×C×S×S."""
+    colours = np.array([matplotlib.colors.to_rgb(f"C{number}") for number in range(len(channels))])
+    painted = {}
+    for name, index in shown.items():
+        picture = pixels[index] / 255 * 0.35
+        for colour, mask, channel in zip(colours, masks[index], channels, strict=True):
+            if channel != "field":
+                picture = np.where(mask[..., None] > 0, colour, picture)
+        painted[name] = picture
+    figure = atlas(painted)
+    handles = [
+        matplotlib.patches.Patch(color=colour, label=channel.replace("_", " "))
+        for colour, channel in zip(colours, channels, strict=True)
+        if channel != "field"
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    return figure
+
+
+def smoothed(values: Sequence[float]) -> np.ndarray:
+    """A running mean over a fiftieth of the values."""
+    window = max(len(values) // 50, 1)
+    return pandas.Series(values).rolling(window, min_periods=1).mean().to_numpy()
+
+
+def loss_curve(losses: Sequence[float], floors: Sequence[float] | None = None) -> Figure:
+    """Loss by update, with the lowest value that the objective allows where it is known."""
+    figure, axes = _subplots(figsize=(7, 3))
+    axes.plot(losses, linewidth=0.5, alpha=0.3, color="C0")
+    axes.plot(smoothed(losses), color="C0", label="loss")
+    if floors is not None:
+        axes.plot(smoothed(floors), color="C3", linestyle="--", label="theoretical floor")
+        axes.legend(frameon=False)
+    axes.set(xlabel="update", ylabel="loss", xlim=(0, len(losses)))
+    if floors is None:
+        axes.set_yscale("log")
+    return figure
+
+
+def temperature_curve(temperatures: Sequence[float]) -> Figure:
+    """The learnt temperature by update, with its lowest allowed value."""
+    figure, axes = _subplots(figsize=(7, 2.4))
+    axes.plot(temperatures)
+    axes.axhline(0.01, color="C3", linestyle="--", linewidth=1, label="clamp")
+    axes.set(xlabel="update", ylabel="temperature", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
+    """AUC of the referee on held-out phantoms and on generated images, by condition (columns of the frame)."""
+    figure, axes = _subplots(figsize=(8, 0.28 * len(fidelity) + 1))
+    fidelity.plot.barh(ax=axes, width=0.75)
+    axes.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
+    axes.invert_yaxis()
+    axes.set(xlabel="referee's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def histogram(values: Sequence[int], label: str) -> Figure:
+    """Counts of integers, one bar each."""
+    figure, axes = _subplots(figsize=(6, 2.6))
+    seaborn.histplot(x=np.asarray(values), discrete=True, ax=axes)
+    axes.set(xlabel=label, ylabel="captions")
+    return figure
+
+
+def rank_frequency(counts: Sequence[int]) -> Figure:
+    """How often each distinct caption stands beside an image, the commonest first, both axes logarithmic."""
+    figure, axes = _subplots(figsize=(6, 2.8))
+    axes.loglog(np.arange(1, len(counts) + 1), sorted(counts, reverse=True), marker=".", linestyle="none")
+    axes.set(xlabel="rank of the caption", ylabel="images beside it")
+    return figure
+
+
+def recall_bars(table: pandas.DataFrame) -> Figure:
+    """Recall at k by direction beside chance; columns direction, k, recall, chance."""
+    figure, axes = _subplots(figsize=(6, 3))
+    seaborn.barplot(table, x="k", y="recall", hue="direction", ax=axes)
+    chance = seaborn.pointplot(
+        table, x="k", y="chance", hue="direction", ax=axes, dodge=0.4, linestyle="none", marker="_", legend=False
+    )
+    chance.set(ylim=(0, 1), xlabel="", ylabel="recall (dash: chance)")
+    axes.legend(frameon=False, title="", loc="upper left")
+    return figure
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Counts K×K (rows: truth), coloured by the share of each row."""
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 0.55 * len(classes) + 2.2
+    figure, axes = _subplots(figsize=(side + 0.6, side - 0.6))
+    seaborn.heatmap(
+        share, annot=counts, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes, annot_kws={"fontsize": 8}
+    )
+    axes.set_xticklabels(classes, rotation=40, ha="right", fontsize=8)
+    axes.set_yticklabels(classes, rotation=0, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="truth")
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Receiver operating characteristics, (false, true) positive rates by name, with chance as the diagonal."""
+    figure, axes = _subplots(figsize=(4.6, 3.6))
+    for name, (false, true) in curves.items():
+        axes.plot(false, true, label=name)
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def forest(table: pandas.DataFrame, chance: float = 0.5) -> Figure:
+    """AUC with its interval, one line a task; columns name, value, low, high."""
+    figure, axes = _subplots(figsize=(7.5, 0.26 * len(table) + 0.9))
+    places = np.arange(len(table))
+    errors = np.abs(table[["low", "high"]].to_numpy(float).T - table["value"].to_numpy(float))
+    axes.errorbar(table["value"], places, xerr=errors, fmt="o", markersize=4, capsize=2)
+    axes.axvline(chance, color="0.5", linestyle=":", linewidth=1)
+    axes.set_yticks(places, table["name"], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="AUC with 95 % interval (dotted: chance)", xlim=(0, 1))
+    return figure
+
+
+def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> Figure:
+    """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted power laws."""
+    figure, axes = _subplots(figsize=(8, 4))
+    for number, (dataset, rows) in enumerate(curves.groupby("dataset")):
+        color = f"C{number}"
+        error = 1 - rows["value"]
+        spread = [rows["high"] - rows["value"], rows["value"] - rows["low"]]
+        spread = np.nan_to_num(np.array(spread, float)).clip(max=0.999 * np.maximum(error.to_numpy(), 1e-6))
+        axes.errorbar(rows["images"], error, yerr=spread, fmt="o", capsize=3, color=color, label=dataset)
+        fit = fits.get(str(dataset))
+        if fit is not None:
+            sizes = np.geomspace(rows["images"].min(), rows["images"].max(), 50)
+            axes.plot(sizes, fit["coefficient"] * sizes ** -fit["exponent"], color=color, linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel="synthetic training images", ylabel="1 - AUC, mean over tasks")
+    sizes = sorted(curves["images"].unique())
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.minorticks_off()
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -1,0 +1,180 @@
+"""VisionCLIP: a ResNet-50 tower, a RoBERTa tower, two projections and a clamped temperature.
+
+"RoBERTa-wwm-ext-base-chinese" has BERT's architecture, so the text tower is a ``BertModel``; its feature is [CLS] of
+the last layer times a bias-free projection, as in Chinese-CLIP. A saved folder holds weights, tokenizer and image
+processor and runs in ``pipeline("zero-shot-image-classification", model=folder)`` once this module is imported.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    BertConfig,
+    BertModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetModel,
+)
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.models.resnet.modeling_resnet import ResNetBottleNeckLayer
+from transformers.utils import ModelOutput
+from transformers.utils.logging import disable_progress_bar
+
+from visionclip import images
+
+LOGIT_SCALE = math.log(1 / 0.07)
+LARGEST_LOGIT_SCALE = math.log(100)
+
+
+class VisionCLIPConfig(PreTrainedConfig):
+    """Sizes of the two towers and of the space they share."""
+
+    model_type = "visionclip"
+    sub_configs = {"vision_config": ResNetConfig, "text_config": BertConfig}  # noqa: RUF012 (transformers' protocol)
+
+    def __init__(self, vision_config=None, text_config=None, projection_size: int = 1024, **kwargs):
+        def of(kind, given):
+            return given if isinstance(given, kind) else kind(**(given or {}))
+
+        self.vision_config = of(ResNetConfig, vision_config)
+        self.text_config = of(BertConfig, text_config)
+        self.projection_size = projection_size
+        super().__init__(**kwargs)
+
+
+def sized(
+    image_width: int, text_layers: int, text_width: int, projection_size: int, vocabulary_size: int
+) -> VisionCLIPConfig:
+    """ResNet-50 (3, 4, 6, 3 bottleneck blocks) and RoBERTa at the given widths.
+
+    ``image_width`` 64, ``text_layers`` 12, ``text_width`` 768 and ``projection_size`` 1024 are the paper's pair;
+    smaller widths keep the shapes and start from larger weights, so that a layer's output varies as much.
+    ``text_width`` must be a multiple of 64, the width of an attention head. No dropout: synthetic captions never
+    run out, and at the start its noise drowns what little tells two texts apart.
+    """
+    vision = ResNetConfig(
+        embedding_size=image_width,
+        hidden_sizes=[image_width * factor for factor in (4, 8, 16, 32)],
+        depths=[3, 4, 6, 3],
+        layer_type="bottleneck",
+    )
+    text = BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=text_width,
+        num_hidden_layers=text_layers,
+        num_attention_heads=text_width // 64,
+        intermediate_size=4 * text_width,
+        max_position_embeddings=512,
+        initializer_range=0.02 * math.sqrt(768 / text_width),
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return VisionCLIPConfig(vision, text, projection_size)
+
+
+@dataclass
+class VisionCLIPOutput(ModelOutput):
+    """Logits are cosine similarities times the inverse temperature."""
+
+    logits_per_image: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+
+
+class VisionCLIP(PreTrainedModel):
+    """``forward`` returns unit-length embeddings B×P and U×P and their scaled cosine similarities B×U."""
+
+    config_class = VisionCLIPConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: VisionCLIPConfig):
+        super().__init__(config)
+        self.vision = ResNetModel(config.vision_config)
+        self.text = BertModel(config.text_config, add_pooling_layer=False)
+        self.vision_projection = nn.Linear(config.vision_config.hidden_sizes[-1], config.projection_size, bias=False)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_size, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
+        self.post_init()
+        for block in self.vision.modules():
+            if isinstance(block, ResNetBottleNeckLayer):  # start as identity (Goyal et al. 2017), as CLIP's towers do
+                nn.init.zeros_(block.layer[-1].normalization.weight)
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Standardised float N×3×S×S → unit-length float32 N×P."""
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        pooled = self.vision(pixel_values).pooler_output.flatten(1)
+        return functional.normalize(self.vision_projection(pooled).float(), dim=1)
+
+    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Token ids U×T → unit-length float32 U×P."""
+        first = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        return functional.normalize(self.text_projection(first).float(), dim=1)
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """The inverse temperature, at most 100."""
+        return self.logit_scale.clamp(max=LARGEST_LOGIT_SCALE).exp()
+
+    def forward(self, pixel_values, input_ids, attention_mask=None, **_) -> VisionCLIPOutput:
+        image_embeds = self.get_image_features(pixel_values)
+        text_embeds = self.get_text_features(input_ids, attention_mask)
+        logits = self.scale * image_embeds @ text_embeds.T
+        return VisionCLIPOutput(logits, logits.T, image_embeds, text_embeds)
+
+
+class VisionCLIPImageProcessor(BaseImageProcessor):
+    """The preprocessing the model was trained with: field-of-view crop, square pad, resize, standardisation."""
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers' protocol)
+
+    def __init__(self, size: int = 224, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def preprocess(self, images_given, return_tensors=None, **_) -> BatchFeature:
+        """One or several photographs (PIL or uint8 H×W×3) → standardised float32 N×3×size×size."""
+        several = images_given if isinstance(images_given, list | tuple) else [images_given]
+        pixels = [np.asarray(image.convert("RGB") if hasattr(image, "convert") else image) for image in several]
+        prepared = np.stack([images.prepare(image, self.size) for image in pixels])
+        batch = images.standardise(images.to_tensor(prepared))
+        return BatchFeature({"pixel_values": batch}, tensor_type=return_tensors)
+
+
+def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
+    """Write weights (safetensors), tokenizer and image processor as one Hugging Face folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    VisionCLIPImageProcessor(size=image_size).save_pretrained(folder)
+
+
+def load(folder: Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
+    """Model (in inference mode), tokenizer and image processor of a saved folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no ``model.safetensors``.
+    """
+    if not (folder / "model.safetensors").is_file():
+        raise FileNotFoundError(f"{folder}: no model.safetensors there; run notebooks/03-pretrain.ipynb first")
+    from transformers import AutoTokenizer
+
+    model = VisionCLIP.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model.train(False), tokenizer, VisionCLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+
+
+disable_progress_bar()  # its own bar for loading weights would be the only output of many a cell
+AutoConfig.register("visionclip", VisionCLIPConfig)
+AutoModel.register(VisionCLIPConfig, VisionCLIP)
+AutoModelForZeroShotImageClassification.register(VisionCLIPConfig, VisionCLIP)
+AutoImageProcessor.register(VisionCLIPConfig, slow_image_processor_class=VisionCLIPImageProcessor)

@@ -1,0 +1,14 @@
+"""Phantoms: fundus photographs drawn from clinical parameters, with a pixel-exact mask of everything drawn.
+
+One road leads from words to pixels: ``factors`` turns conditions into numbers (counts, sizes, camera), ``anatomy``
+draws the healthy eye, ``lesions`` what disease changes, ``camera`` what the photograph adds; ``eye`` holds the paper
+and the brushes, and ``render`` calls them in turn. ``layout`` sums the masks up for the generator, ``sets`` draws
+many eyes at once.
+"""
+
+from visionclip.phantom.factors import FACTORS
+from visionclip.phantom.layout import LAYOUT_CHANNELS, layout
+from visionclip.phantom.render import ANATOMY, LESIONS, Phantom, render
+from visionclip.phantom.sets import render_set
+
+__all__ = ["ANATOMY", "FACTORS", "LAYOUT_CHANNELS", "LESIONS", "Phantom", "layout", "render", "render_set"]

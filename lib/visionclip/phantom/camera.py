@@ -1,0 +1,150 @@
+"""What the photograph adds to the eye: light, haze, focus, stray light, sensor, file and the outline of the field."""
+
+import cv2
+import numpy as np
+
+from visionclip.phantom.eye import Eye
+
+# Per-channel gain, gamma and colour of scattered light: how makes of camera differ at a glance.
+LOOKS = {
+    "orange": ((1.10, 0.98, 0.42), 1.1, (0.55, 0.33, 0.10)),
+    "pink": ((1.10, 1.12, 1.15), 1.0, (0.62, 0.45, 0.36)),
+    "dim": ((1.00, 1.25, 1.50), 1.7, (0.20, 0.24, 0.18)),
+    "neutral": ((1.05, 1.10, 0.95), 1.2, (0.45, 0.36, 0.24)),
+    "red": ((1.15, 0.80, 0.55), 1.1, (0.55, 0.25, 0.12)),
+    "dull": ((0.88, 0.92, 0.75), 1.3, (0.28, 0.28, 0.18)),
+}
+
+
+def _side(eye: Eye, rng: np.random.Generator) -> np.ndarray:
+    """-1 to 1 across the field in a random direction."""
+    angle = rng.uniform(0, 2 * np.pi)
+    frame = (eye.x - eye.gaze[0]) * float(np.cos(angle)) + (eye.y - eye.gaze[1]) * float(np.sin(angle))
+    return np.clip(frame / eye.factors["field_radius"], -1, 1)
+
+
+def expose(eye: Eye) -> None:
+    """Illumination, camera colours, and light scattered by lens and vitreous."""
+    factors, rng = eye.factors, eye.dice("light")
+    gain, gamma, scatter = LOOKS[factors["camera"]]
+    gain = np.array(gain) * np.exp(rng.normal(0, (0.04, 0.07, 0.18)))
+    gamma *= rng.uniform(0.85, 1.2)
+    light = 1 - 0.7 * factors["vignette"] * eye.radius ** rng.uniform(1.2, 3)
+    light *= 1 + factors["unevenness"] * (0.5 * _side(eye, rng) + 0.14 * eye.noise(rng, 3))
+    light = np.maximum(light, 0.05) * factors["exposure"]
+    for plane, level in zip(eye.image, gain, strict=True):
+        plane *= light * float(level)
+        cv2.pow(np.maximum(plane, 0), gamma, dst=plane)
+    if rng.random() < 0.4:  # many cameras lose the blue channel: crushed to black, mostly noise
+        eye.image[2] = np.maximum(eye.image[2] - rng.uniform(0, 0.12), 0) + 0.01 * eye.noise(rng, 20)
+    rim = np.clip((eye.radius - rng.uniform(0.5, 0.8)) * 2, 0, 1) * (rng.random() < 0.4) * 0.5
+    veil = np.clip(
+        0.45 * factors["haze"] * (0.8 + 0.3 * eye.noise(rng, 3)) + rim * (0.3 + 0.7 * factors["haze"]), 0, 0.8
+    )
+    eye.cover(None, veil, tuple(np.array(scatter) * factors["exposure"] * rng.uniform(0.85, 1.15)))
+
+
+def lens(eye: Eye) -> None:
+    """Cataract: yellow-brown absorption, a bright veil that takes contrast away, and blur."""
+    strength = eye.factors["lens_opacity"]
+    rng = eye.dice("lens")
+    brown = rng.uniform(0.2, 1)
+    eye.absorb(None, np.float32(strength), (0.05 * brown, 0.22 * brown, 0.6 * brown))
+    veil = np.clip(strength * (0.55 + 0.15 * eye.noise(rng, 3) + 0.1 * (1 - eye.radius)), 0, 0.85)
+    mean = eye.image[:, eye.radius < 0.9].mean(axis=1)
+    grey = 0.6 * mean + 0.4 * mean.mean() * np.array((1.1, 1.0, 0.8))
+    eye.cover(None, veil, tuple(grey * rng.uniform(0.9, 1.2)))
+
+
+def focus(eye: Eye) -> None:
+    strength = eye.factors["lens_opacity"]
+    sigma = np.hypot(eye.factors["blur"], 0.11 * strength**1.5 if strength > 0.2 else 0) * eye.scale
+    if sigma > 0.3:
+        for plane in eye.image:
+            cv2.GaussianBlur(plane, (0, 0), sigma, dst=plane)
+
+
+def stray_light(eye: Eye) -> None:
+    """Flare crescents at the rim and dust on the lens: bright and dark things that are no disease."""
+    rng = eye.dice("stray")
+    flare = eye.factors["flare"]
+    if flare:
+        side = _side(eye, rng)
+        crescent = np.clip((eye.radius - 0.78) / 0.2, 0, 1) * np.clip((side - 0.4) / 0.4, 0, 1)
+        hue = [(0.75, 0.8, 0.35), (0.95, 0.35, 0.1), (0.3, 0.42, 0.4), (0.9, 0.85, 0.75)][rng.integers(4)]
+        eye.cover(None, crescent * flare * 0.9, hue)
+    for _ in range(int(eye.factors["dust"])):
+        spot = eye.gaze + rng.normal(0, 0.45, 2) * eye.factors["field_radius"]
+        speck = np.clip(1.3 - eye.distance(spot) / rng.uniform(0.03, 0.09), 0, 1)
+        if rng.random() < 0.5:
+            eye.cover(None, 0.3 * speck, (0.8, 0.75, 0.65))
+        else:
+            eye.absorb(None, 0.3 * speck, (0.9, 0.9, 0.9))
+
+
+def hide(eye: Eye) -> None:
+    """Make unreadable what a fault names: the whole, macula, disc or most of the retina."""
+    rng = eye.dice("hide")
+    _hide_place(eye, eye.factors["macula_fault"], eye.fovea, 1.1, rng)
+    _hide_place(eye, eye.factors["disc_fault"], np.zeros(2), 0.85, rng)
+    kind = eye.factors["retina_fault"]
+    if kind != "none":
+        most = np.clip(2.5 * (_side(eye, rng) + rng.uniform(0.15, 0.5)) + 0.5 * eye.noise(rng, 5), 0, 1)
+        _ruin(eye, kind, most, rng)
+    if eye.factors["fault"] != "none":
+        _ruin(eye, eye.factors["fault"], np.float32(1), rng)
+
+
+def _hide_place(eye: Eye, kind: str, centre: np.ndarray, radius: float, rng: np.random.Generator) -> None:
+    if kind in ("dark", "flash"):
+        alpha = eye.region(centre + rng.normal(0, 0.08, 2), (radius * 1.25, radius * 1.25), rng, 0.25, 0.6)
+        _ruin(eye, kind, alpha, rng)
+
+
+def _ruin(eye: Eye, kind: str, alpha: np.ndarray, rng: np.random.Generator) -> None:
+    """Darkness, flash, extreme blur or a closing lid with strength ``alpha``."""
+    if kind == "dark":
+        eye.absorb(None, alpha, (0.9, 0.93, 0.94))
+    elif kind == "flash":
+        shine = np.clip(alpha * (0.9 + 0.1 * eye.noise(rng, 4)), 0, 1)
+        eye.cover(None, shine * 0.96, ((0.98, 0.95, 0.88), (0.75, 0.78, 0.6))[rng.integers(2)])
+    elif kind == "blur":
+        sigma = rng.uniform(0.45, 0.8) * eye.scale
+        for plane in eye.image:
+            plane += alpha * (cv2.GaussianBlur(plane, (0, 0), sigma) - plane)
+    elif kind == "lid":
+        lid = np.clip(3 * (_side(eye, rng) + 0.55), 0, 1)
+        eye.cover(None, lid, ((0.72, 0.5, 0.42), (0.25, 0.2, 0.18))[rng.integers(2)])
+
+
+def field(eye: Eye) -> np.ndarray:
+    """Bool size×size: a circle, cut above and below, cropped on all sides, or with a notch at the rim."""
+    rng, shape = eye.dice("field"), eye.factors["field_shape"]
+    inside = eye.radius < 1
+    half = (eye.size - 1) / 2
+    axis = np.abs(np.arange(eye.size) - half) / eye.reach
+    if shape == "cut":
+        inside &= (axis < rng.uniform(0.74, 0.92))[:, None]
+    elif shape == "cropped":
+        inside &= (axis < rng.uniform(0.72, 0.9))[:, None] & (axis < rng.uniform(0.8, 0.95))[None, :]
+    elif shape == "notched":
+        rows, columns = np.ogrid[: eye.size, : eye.size]
+        spot = half + eye.reach * 0.985 * np.array((rng.choice((-1, 1)), rng.choice((-1, 1)))) / np.sqrt(2)
+        inside &= np.maximum(abs(columns - spot[0]), abs(rows - spot[1])) > 0.025 * eye.size
+    return inside
+
+
+def sensor(eye: Eye, inside: np.ndarray) -> np.ndarray:
+    """Noise, black surround and the losses of a JPEG file; uint8 size×size×3."""
+    image = cv2.merge(list(eye.image * 255))
+    if eye.factors["noise"]:
+        grain = eye.dice("sensor").standard_normal(image.shape, np.float32)
+        image += 255 * eye.factors["noise"] * grain * np.float32((0.8, 0.8, 1.6))
+    pixels = np.clip(image, 0, 255).astype(np.uint8)
+    pixels[~inside] = 0
+    quality = int(eye.factors["jpeg_quality"])
+    if quality < 100:
+        _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1].copy()
+        pixels[~inside] = 0
+    return pixels

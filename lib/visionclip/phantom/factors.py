@@ -1,0 +1,400 @@
+"""From conditions to factors: every number that decides how one phantom looks, with its range and its clinical source.
+
+All effects of a condition pass through these factors: fixing one (``cup_to_disc=0.7``) changes that and nothing else.
+Lengths are in disc diameters (1 disc diameter, DD, is about 1.8 mm), the unit of clinical grading.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from visionclip.conditions import Conditions
+
+CAMERAS = ("orange", "pink", "dim", "neutral", "red", "dull")
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor is a number in ``low .. high`` or, where ``choices`` are given, one of them."""
+
+    meaning: str
+    low: float = 0.0
+    high: float = 1.0
+    choices: tuple[str, ...] = ()
+
+
+FACTORS: dict[str, Factor] = {
+    "camera": Factor("colour rendering of the camera", choices=CAMERAS),
+    "exposure": Factor("overall brightness, 1 as usual", 0.2, 2.0),
+    "pigment": Factor("0 blond to 1 dark fundus"),
+    "field_radius": Factor("radius of the photographed field, DD; 45 degrees are about 3.2", 1.8, 5.0),
+    "field_shape": Factor("outline of the field", choices=("circle", "cut", "cropped", "notched")),
+    "gaze": Factor("0 macula-centred to 1 disc-centred", -0.6, 1.6),
+    "rotation": Factor("head tilt, degrees", -30, 30),
+    "blur": Factor("defocus, standard deviation in DD", 0, 0.5),
+    "noise": Factor("sensor noise, standard deviation of [0, 1]", 0, 0.2),
+    "haze": Factor("scattered light"),
+    "vignette": Factor("loss of light towards the rim"),
+    "unevenness": Factor("one-sided illumination"),
+    "jpeg_quality": Factor("quality of the lossy file; 100 leaves it out", 20, 100),
+    "flare": Factor("crescent of stray light at the rim"),
+    "dust": Factor("specks on the lens", 0, 20),
+    "lens_opacity": Factor("cataract: haze, yellowing, blur, loss of contrast"),
+    "fault": Factor("why the photograph as a whole is unusable", choices=("none", "dark", "flash", "blur", "lid")),
+    "macula_fault": Factor("why the macula can't be read", choices=("none", "dark", "flash", "cut")),
+    "disc_fault": Factor("why the disc can't be read", choices=("none", "dark", "flash", "cut")),
+    "retina_fault": Factor("why most of the retina can't be read", choices=("none", "dark", "flash", "blur")),
+    "cup_to_disc": Factor("vertical cup-to-disc ratio", 0.05, 0.98),
+    "rim_notch": Factor("depth of a local loss of neuroretinal rim"),
+    "nerve_fibre_defect": Factor("depth of a wedge-shaped nerve-fibre defect"),
+    "disc_haemorrhage": Factor("1: a splinter haemorrhage on the disc margin"),
+    "disc_tilt": Factor("narrowing of the disc by oblique insertion"),
+    "disc_pallor": Factor("loss of the rim's pink"),
+    "disc_swelling": Factor("blurred, raised disc margin"),
+    "disc_drusen": Factor("buried nodules on the disc", 0, 20),
+    "crescent": Factor("width of peripapillary atrophy, DD", 0, 2.5),
+    "tessellation": Factor("visibility of the choroidal vessels"),
+    "sheen": Factor("nerve-fibre and internal-limiting-membrane reflex"),
+    "foveal_reflex": Factor("brightness of the foveal reflex"),
+    "hard_drusen": Factor("few small drusen of normal ageing (not a lesion)", 0, 12),
+    "narrowing": Factor("generalised arterial narrowing"),
+    "nicking": Factor("arteriovenous nicking"),
+    "vein_dilation": Factor("vein calibre relative to normal", 0.7, 2.0),
+    "tortuosity": Factor("vessel tortuosity relative to normal", 0.3, 5.0),
+    "beading": Factor("venous beading"),
+    "microaneurysms": Factor("count", 0, 200),
+    "haemorrhages": Factor("count of dot and blot haemorrhages", 0, 400),
+    "flames": Factor("count of flame haemorrhages", 0, 200),
+    "exudates": Factor("count of hard-exudate clusters outside the macula", 0, 20),
+    "macular_exudates": Factor("count of hard-exudate clusters within 1 DD of the fovea", 0, 10),
+    "macular_star": Factor("1: exudates in a star round the fovea"),
+    "macular_swelling": Factor("retinal thickening at the macula"),
+    "cotton_wool": Factor("count of cotton-wool spots", 0, 30),
+    "irma": Factor("count of intraretinal microvascular abnormalities", 0, 10),
+    "neovessels": Factor("count of new-vessel fans", 0, 6),
+    "preretinal": Factor("count of preretinal haemorrhages", 0, 3),
+    "fibrosis": Factor("count of fibrovascular bands", 0, 4),
+    "laser": Factor("count of laser scars", 0, 400),
+    "drusen": Factor("count of soft drusen", 0, 300),
+    "macular_pigment": Factor("count of pigment clumps at the macula", 0, 30),
+    "geographic_atrophy": Factor("radius of geographic atrophy, DD", 0, 2),
+    "subretinal_blood": Factor("radius of subretinal haemorrhage, DD", 0, 3),
+    "subretinal_fluid": Factor("radius of subretinal fluid, DD", 0, 3),
+    "disciform_scar": Factor("radius of a subretinal fibrous scar, DD", 0, 2),
+    "scars": Factor("count of chorioretinal scars", 0, 12),
+    "active_lesions": Factor("count of active chorioretinal infiltrates", 0, 12),
+    "bone_spicules": Factor("count of peripheral pigment spicules", 0, 150),
+    "diffuse_atrophy": Factor("strength of diffuse myopic atrophy"),
+    "patchy_atrophy": Factor("count of patches of myopic atrophy", 0, 8),
+    "lacquer_cracks": Factor("count", 0, 8),
+    "staphyloma": Factor("depth of a posterior staphyloma"),
+    "membrane": Factor("density of an epiretinal membrane"),
+    "vein_occlusion": Factor("territory of an occluded vein", choices=("none", "branch", "central")),
+}
+
+COUNTED = (
+    "microaneurysms",
+    "haemorrhages",
+    "flames",
+    "exudates",
+    "macular_exudates",
+    "cotton_wool",
+    "narrowing",
+    "crescent",
+)
+
+
+class Dice:
+    """One independent random stream for each name, so that what one thing draws never shifts another."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.seed = int(rng.integers(2**63))
+
+    def __call__(self, name: str) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(name.encode())]))
+
+
+def check(fixed: Mapping[str, object]) -> dict[str, object]:
+    """Return ``fixed`` as it is, once every name and value is allowed.
+
+    Raises:
+        ValueError: an unknown factor, or a value outside its range or choices.
+    """
+    for name, value in fixed.items():
+        if name not in FACTORS:
+            raise ValueError(f"render: unknown factor {name!r}; allowed are {', '.join(FACTORS)}")
+        factor = FACTORS[name]
+        if factor.choices:
+            if value not in factor.choices:
+                raise ValueError(f"render: {name} is {value!r}; allowed are {', '.join(factor.choices)}")
+        elif not isinstance(value, int | float | np.number) or not factor.low <= value <= factor.high:
+            raise ValueError(f"render: {name} is {value!r}; allowed are numbers from {factor.low} to {factor.high}")
+    return dict(fixed)
+
+
+def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, object]) -> dict[str, object]:
+    """Every factor for an eye with these complete conditions; ``fixed`` ones keep their given value."""
+    drawn = healthy(dice) | photograph(dice)
+    for condition, change in DISEASES.items():
+        if eye[condition]:
+            before = {name: drawn[name] for name in COUNTED}
+            change(drawn, eye, dice(condition))
+            drawn |= {name: max(count, drawn[name]) for name, count in before.items()}
+    faults(drawn, eye, dice("faults"))
+    return {name: drawn[name] for name in FACTORS} | dict(fixed)
+
+
+def bell(rng: np.random.Generator, mean: float, spread: float, low: float, high: float) -> float:
+    """A normal draw kept within ``low .. high``."""
+    return float(min(max(rng.normal(mean, spread), low), high))
+
+
+def photograph(dice: Dice) -> dict[str, object]:
+    """The camera's share: make, field, focus, light and losses."""
+    rng = dice("photograph")
+    macula_centred = rng.random() < 0.72
+    return {
+        "camera": str(rng.choice(CAMERAS)),
+        "exposure": float(np.exp(bell(rng, 0, 0.2, -0.5, 0.45))),
+        "field_radius": bell(rng, 3.15, 0.4, 2.3, 4.3),
+        "field_shape": str(rng.choice(["circle", "cut", "cropped", "notched"], p=[0.5, 0.26, 0.09, 0.15])),
+        "gaze": float(rng.uniform(-0.05, 0.4) if macula_centred else rng.uniform(0.4, 1.05)),
+        "rotation": bell(rng, 0, 6, -18, 18),
+        "blur": float(rng.choice([0, rng.uniform(0, 0.02), rng.uniform(0.02, 0.06)], p=[0.4, 0.4, 0.2])),
+        "noise": float(rng.uniform(0, 0.011)),
+        "haze": float(rng.beta(1, 5)),
+        "vignette": float(rng.beta(2.2, 2)),
+        "unevenness": float(rng.beta(1.5, 2.2)),
+        "jpeg_quality": int(rng.choice([100, rng.integers(65, 98)])),
+        "flare": float(rng.uniform(0.2, 1) if rng.random() < 0.18 else 0),
+        "dust": int(rng.integers(1, 7) if rng.random() < 0.25 else 0),
+        "lens_opacity": float(rng.uniform(0, 0.12)),
+        "fault": "none",
+        "macula_fault": "none",
+        "disc_fault": "none",
+        "retina_fault": "none",
+    }
+
+
+def healthy(dice: Dice) -> dict[str, object]:
+    """A healthy eye and its innocent look-alikes.
+
+    Cup-to-disc ratio: mean 0.35-0.45 in healthy eyes, up to 0.65 in large discs (Jonas, Surv Ophthalmol 1999). A beta
+    crescent occurs in a fifth of healthy eyes; a few hard drusen under 63 micrometres are normal ageing (Beckman).
+    """
+    rng = dice("healthy")
+    drawn = {name: 0 for name, factor in FACTORS.items() if not factor.choices}
+    return drawn | {
+        "pigment": float(rng.beta(1.6, 1.6)),
+        "cup_to_disc": float(rng.uniform(0.52, 0.65) if rng.random() < 0.1 else bell(rng, 0.38, 0.09, 0.18, 0.55)),
+        "disc_tilt": float(rng.beta(1, 5) * 0.5),
+        "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
+        "tessellation": float(rng.uniform(0.2, 0.55) if rng.random() < 0.25 else rng.uniform(0, 0.2)),
+        "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.3 else 0.5 * rng.beta(1, 2)),
+        "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.4 else 0),
+        "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.18 else 0),
+        "vein_dilation": float(rng.normal(1, 0.07)),
+        "tortuosity": float(np.exp(bell(rng, 0, 0.3, -0.9, 0.7))),
+        "vein_occlusion": "none",
+    }
+
+
+def diabetic_retinopathy(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """International scale (ICDR, Wilkinson 2003): 1 microaneurysms only; 2 more than that; 3 the 4-2-1 rule (over 20
+    haemorrhages in each quadrant, or beading in two, or IRMA in one); 4 new vessels or preretinal haemorrhage."""
+    grade = eye["dr_grade"]
+    if grade == 1:
+        drawn["microaneurysms"] = int(rng.integers(2, 12))
+        return
+    drawn["microaneurysms"] = int(rng.integers(5, 30))
+    drawn["haemorrhages"] = int(rng.integers(2, 18)) if grade == 2 else int(rng.integers(15, 60))
+    drawn["exudates"] = int(rng.integers(1, 5)) if rng.random() < 0.5 else 0
+    drawn["cotton_wool"] = int(rng.integers(1, 4 + grade)) if rng.random() < 0.25 + 0.08 * grade else 0
+    drawn["flames"] = int(rng.integers(1, 3 * grade)) if rng.random() < 0.3 else 0
+    if grade == 3:
+        signs = rng.random(3) < (0.6, 0.35, 0.35)
+        if not signs.any():
+            signs[rng.integers(3)] = True
+        drawn["haemorrhages"] = int(rng.integers(96, 170)) if signs[0] else drawn["haemorrhages"]
+        drawn["beading"] = float(rng.uniform(0.5, 1)) if signs[1] else 0
+        drawn["irma"] = int(rng.integers(2, 6)) if signs[2] else 0
+        drawn["vein_dilation"] *= rng.uniform(1, 1.25)
+    if grade == 4:
+        signs = rng.random(4) < (0.65, 0.45, 0.35, 0.35)
+        if not signs[:2].any():
+            signs[rng.integers(2)] = True
+        drawn["neovessels"] = int(rng.integers(1, 4)) if signs[0] else 0
+        drawn["preretinal"] = int(rng.integers(1, 3)) if signs[1] else 0
+        drawn["fibrosis"] = int(rng.integers(1, 4)) if signs[2] else 0
+        drawn["laser"] = int(rng.integers(30, 160)) if signs[3] else 0
+        drawn["haze"] = max(drawn["haze"], float(rng.uniform(0, 0.4)))
+
+
+def macular_edema(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Hard exudates within 1 disc diameter of the fovea (the criterion of MESSIDOR and IDRiD, after ETDRS)."""
+    drawn["macular_exudates"] = int(rng.integers(1, 6))
+    drawn["exudates"] = int(rng.integers(0, 5))
+    drawn["macular_swelling"] = float(rng.uniform(0.2, 1))
+    drawn["foveal_reflex"] = 0
+
+
+def macular_degeneration(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Beckman classification (Ferris 2013): intermediate = large drusen (over 125 micrometres) or pigment changes;
+    late = geographic atrophy or neovascular disease with blood, fluid and finally a disciform scar."""
+    form = rng.choice(["drusen", "atrophy", "neovascular"], p=[0.45, 0.25, 0.3])
+    drawn["drusen"] = int(rng.integers(25, 140)) if form == "drusen" else int(rng.integers(0, 50))
+    drawn["macular_pigment"] = int(rng.integers(2, 15)) if rng.random() < 0.5 else 0
+    drawn["foveal_reflex"] = 0
+    if form == "atrophy":
+        drawn["geographic_atrophy"] = float(rng.uniform(0.3, 1.2))
+    if form == "neovascular":
+        signs = rng.random(3) < (0.7, 0.6, 0.4)
+        if not signs.any():
+            signs[rng.integers(3)] = True
+        drawn["subretinal_blood"] = float(rng.uniform(0.4, 1.6)) if signs[0] else 0
+        drawn["subretinal_fluid"] = float(rng.uniform(0.6, 1.5)) if signs[1] else 0
+        drawn["disciform_scar"] = float(rng.uniform(0.35, 0.9)) if signs[2] else 0
+        drawn["macular_exudates"] = int(rng.integers(1, 4)) if rng.random() < 0.4 else 0
+
+
+def optic_nerve(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Atrophy (pallor), oedema (Frisén scale: blurred margin, obscured vessels), tilted disc or disc drusen."""
+    form = rng.choice(["pallor", "swelling", "tilt", "drusen"], p=[0.35, 0.35, 0.15, 0.15])
+    if form == "pallor":
+        drawn["disc_pallor"] = float(rng.uniform(0.7, 1))
+        drawn["narrowing"] = float(rng.uniform(0, 0.5))
+    elif form == "swelling":
+        drawn["disc_swelling"] = float(rng.uniform(0.45, 1))
+        drawn["flames"] = int(rng.integers(0, 6))
+        drawn["cup_to_disc"] = float(rng.uniform(0.1, 0.2))
+        drawn["tortuosity"] *= 1.4
+    elif form == "tilt":
+        drawn["disc_tilt"] = float(rng.uniform(0.7, 1))
+        drawn["crescent"] = float(rng.uniform(0.15, 0.5))
+    else:
+        drawn["disc_drusen"] = int(rng.integers(5, 18))
+        drawn["cup_to_disc"] = float(rng.uniform(0.1, 0.2))
+
+
+def chorioretinal(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Punched-out scars with pigmented rims (toxoplasmosis, multifocal choroiditis), active yellow-white infiltrates,
+    or the bone spicules of retinitis pigmentosa with narrow arteries and a waxy disc."""
+    form = rng.choice(["scars", "active", "pigmentary"], p=[0.6, 0.2, 0.2])
+    if form == "scars":
+        drawn["scars"] = int(rng.integers(1, 6))
+        drawn["active_lesions"] = int(rng.random() < 0.2)
+    elif form == "active":
+        drawn["active_lesions"] = int(rng.integers(1, 8))
+        drawn["scars"] = int(rng.integers(0, 2))
+        drawn["haze"] = max(drawn["haze"], float(rng.uniform(0, 0.5)))
+    else:
+        drawn["bone_spicules"] = int(rng.integers(25, 110))
+        drawn["narrowing"] = float(rng.uniform(0.5, 1))
+        drawn["disc_pallor"] = float(rng.uniform(0.2, 0.6))
+
+
+def degenerative_myopia(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """META-PM (Ohno-Matsui 2015): category 2 diffuse atrophy, which begins round the disc, 3 patchy and 4 macular
+    atrophy, with lacquer cracks and staphyloma; crescent, tilted disc and tessellation go with the long eye."""
+    form = rng.choice(["peripapillary", "diffuse", "patchy"], p=[0.35, 0.35, 0.3])
+    drawn["crescent"] = float(rng.uniform(0.4, 1.5))
+    drawn["disc_tilt"] = float(rng.uniform(0.2, 1))
+    drawn["tessellation"] = float(rng.uniform(0.45, 1))
+    drawn["diffuse_atrophy"] = float(rng.uniform(0.4, 1)) if form == "diffuse" or rng.random() < 0.35 else 0
+    drawn["patchy_atrophy"] = int(rng.integers(1, 6)) if form == "patchy" else 0
+    drawn["lacquer_cracks"] = int(rng.integers(1, 5)) if rng.random() < 0.35 else 0
+    drawn["staphyloma"] = float(rng.uniform(0.3, 1)) if rng.random() < 0.45 else 0
+    drawn["macular_pigment"] = int(rng.integers(2, 14)) if rng.random() < 0.35 else drawn["macular_pigment"]
+    drawn["foveal_reflex"] = 0
+    drawn["pigment"] *= 0.7
+    drawn["field_radius"] = float(rng.uniform(2.6, 4.3))
+
+
+def epiretinal_membrane(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Gass: cellophane maculopathy (grade 0), wrinkling with vessel distortion (1), opaque pucker (2)."""
+    drawn["membrane"] = float(rng.uniform(0.45, 1))
+    drawn["tortuosity"] *= float(rng.uniform(1.3, 2.2))
+    drawn["foveal_reflex"] = 0
+
+
+def glaucoma(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Large cup, rim notch (ISNT rule broken), wedge-shaped nerve-fibre defect, disc haemorrhage (EGS guidelines)."""
+    drawn["cup_to_disc"] = float(rng.uniform(0.65, 0.95))
+    drawn["rim_notch"] = float(rng.uniform(0.4, 1)) if rng.random() < 0.5 else 0
+    drawn["nerve_fibre_defect"] = float(rng.uniform(0.4, 1)) if rng.random() < 0.6 else 0
+    drawn["disc_haemorrhage"] = int(rng.random() < 0.15)
+    drawn["crescent"] = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.45 else 0
+    drawn["sheen"] *= 0.5
+
+
+def hypertensive(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Keith-Wagener-Barker: 1 narrowing, 2 nicking, 3 haemorrhages and cotton wool, 4 disc oedema (macular star)."""
+    grade = int(rng.choice([1, 2, 3, 4], p=[0.12, 0.23, 0.4, 0.25]))
+    drawn["narrowing"] = float(rng.uniform(0.5, 1))
+    drawn["nicking"] = float(rng.uniform(0.5, 1)) if grade >= 2 else 0
+    if grade >= 3:
+        drawn["flames"] = int(rng.integers(4, 20))
+        drawn["cotton_wool"] = int(rng.integers(2, 9))
+        drawn["macular_star"] = int(rng.random() < 0.35)
+    if grade == 4:
+        drawn["disc_swelling"] = float(rng.uniform(0.4, 1))
+        drawn["cup_to_disc"] = float(rng.uniform(0.1, 0.2))
+
+
+def vein_occlusion(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Branch: blood in one sector bounded by the raphe; central: all four quadrants, dilated tortuous veins, swollen
+    disc (Branch/Central Vein Occlusion Study)."""
+    drawn["vein_occlusion"] = str(rng.choice(["branch", "central"], p=[0.6, 0.4]))
+    drawn["vein_dilation"] = float(rng.uniform(1.2, 1.55))
+    drawn["cotton_wool"] = int(rng.integers(1, 7)) if rng.random() < 0.5 else 0
+    if drawn["vein_occlusion"] == "central":
+        drawn["flames"] = int(rng.integers(30, 100))
+        drawn["haemorrhages"] = int(rng.integers(15, 80))
+        drawn["tortuosity"] *= float(rng.uniform(1.8, 3))
+        drawn["disc_swelling"] = float(rng.uniform(0.2, 0.8))
+    else:
+        drawn["flames"] = int(rng.integers(15, 60))
+        drawn["haemorrhages"] = int(rng.integers(5, 35))
+        drawn["tortuosity"] *= float(rng.uniform(1.2, 2))
+        drawn["macular_exudates"] = int(rng.integers(1, 3)) if rng.random() < 0.25 else 0
+
+
+def cataract(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Lens opacity scatters and yellows the light: details, then vessels, then the disc fade (Abdul-Rahman 2008)."""
+    drawn["lens_opacity"] = float(rng.uniform(0.4, 1))
+
+
+def tessellated(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """Choroidal vessels visible all over the posterior pole (META-PM category 1)."""
+    drawn["tessellation"] = max(drawn["tessellation"], float(rng.uniform(0.6, 1)))
+    drawn["crescent"] = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.6 else 0
+
+
+DISEASES = {
+    "dr_grade": diabetic_retinopathy,
+    "dme": macular_edema,
+    "amd": macular_degeneration,
+    "aon": optic_nerve,
+    "crp": chorioretinal,
+    "dm": degenerative_myopia,
+    "pm": degenerative_myopia,
+    "em": epiretinal_membrane,
+    "gc": glaucoma,
+    "htr": hypertensive,
+    "rvo": vein_occlusion,
+    "cataract": cataract,
+    "tessellated": tessellated,
+}
+
+
+def faults(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
+    """What each readability flag at 0 does to the photograph."""
+    if not eye["fundus_readable"]:
+        drawn["fault"] = str(rng.choice(FACTORS["fault"].choices[1:]))
+    for key in ("macula", "disc", "retina"):
+        if not eye[f"{key}_readable"]:
+            drawn[f"{key}_fault"] = str(rng.choice(FACTORS[f"{key}_fault"].choices[1:]))
+    if drawn["disc_fault"] == "cut" and drawn["macula_fault"] == "cut":
+        drawn["macula_fault"] = "dark"

@@ -1,0 +1,91 @@
+"""One phantom from conditions: the order in which an eye is put together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from visionclip.conditions import Conditions, check, complete
+from visionclip.phantom import anatomy, camera, lesions
+from visionclip.phantom.eye import Eye
+from visionclip.phantom.factors import Dice, draw
+from visionclip.phantom.factors import check as check_factors
+
+ANATOMY = ("field", "disc", "cup", "artery", "vein", "fovea")
+LESIONS = (
+    "microaneurysms",
+    "haemorrhage",
+    "exudate",
+    "cotton_wool",
+    "drusen",
+    "atrophy",
+    "neovessel",
+    "fibrosis",
+    "scar",
+    "pigment",
+    "membrane",
+    "swelling",
+)
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A drawn eye.
+
+    ``image`` is uint8 S×S×3 RGB, black outside the field; ``masks`` bool S×S, one for every name of ``ANATOMY`` and
+    ``LESIONS``; ``parameters`` what was drawn, fit for JSON: every factor, and places and counts that follow.
+    """
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+    parameters: dict[str, object]
+
+
+def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **factors: object) -> Phantom:
+    """Draw one eye with these conditions (partial or complete) at ``size``×``size`` pixels.
+
+    The same state of ``rng`` gives the same image, and under other conditions the same eye, so that a pair shows what
+    a disease changes. ``factors`` fix what would be drawn otherwise; see ``FACTORS`` for names and ranges.
+
+    Raises:
+        ValueError: an unknown condition or factor, a value outside its range, or a size under 32.
+    """
+    fixed = check_factors(factors)
+    if size < 32:
+        raise ValueError(f"render: size is {size}; the smallest that shows an eye is 32")
+    eye_conditions = complete(check(conditions, "render"))
+    dice = Dice(rng)
+    eye = Eye(eye_conditions, draw(eye_conditions, dice, fixed), dice, size)
+    anatomy.background(eye)
+    anatomy.choroid(eye)
+    anatomy.fovea(eye)
+    lesions.paint(eye, lesions.UNDER)
+    anatomy.disc(eye)
+    anatomy.vessels(eye)
+    anatomy.sheen(eye)
+    lesions.paint(eye, lesions.OVER)
+    camera.expose(eye)
+    camera.lens(eye)
+    camera.focus(eye)
+    camera.stray_light(eye)
+    camera.hide(eye)
+    inside = camera.field(eye)
+    image = camera.sensor(eye, inside)
+    return Phantom(image, _masks(eye, inside), _parameters(eye))
+
+
+def _masks(eye: Eye, inside: np.ndarray) -> dict[str, np.ndarray]:
+    drawn = {name: mask & inside for name, mask in eye.masks.items()} | {"field": inside}
+    return {name: drawn.get(name, np.zeros_like(inside)) for name in (*ANATOMY, *LESIONS)}
+
+
+def _parameters(eye: Eye) -> dict[str, object]:
+    def place(point: np.ndarray) -> list[float]:
+        return [round(float(v), 2) for v in eye.pixels(point) + 0.5]
+
+    return {
+        **{name: round(value, 4) if isinstance(value, float) else value for name, value in eye.factors.items()},
+        **eye.parameters,
+        "disc_centre": place(np.zeros(2)),
+        "fovea_centre": place(eye.fovea),
+        "disc_diameter_pixels": round(float(eye.scale), 2),
+    }

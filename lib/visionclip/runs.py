@@ -1,0 +1,146 @@
+"""Stage folders: where they are, what made them, and how they are written so that nothing is half-written.
+
+A stage reads the folders of earlier stages and writes only its own. ``numbers.json`` holds every figure its
+report quotes; ``card.json``, written last, says what made the folder, so its presence means that the stage is complete.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = next(
+    (folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file()), Path.cwd()
+)
+PACKAGES = ("torch", "transformers", "diffusers", "accelerate", "numpy", "scikit-learn", "papermill", "snakemake")
+
+
+def resolve(path: str | Path) -> Path:
+    """``path`` itself if absolute, else below the repository's root, whichever folder Python was started in."""
+    return ROOT / Path(path).expanduser()
+
+
+def relative(path: str | Path) -> str:
+    """``path`` as people read it: relative to the repository's root where it lies below it."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, moved into place only if the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` atomically as readable UTF-8 JSON; NaN is refused, as JSON has none."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8"))
+
+
+def digest(content: object) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of ``content`` as canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def git_state() -> dict[str, object]:
+    """The commit and whether the working tree differs from it (reports and outputs aside); unknown outside git."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--", ":!reports"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "unknown", "dirty": None}
+    return {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores and system; no host name, no path."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
+    processor = models[0].split(":")[1].strip() if models else platform.processor() or platform.machine()
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def require(folder: str | Path, stage: str) -> dict:
+    """The card of the finished stage in ``folder``.
+
+    Raises:
+        FileNotFoundError: the folder has no card; the message names the notebook to run first.
+    """
+    card = resolve(folder) / "card.json"
+    if not card.is_file():
+        raise FileNotFoundError(
+            f"{relative(resolve(folder))}: no finished {stage} there; run notebooks/{stage}.ipynb first, "
+            "or the whole study with `make study`"
+        )
+    return read_json(card)
+
+
+class Stage:
+    """One run of one stage: its folder, its parameters and the folders it reads.
+
+    Opening a stage removes the card of an earlier run and leaves its checkpoints, from which the stage's own
+    functions resume if they were made by the same parameters.
+    """
+
+    def __init__(self, name: str, out: str | Path, parameters: Mapping[str, object], inputs: Sequence[str | Path] = ()):
+        self.name, self.folder, self.parameters = name, resolve(out), dict(parameters)
+        self.inputs = {
+            relative(resolve(folder)): digest(read_json(resolve(folder) / "card.json")["outputs"]) for folder in inputs
+        }
+        self.started = time.time()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "card.json").unlink(missing_ok=True)
+
+    def finish(self, numbers: Mapping[str, object]) -> dict:
+        """Write ``numbers.json``, then ``card.json``; return the card."""
+        write_json(self.folder / "numbers.json", numbers)
+        lock = ROOT / "requirements.lock"
+        card = {
+            "stage": self.name,
+            "parameters": self.parameters,
+            "parameters_hash": digest(self.parameters),
+            "seed": self.parameters.get("seed"),
+            "inputs": self.inputs,
+            "outputs": {
+                path.relative_to(self.folder).as_posix(): file_digest(path)
+                for path in sorted(self.folder.rglob("*"))
+                if path.is_file() and path.suffix not in (".ipynb", ".log") and not path.name.startswith(".")
+            },
+            **git_state(),
+            "lock": file_digest(lock) if lock.is_file() else "unknown",
+            "versions": {package: version(package) for package in PACKAGES},
+            "machine": machine(),
+            "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            "seconds": round(time.time() - self.started, 1),
+        }
+        write_json(self.folder / "card.json", card)
+        return card

@@ -1,0 +1,57 @@
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas
+import pytest
+
+from visionclip import figures
+
+PICTURE = np.full((16, 16, 3), 120, np.uint8)
+CURVES = pandas.DataFrame(
+    {
+        "dataset": ["a"] * 3,
+        "images": [10, 100, 1000],
+        "value": [0.7, 0.8, 0.9],
+        "low": [0.6, 0.75, np.nan],
+        "high": [0.75, 0.85, np.nan],
+    }
+)
+DRAWN = {
+    "gallery": lambda: figures.gallery({"phantom": [PICTURE] * 2, "DDPM": [PICTURE] * 2}, ["normal", "dr_grade 1"]),
+    "atlas": lambda: figures.atlas({"normal": PICTURE, "amd": PICTURE}),
+    "layouts": lambda: figures.layouts(
+        PICTURE[None], np.ones((1, 2, 16, 16), np.uint8), {"normal": 0}, ["field", "disc"]
+    ),
+    "loss_curve": lambda: figures.loss_curve([3.0, 2.0, 1.5], [1.0, 1.0, 1.0]),
+    "temperature_curve": lambda: figures.temperature_curve([0.07, 0.05]),
+    "fidelity_bars": lambda: figures.fidelity_bars(pandas.DataFrame({"phantoms": [0.9], "generated": [None]}, ["gc"])),
+    "histogram": lambda: figures.histogram([3, 4, 4], "characters"),
+    "rank_frequency": lambda: figures.rank_frequency([5, 1, 2]),
+    "recall_bars": lambda: figures.recall_bars(
+        pandas.DataFrame({"direction": ["a", "b"], "k": ["R@1"] * 2, "recall": [0.3, 0.4], "chance": [0.1, 0.1]})
+    ),
+    "confusion": lambda: figures.confusion(np.array([[5, 1], [0, 0]]), ["no", "yes"], "eyes"),
+    "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
+    "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
+    "size_curve": lambda: figures.size_curve(CURVES, {"a": {"coefficient": 1.0, "exponent": 0.3}}),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_figure_draws_without_a_warning(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = DRAWN[name]()
+        figure.canvas.draw()
+    assert figure.axes
+    plt.close(figure)
+
+
+def test_every_public_figure_is_drawn_here():
+    made = {
+        name
+        for name, value in vars(figures).items()
+        if callable(value) and getattr(value, "__annotations__", {}).get("return") is figures.Figure
+    }
+    assert made == set(DRAWN)

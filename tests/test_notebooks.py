@@ -1,0 +1,141 @@
+"""House rules of the notebooks and of the presets, and that the check of their outputs does catch a change."""
+
+import ast
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_output
+
+import tiny
+from visionclip import runs, study
+
+NAMES = study.notebooks()
+FILES = [f"{preset}/{name}" for preset in tiny.PRESETS for name in NAMES]
+LOCAL_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|tmp|work|mnt|data|opt|usr|var)/")
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(runs.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(name: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(name).cells if cell.cell_type == "code"]
+
+
+def body(cell: nbformat.NotebookNode) -> list[ast.stmt]:
+    return ast.parse(re.sub(r"(?m)^[%!].*$", "", cell.source)).body
+
+
+def test_the_study_has_its_five_notebooks():
+    assert list(tiny.PARAMETERS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_are_committed_in_order_and_whole(name):
+    cells = code_cells(name)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) // 3
+    for cell in cells:
+        assert not [output for output in cell.outputs if output.output_type == "error"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_name_no_path_of_a_machine_and_hold_no_warning(name):
+    for cell in code_cells(name):
+        for output in cell.outputs:
+            texts = [output.get("text", ""), *map(str, output.get("data", {}).values())]
+            assert not [text for text in texts if LOCAL_PATH.search(text[:20000])]
+            assert output.get("name") != "stderr", output.get("text")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_is_normalised(name, tmp_path):
+    path = runs.ROOT / "notebooks" / f"{name}.ipynb"
+    shutil.copy(path, tmp_path)
+    study.normalise(tmp_path / path.name)
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_are_short_and_define_nothing(name):
+    cells = code_cells(name)
+    lengths = [len(cell.source.splitlines()) for cell in cells]
+    assert statistics.median(lengths) <= 6
+    assert sum(length <= 15 for length in lengths) >= 0.9 * len(lengths)
+    assert max(lengths) <= 25
+    defined = [node.name for cell in cells for node in body(cell) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    assert not defined
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_opens_with_its_question_imports_and_parameters_and_ends_by_saving(name):
+    cells = read(name).cells
+    opening = cells[0]
+    assert opening.cell_type == "markdown"
+    assert opening.source.startswith("# ")
+    assert "?" in opening.source
+    imports, parameters, checked, *rest = code_cells(name)
+    assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in body(imports))
+    assert "parameters" in parameters.metadata.tags
+    assert f'study.parameters(globals(), "{name}")' in checked.source
+    assert any(isinstance(node, ast.Assert) for cell in rest for node in body(cell))
+    assert any(".finish(" in cell.source for cell in rest[-2:])
+    assert sum(cell.cell_type == "markdown" for cell in cells) >= len(rest) // 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_has_a_meaning_and_every_number_its_limits(name):
+    found = study.declared(name)
+    assert "out" in found
+    for parameter in found.values():
+        assert parameter.meaning, parameter.name
+        if parameter.type.removeprefix("list[").removesuffix("]") in ("int", "float"):
+            assert parameter.allowed, parameter.name
+
+
+def test_every_preset_has_a_valid_file_for_every_notebook_and_no_other():
+    assert sorted(path.name for path in (runs.ROOT / "params").iterdir()) == sorted(tiny.PRESETS)
+    for preset in tiny.PRESETS:
+        assert list(study.preset(f"params/{preset}")) == NAMES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_preset_opens_with_its_command_its_cost_and_the_figure_to_reach(file):
+    text = (runs.ROOT / "params" / f"{file}.yaml").read_text("utf-8")
+    head = re.match(r"(#.*\n)+", text)[0].lower()
+    preset = file.split("/")[0]
+    assert ("make study" if preset == "cpu" else f"make study preset={preset}") in head
+    assert "cost" in head
+    assert "reach" in head
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smoke_preset_is_the_defaults_of_the_notebooks(name):
+    given = yaml.safe_load((runs.ROOT / f"params/smoke/{name}.yaml").read_text("utf-8")) or {}
+    assert vars(study.check(name, given, "smoke")) == vars(study.check(name, {}, "defaults"))
+
+
+def test_nbval_passes_a_true_output_and_fails_an_altered_one(tmp_path):
+    """The check of the committed outputs, as `make nbval` runs it, can fail; times and pictures may differ."""
+    shutil.copy(runs.ROOT / "conftest.py", tmp_path)
+    shutil.copy(runs.ROOT / "tests/nbval-sanitize.cfg", tmp_path)
+    source = (
+        'import sys, os\nprint(2 + 2, "in 3.1 s", os.getenv("VISIONCLIP_EXTERNAL"))\nprint("noise", file=sys.stderr)'
+    )
+    for name, printed in (("true", "4 in 9.9 s None\n"), ("altered", "5 in 9.9 s None\n")):
+        notebook = tiny.notebook("01-synthesis")
+        del notebook.cells[2:]
+        notebook.cells[1].update(source=source, execution_count=1, outputs=[new_output("stream", text=printed)])
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-sanitize-with", "nbval-sanitize.cfg"]
+    environment = {**os.environ, "VISIONCLIP_EXTERNAL": "/photographs"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed" in result.stdout, result.stdout
+    assert "FAILED altered.ipynb::Cell 0" in result.stdout, result.stdout

@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics
+
+from visionclip import statistics
+
+
+def drawn(counts, skill=1.0, seed=0):
+    """Targets with these class counts and logits that favour the right class by ``skill``."""
+    rng = np.random.default_rng(seed)
+    targets = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    logits = rng.normal(size=(len(targets), len(counts)))
+    logits[np.arange(len(targets)), targets] += skill
+    return targets, logits
+
+
+@pytest.mark.parametrize("counts", [(30, 12), (40, 9, 15), (50, 20, 17, 6, 3)])
+def test_scores_equal_those_of_scikit_learn(counts):
+    targets, logits = drawn(counts)
+    predictions, probabilities = logits.argmax(1), special.softmax(logits, axis=1)
+    if len(counts) == 2:
+        auc = metrics.roc_auc_score(targets, logits[:, 1] - logits[:, 0])
+    else:
+        auc = metrics.roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
+    expected = {
+        "accuracy": metrics.accuracy_score(targets, predictions),
+        "aca": metrics.balanced_accuracy_score(targets, predictions),
+        "macro_f1": metrics.f1_score(targets, predictions, average="macro"),
+        "auc": auc,
+        "kappa": metrics.cohen_kappa_score(targets, predictions, weights="quadratic"),
+    }
+    assert statistics.scores(targets, logits, ordinal=True) == pytest.approx(expected)
+
+
+def test_resampled_scores_equal_those_of_scikit_learn_on_the_repeated_images():
+    targets, logits = drawn((20, 14, 9))
+    logits = logits.round(1)  # ties
+    weights = statistics._resampled(targets, 5, np.random.default_rng(3))
+    measured = statistics._measure(targets, logits, True, weights)
+    for resample, row in enumerate(weights.astype(int)):
+        again = np.repeat(np.arange(len(targets)), row)
+        one = statistics.scores(targets[again], logits[again], ordinal=True)
+        assert {name: values[resample] for name, values in measured.items()} == pytest.approx(one)
+        binary = [metrics.roc_auc_score(targets[again] == k, special.softmax(logits, 1)[again, k]) for k in range(3)]
+        assert one["auc"] == pytest.approx(np.mean(binary))
+
+
+def test_tied_logits_give_an_auc_of_a_half():
+    assert statistics.scores(np.array([0, 1, 0, 1]), np.zeros((4, 2)), ordinal=False)["auc"] == 0.5
+
+
+def test_auc_ranks_logits_whose_softmax_is_saturated():
+    targets = np.array([0, 0, 1, 1])
+    logits = np.array([[0, 100.0], [0, 200], [0, 300], [0, 400]])
+    assert statistics.scores(targets, logits, ordinal=False)["auc"] == 1
+
+
+def test_every_class_weighs_the_same_in_the_average_recall():
+    targets = np.array([0] * 99 + [1])
+    logits = np.tile([1.0, 0.0], (100, 1))
+    scored = statistics.scores(targets, logits, ordinal=False)
+    assert (scored["accuracy"], scored["aca"]) == (0.99, 0.5)
+
+
+def test_a_class_without_images_is_left_out_of_the_averages():
+    targets, logits = drawn((30, 20, 0))
+    scored = statistics.scores(targets, logits, ordinal=False)
+    probabilities = special.softmax(logits, axis=1)
+    recalls = metrics.recall_score(targets, logits.argmax(1), labels=[0, 1], average="macro")
+    f1 = metrics.f1_score(targets, logits.argmax(1), labels=[0, 1], average="macro")
+    aucs = [metrics.roc_auc_score(targets == label, probabilities[:, label]) for label in (0, 1)]
+    assert scored["aca"] == pytest.approx(recalls)
+    assert scored["macro_f1"] == pytest.approx(f1)
+    assert scored["auc"] == pytest.approx(np.mean(aucs))
+
+
+def test_one_class_alone_leaves_auc_and_kappa_undefined_and_nothing_nan():
+    targets, logits = np.zeros(8, int), drawn((4, 4))[1]
+    result = statistics.with_intervals(targets, logits, True, np.random.default_rng(0), resamples=20)
+    undefined = {"value": None, "low": None, "high": None}
+    assert result["auc"] == undefined
+    assert result["kappa"] == undefined
+    assert result["aca"]["value"] == result["accuracy"]["value"] == np.mean(logits.argmax(1) == 0)
+
+
+def test_result_has_the_shape_that_reports_read():
+    targets, logits = drawn((30, 12, 8))
+    result = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=50)
+    assert list(result) == [
+        "n", "auc", "aca", "accuracy", "macro_f1", "kappa", "majority_accuracy", "chance_aca"
+    ]  # fmt: skip
+    assert result["n"] == 50
+    assert result["kappa"] is None
+    assert result["majority_accuracy"] == 0.6
+    assert result["chance_aca"] == pytest.approx(1 / 3)
+    scored = statistics.scores(targets, logits, ordinal=False)
+    for name in ("auc", "aca", "accuracy", "macro_f1"):
+        assert result[name]["value"] == scored[name]
+        assert 0 <= result[name]["low"] < scored[name] < result[name]["high"] <= 1
+
+
+def test_intervals_repeat_with_the_seed_and_hardly_change_with_the_blocks(monkeypatch):
+    targets, logits = drawn((30, 12))
+    first = statistics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
+    assert first == statistics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
+    monkeypatch.setattr(statistics, "BLOCK", 7 * len(targets))
+    blocked = statistics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=400)
+    monkeypatch.undo()
+    whole = statistics.with_intervals(targets, logits, True, np.random.default_rng(6), resamples=400)
+    assert blocked["aca"]["low"] == pytest.approx(whole["aca"]["low"], abs=0.03)
+
+
+def test_interval_narrows_with_the_square_root_of_the_images():
+    few, many = (
+        statistics.with_intervals(*drawn((count, count)), False, np.random.default_rng(0), resamples=400)["accuracy"]
+        for count in (50, 800)
+    )
+    ratio = (few["high"] - few["low"]) / (many["high"] - many["low"])
+    assert ratio == pytest.approx(4, rel=0.2)
+
+
+def test_interval_of_accuracy_matches_the_normal_approximation():
+    targets, logits = drawn((500, 500))
+    accuracy = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=4000)["accuracy"]
+    half = 1.96 * np.sqrt(accuracy["value"] * (1 - accuracy["value"]) / 1000)
+    assert accuracy["value"] - accuracy["low"] == pytest.approx(half, rel=0.08)
+    assert accuracy["high"] - accuracy["value"] == pytest.approx(half, rel=0.08)
+
+
+def test_intervals_cover_the_true_auc_about_as_often_as_they_say():
+    truth = special.ndtr(2 / 2)  # the log-odds of the classes are normal, of means -1 and 1 and variance 2
+    covered = 0
+    for seed in range(100):
+        targets, logits = drawn((40, 40), seed=seed)
+        auc = statistics.with_intervals(targets, logits, False, np.random.default_rng(seed), resamples=200)["auc"]
+        covered += auc["low"] <= truth <= auc["high"]
+    assert 88 <= covered <= 99
+
+
+def test_resamples_keep_the_count_of_every_class():
+    targets, _ = drawn((40, 7, 1))
+    weights = statistics._resampled(targets, 100, np.random.default_rng(0))
+    for label, count in enumerate((40, 7, 1)):
+        assert (weights[:, targets == label].sum(axis=1) == count).all()
+    assert (weights[:, targets == 0] > 1).any()
+
+
+@pytest.mark.parametrize(
+    ("targets", "logits", "said"),
+    [
+        ([0, 1], np.zeros((3, 2)), "targets"),
+        ([], np.zeros((0, 2)), "targets"),
+        ([0, -1], np.zeros((2, 2)), "no class"),
+        ([0, 2], np.zeros((2, 2)), "from 0 to 1"),
+        ([0.0, 1.0], np.zeros((2, 2)), "integers"),
+        ([0, 1], np.array([[0, np.nan], [1, 0]]), "NaN"),
+    ],
+)
+def test_what_can_not_be_scored_is_refused_in_one_line(targets, logits, said):
+    with pytest.raises(ValueError, match=said) as refusal:
+        statistics.scores(np.array(targets), logits, ordinal=False)
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_resample_is_refused():
+    with pytest.raises(ValueError, match="resamples: 0"):
+        statistics.with_intervals(*drawn((4, 4)), False, np.random.default_rng(0), resamples=0)
+
+
+def test_small_integer_targets_do_not_overflow():
+    targets, logits = drawn((2,) * 20)
+    assert statistics.scores(targets.astype(np.uint8), logits, True) == statistics.scores(targets, logits, True)
+
+
+def test_summary_interval_is_the_t_interval_of_the_mean():
+    summary = statistics.summary_interval([0.7, 0.8, 0.75])
+    assert summary["value"] == pytest.approx(0.75)
+    assert summary["high"] - 0.75 == pytest.approx(4.3027 * 0.05 / np.sqrt(3), rel=1e-4)
+    assert summary["low"] == pytest.approx(1.5 - summary["high"])
+
+
+def test_summary_of_one_or_undefined_values_has_no_interval():
+    assert statistics.summary_interval([0.7]) == {"value": 0.7, "low": None, "high": None}
+    for values in ([], [0.7, None], [np.nan]):
+        assert statistics.summary_interval(values) == {"value": None, "low": None, "high": None}
+
+
+def test_power_law_finds_the_exponent_it_was_drawn_from():
+    sizes = np.array([100, 300, 1000, 3000, 10000])
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.02, 5))
+    fit = statistics.power_law(sizes, 2 * sizes**-0.35 * noise)
+    assert fit["exponent"] == pytest.approx(0.35, abs=0.02)
+    assert fit["coefficient"] == pytest.approx(2, rel=0.15)
+    assert fit["low"] < fit["exponent"] < fit["high"] < 0.42
+    assert fit["points"] == 5
+    assert 0.99 < fit["r_squared"] <= 1
+
+
+def test_power_law_needs_three_sizes_with_an_error_above_zero():
+    assert statistics.power_law([100, 200], [0.3, 0.2]) is None
+    assert statistics.power_law([100, 200, 200], [0.3, 0.2, 0.2]) is None
+    assert statistics.power_law([100, 200, 400], [0.3, 0.2, 0.0]) is None
+    assert statistics.power_law([100, 200, 400, 800], [0.3, np.nan, 0.2, 0.1])["points"] == 3
+
+
+def test_power_law_refuses_sizes_without_logarithm_or_error():
+    for sizes, errors in (([0, 1, 2], [1, 1, 1]), ([1, 2, 3], [1, 1])):
+        with pytest.raises(ValueError, match="power law"):
+            statistics.power_law(sizes, errors)

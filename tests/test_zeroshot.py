@@ -1,0 +1,106 @@
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from visionclip import captions, conditions, external, model, runs, zeroshot
+from visionclip.external import ClassOf, Dataset, Task
+from visionclip.shards import Images
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    rng = np.random.default_rng(0)
+    eyes = conditions.balanced(80, rng)
+    pixels = rng.integers(0, 256, (80, 32, 32, 3), np.uint8)
+    return Images(pixels, eyes, ["phantom"] * 80, [f"eye-{index}" for index in range(80)])
+
+
+@pytest.fixture(scope="module")
+def trained(held_out, tmp_path_factory):
+    table, _ = captions.table(held_out.conditions, ("zh", "en"), 2, np.random.default_rng(0))
+    tokenizer = captions.train_tokenizer([one.text for one in table], tmp_path_factory.mktemp("words"))
+    torch.manual_seed(0)
+    return model.VisionCLIP(model.sized(8, 1, 64, 16, len(tokenizer))).train(False), tokenizer
+
+
+def test_a_class_of_several_grades_is_their_union():
+    images = torch.eye(3)
+    one, other = torch.eye(3)[:1], torch.eye(3)[1:]
+    logits = zeroshot.class_logits(images, [one, other], scale=5.0)
+    expected = np.exp(5 * np.eye(3))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.allclose(probabilities[:, 0], (expected / expected.sum(1, keepdims=True))[:, 0])
+
+
+def test_the_embedding_of_a_class_is_the_renormalised_mean_of_its_prompts(trained):
+    network, tokenizer = trained
+    task = Task("dme", False, [ClassOf("no", [{"dme": 0}]), ClassOf("grades", [{"dr_grade": 2}, {"dr_grade": 3}])], [])
+    no, grades = zeroshot.alternatives(network, tokenizer, task, ("en",), 3)
+    assert no.shape == (1, 16)
+    assert grades.shape == (2, 16)
+    spoken = zeroshot.encode_texts(network, tokenizer, captions.prompts({"dme": 0}, "en", 3))
+    assert torch.allclose(no[0], torch.nn.functional.normalize(spoken.mean(0), dim=0), atol=1e-5)
+
+
+def test_phantoms_are_never_called_by_a_real_set_s_name(held_out):
+    dataset = zeroshot.phantom_tasks(held_out)
+    assert dataset.name == "held-out phantoms"
+    real = {one.name.lower() for one in external.PUBLISHED}
+    assert not any(name in dataset.name for name in real)
+
+
+def test_phantom_tasks_ask_for_every_disease_that_is_shown(held_out):
+    dataset = zeroshot.phantom_tasks(held_out)
+    named = {task.name for task in dataset.tasks} | set(dataset.unscored)
+    assert named == {"dr_grade", "referable_dr", *conditions.DISEASES[1:]}
+    for task in dataset.tasks:
+        for target, eye in zip(task.targets, held_out.conditions, strict=True):
+            facts = task.classes[target].facts
+            assert any(conditions.holds(fact, eye) for fact in facts)
+
+
+def test_results_have_the_published_shape_and_intervals_around_their_values(trained, held_out):
+    dataset = zeroshot.phantom_tasks(held_out)
+    logits = zeroshot.predict(*trained, dataset, ("zh", "en"), 2)
+    results = zeroshot.evaluate(dataset, logits, seed=0, resamples=100)
+    assert zeroshot.evaluate(dataset, logits, seed=0, resamples=100) == results
+    for result in results:
+        expected = {"dataset", "task", "split", "n", "auc", "aca", "accuracy", "macro_f1", "kappa"}
+        assert set(result) == expected | {"majority_accuracy", "chance_aca"}
+        assert result["auc"]["low"] <= result["auc"]["value"] <= result["auc"]["high"]
+    graded = {result["task"] for result in results if result["kappa"] is not None}
+    assert graded == {"dr_grade"}
+    table = zeroshot.score_table(results)
+    assert {"majority accuracy", "chance ACA"} <= set(table.columns)
+
+
+def test_rows_of_no_class_are_not_scored(trained, held_out):
+    dataset = zeroshot.phantom_tasks(held_out)
+    logits = zeroshot.predict(*trained, dataset, ("en",), 1)
+    dataset.tasks[1].targets[:10] = -1
+    assert zeroshot.evaluate(dataset, logits, 0, 100)[1]["n"] == 70
+
+
+def test_the_environment_names_the_folder_only_where_the_parameter_does_not(monkeypatch, tmp_path):
+    monkeypatch.setenv("VISIONCLIP_EXTERNAL", str(tmp_path))
+    assert zeroshot.external_folder("data/external") == tmp_path
+    assert zeroshot.external_folder("my/eyes") == runs.ROOT / "my/eyes"
+    monkeypatch.delenv("VISIONCLIP_EXTERNAL")
+    assert zeroshot.external_folder("data/external") == runs.ROOT / "data/external"
+    assert zeroshot.load_all(tmp_path / "nothing", 32) == []
+
+
+def test_the_published_numbers_stand_beside_their_majority():
+    table = zeroshot.published_table().set_index("dataset")
+    assert set(table["VisionCLIP accuracy"]) == {"0.431", "0.739", "0.925"}
+    assert table.notna().all().all()
+
+
+def test_predictions_are_written_one_file_a_task(tmp_path):
+    task = Task("gc", False, [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])], np.array([0, 1]))
+    dataset = Dataset("my eyes", "all", np.zeros((2, 8, 8, 3), np.uint8), ["a.png", "b.png"], [task], {}, {})
+    zeroshot.write_predictions(tmp_path, [dataset], {"my eyes": {"gc": np.array([[0.5, 1], [2, 3]])}})
+    written = pandas.read_csv(tmp_path / "my-eyes-gc.csv")
+    assert list(written.columns) == ["file", "target", "no", "yes"]
+    assert written["yes"].tolist() == [1, 3]
