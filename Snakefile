@@ -109,12 +109,23 @@ wildcard_constraints:
 
 
 localrules:
+    all,
     report,
+
+
+NOTEBOOKS = expand(f"{FOLDER}/{{name}}/{{name}}.ipynb", name=PATHS)
+
+
+# The notebooks are asked for by name: reports/cpu comes with a clone, and a page alone would pass for a finished study.
+rule all:
+    input:
+        f"reports/{PRESET}/index.html",
+        NOTEBOOKS,
 
 
 rule report:
     input:
-        notebooks=expand(f"{FOLDER}/{{name}}/{{name}}.ipynb", name=PATHS),
+        notebooks=NOTEBOOKS,
         library=["lib/visionclip/report.py", *study.sources("lib/visionclip/report.py")],
         templates=sorted(str(path) for path in Path("lib/visionclip/templates").rglob("*.*")),
     output:
