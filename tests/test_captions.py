@@ -401,3 +401,12 @@ def test_a_vocabulary_that_cannot_be_had_is_refused_with_one_line(tmp_path):
         captions.train_tokenizer([], tmp_path, str(tmp_path / "words.txt"))
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json there; run"):
         captions.load_tokenizer(tmp_path)
+
+
+def test_a_full_description_leaves_no_disease_open():
+    eyes = conditions.balanced(30, np.random.default_rng(0))
+    texts, _ = captions.table(eyes, ("zh", "en"), 4, np.random.default_rng(0))
+    full = [caption for caption in texts if caption.full]
+    assert 0 < len(full) < len(texts)
+    assert all(set(DISEASES) <= caption.facts.keys() for caption in full)
+    assert all(set(DISEASES) - caption.facts.keys() for caption in texts if not caption.full)

@@ -47,6 +47,11 @@ class Caption:
     text: str
     facts: dict[str, int]
 
+    @property
+    def full(self) -> bool:
+        """True of a full description, which leaves no disease open."""
+        return _is_full(self.facts)
+
 
 @dataclass(frozen=True)
 class Wordings:

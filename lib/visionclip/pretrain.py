@@ -111,7 +111,7 @@ def warm_up_text(network: model.VisionCLIP, tokens, pairs: Pairs, settings: Sett
     eye. Cheap, as sentences are short; nothing but the captions and their facts is used.
     """
     full = [
-        [text for text in beside if set(conditions.DISEASES) <= pairs.captions[text].facts.keys()] or beside
+        [text for text in beside if pairs.captions[text].full] or beside
         for beside in pairs.texts_of
     ]
     spoken = [*network.text.parameters(), *network.text_projection.parameters(), network.logit_scale]
