@@ -110,10 +110,7 @@ def warm_up_text(network: model.VisionCLIP, tokens, pairs: Pairs, settings: Sett
     eye stands where its image will stand, in the same loss: it must lie near every caption that is true of the
     eye. Cheap, as sentences are short; nothing but the captions and their facts is used.
     """
-    full = [
-        [text for text in beside if pairs.captions[text].full] or beside
-        for beside in pairs.texts_of
-    ]
+    full = [[text for text in beside if pairs.captions[text].full] or beside for beside in pairs.texts_of]
     spoken = [*network.text.parameters(), *network.text_projection.parameters(), network.logit_scale]
     peak = WARMUP_RATE / network.config.text_config.hidden_size
     optimizer = torch.optim.AdamW([{"params": spoken, "peak": peak}], weight_decay=0.05)
