@@ -5,7 +5,7 @@ BIN := .venv/bin
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup study test lint unit nbval lab notebooks
+.PHONY: help setup study test lint unit nbval lab notebooks bench datasets
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -23,7 +23,7 @@ setup: .venv/ready ## make .venv from requirements.lock (the other targets do it
 	$(BIN)/python -m visionclip.study environment
 	@touch $@
 
-study: .venv/ready ## run the study: PRESET=cpu (default, 20 min), smoke, overnight, gpu or paper
+study: .venv/ready ## run the study: PRESET=cpu (default, 16 min), smoke, overnight, gpu or paper
 	@$(BIN)/python -m visionclip.study run $(PRESET)
 	@echo "Report: reports/$(PRESET)/index.html"
 
@@ -46,3 +46,9 @@ lab: .venv/ready ## open the notebooks in JupyterLab
 
 notebooks: .venv/ready ## run the notebooks at their defaults and make their outputs fit to commit
 	OMP_NUM_THREADS=1 $(BIN)/python -m visionclip.study refresh $(sort $(wildcard notebooks/*.ipynb))
+
+bench: .venv/ready ## how fast the parts are on this machine
+	$(BIN)/python -m visionclip.bench
+
+datasets: .venv/ready ## which real datasets are found, and how to get the others
+	@$(BIN)/python -m visionclip.external

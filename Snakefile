@@ -60,7 +60,12 @@ def pretrain_point(size, seed):
 def zero_shot_point(size, seed):
     """What a point of the scaling curve changes in 04-zero-shot."""
     folder = f"{POINTS}/n{size}-s{seed}"
-    return {**PATHS["04-zero-shot"], "checkpoint": f"{folder}/03-pretrain", "out": f"{folder}/04-zero-shot"}
+    return {
+        **PATHS["04-zero-shot"],
+        "checkpoint": f"{folder}/03-pretrain",
+        "controls": False,
+        "out": f"{folder}/04-zero-shot",
+    }
 
 
 def needs(notebook, *stages):

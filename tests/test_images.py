@@ -60,7 +60,7 @@ def test_read_converts_what_is_no_rgb(tmp_path, kind):
 @pytest.mark.parametrize("content", [b"", b"no image"])
 def test_read_names_an_unreadable_file(tmp_path, content):
     (tmp_path / "眼.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"眼\.png: not a readable image"):
+    with pytest.raises(ValueError, match=r"眼\.png: (empty|not a readable image)"):
         images.read(tmp_path / "眼.png")
 
 

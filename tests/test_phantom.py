@@ -8,6 +8,7 @@ import pytest
 
 from visionclip.conditions import DISEASES, VOCABULARY
 from visionclip.phantom import ANATOMY, FACTORS, LESIONS, render
+from visionclip.phantom.factors import FORMS
 
 # A photograph without optics in the way, so that pixels change only where paint went.
 CLEAR = {
@@ -17,7 +18,8 @@ CLEAR = {
     "jpeg_quality": 100,
     "lens_opacity": 0,
     "field_shape": "circle",
-    "camera": "pink",
+    "colour": "pink",
+    "aberration": 0,
 }
 
 LESION_FACTORS = {
@@ -177,7 +179,8 @@ def test_every_factor_can_be_fixed_and_is_reported():
         value = factor.choices[-1] if factor.choices else (factor.low + factor.high) / 2
         if isinstance(value, float) and factor.high > 2.5:
             value = int(value)
-        assert phantom({}, 0, 64, **{name: value}).parameters[name] == value
+        conditions = {FORMS[name][0]: 1} if name in FORMS else {}
+        assert phantom(conditions, 0, 64, **{name: value}).parameters[name] == value
 
 
 def test_wrong_factors_conditions_and_sizes_are_refused_by_name():
@@ -185,9 +188,27 @@ def test_wrong_factors_conditions_and_sizes_are_refused_by_name():
         phantom({}, cup=0.7)
     with pytest.raises(ValueError, match=r"cup_to_disc is 3; allowed are numbers from 0.05 to 0.98"):
         phantom({}, cup_to_disc=3)
-    with pytest.raises(ValueError, match=r"camera is 'box'; allowed are orange"):
+    with pytest.raises(ValueError, match=r"camera is 'box'; allowed are topcon"):
         phantom({}, camera="box")
     with pytest.raises(ValueError, match="unknown condition 'glaucoma'"):
         phantom({"glaucoma": 1})
+    with pytest.raises(ValueError, match=r"amd_stage is 'early' in an eye without it; add amd: 1"):
+        phantom({}, amd_stage="early")
     with pytest.raises(ValueError, match="size is 8"):
         phantom({}, size=8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stages_have_their_defining_lesions(seed):
+    early, intermediate, dry, wet = (
+        phantom({"amd": 1}, seed, 256, amd_stage=stage) for stage in FACTORS["amd_stage"].choices[1:]
+    )
+    assert [name for name in LESIONS if early.masks[name].any()] == ["drusen"]
+    assert early.parameters["drusen_size"] <= 125 < intermediate.parameters["drusen_size"]
+    assert dry.masks["atrophy"].any()
+    assert not intermediate.masks["atrophy"].any()
+    assert any(wet.masks[name].any() for name in ("haemorrhage", "swelling", "fibrosis"))
+    mild, malignant = (phantom({"htr": 1}, seed, hypertension=grade) for grade in ("1", "4"))
+    assert not any(mild.masks[name].any() for name in LESIONS)
+    assert malignant.masks["haemorrhage"].any()
+    assert malignant.masks["swelling"].any()

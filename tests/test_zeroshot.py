@@ -3,7 +3,7 @@ import pandas
 import pytest
 import torch
 
-from visionclip import captions, conditions, external, model, runs, zeroshot
+from visionclip import captions, conditions, external, model, runs, statistics, zeroshot
 from visionclip.external import ClassOf, Dataset, Task
 from visionclip.shards import Images
 
@@ -66,7 +66,7 @@ def test_results_have_the_published_shape_and_intervals_around_their_values(trai
     results = zeroshot.evaluate(dataset, logits, seed=0, resamples=100)
     assert zeroshot.evaluate(dataset, logits, seed=0, resamples=100) == results
     for result in results:
-        expected = {"dataset", "task", "split", "n", "auc", "aca", "accuracy", "macro_f1", "kappa"}
+        expected = {"dataset", "task", "split", "n", "scaled", *statistics.SCORES}
         assert set(result) == expected | {"majority_accuracy", "chance_aca"}
         assert result["auc"]["low"] <= result["auc"]["value"] <= result["auc"]["high"]
     graded = {result["task"] for result in results if result["kappa"] is not None}
@@ -84,10 +84,10 @@ def test_rows_of_no_class_are_not_scored(trained, held_out):
 
 def test_the_environment_names_the_folder_only_where_the_parameter_does_not(monkeypatch, tmp_path):
     monkeypatch.setenv("VISIONCLIP_EXTERNAL", str(tmp_path))
-    assert zeroshot.external_folder("data/external") == tmp_path
-    assert zeroshot.external_folder("my/eyes") == runs.ROOT / "my/eyes"
+    assert external.external_folder("data/external") == tmp_path
+    assert external.external_folder("my/eyes") == runs.ROOT / "my/eyes"
     monkeypatch.delenv("VISIONCLIP_EXTERNAL")
-    assert zeroshot.external_folder("data/external") == runs.ROOT / "data/external"
+    assert external.external_folder("data/external") == runs.ROOT / "data/external"
     assert zeroshot.load_all(tmp_path / "nothing", 32) == []
 
 

@@ -1,4 +1,4 @@
-"""Readers of labelled photographs: any folder with ``labels.csv`` and ``tasks.yaml``, published datasets included.
+"""Readers of labelled photographs: a folder with ``labels.csv`` and ``tasks.yaml``, or a published dataset as unpacked.
 
 ``labels.csv`` has a column ``file`` (below the folder) and a column for each label. ``tasks.yaml`` says what can be
 asked of them, in the study's vocabulary::
@@ -14,25 +14,31 @@ asked of them, in the study's vocabulary::
           - {name: referable, values: [2, 3, 4], conditions: [{dr_grade: 2}, {dr_grade: 3}, {dr_grade: 4}]}
 
 An eye is of a class if any of its conditions holds; ``{}`` names no disease, a normal eye. Values are compared as text,
-``1.0`` being ``1``. Nothing is downloaded: ``PUBLISHED`` says how to obtain the sets of the field.
+``1.0`` being ``1``. A published dataset needs neither file: ``layouts`` reads its owner's tree. Nothing is downloaded:
+``PUBLISHED`` says how to obtain the sets of the field, and ``python -m visionclip.external`` which are found.
 """
 
+import argparse
 import csv
 import io
+import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import yaml
 
-from visionclip import conditions, images, runs
+from visionclip import conditions, images, layouts, runs
 from visionclip.progress import progress
 
 LABELS, TASKS = "labels.csv", "tasks.yaml"
+DEFAULT_FOLDER = "data/external"
 Row = dict[str, str]
 
 
@@ -59,7 +65,8 @@ class Dataset:
     """The images of one split: pixels uint8 N×S×S×3, the file names as ``keys``, and what is asked of them.
 
     ``skipped`` counts what was left out, by reason: rows as a whole, and labels that a task has no class for.
-    ``unscored`` names each task that can't be scored on this split and why; ``tasks`` holds the others.
+    ``unscored`` names each task that can't be scored on this split and why; ``tasks`` holds the others. ``remarks`` say
+    how a published tree differs from what its owner published.
     """
 
     name: str
@@ -69,13 +76,14 @@ class Dataset:
     tasks: list[Task]
     skipped: dict[str, int] = field(default_factory=dict)
     unscored: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
 def find(folder: str | Path) -> list[Path]:
-    """The dataset folders directly below ``folder``: those with a labels.csv or a tasks.yaml, by name; may be none.
+    """The dataset folders directly below ``folder``, by name: those with labels.csv or tasks.yaml, and published trees.
 
     Raises:
         FileNotFoundError: ``folder`` isn't there.
@@ -84,7 +92,7 @@ def find(folder: str | Path) -> list[Path]:
     folder = runs.resolve(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{runs.relative(folder)}: no such folder; give the one that holds the dataset folders")
-    if _is_dataset(folder):
+    if _has_labels(folder):
         raise ValueError(f"{runs.relative(folder)}: is itself a dataset folder; give the folder that holds it")
     return sorted(child for child in folder.iterdir() if child.is_dir() and _is_dataset(child))
 
@@ -102,9 +110,8 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
             the last is found before decoding.
     """
     folder = runs.resolve(folder)
-    table = _read_labels(folder / LABELS)
-    plan = _read_plan(folder / TASKS)
-    chosen = plan.test if rows is None else {column: _canonical(str(value)) for column, value in rows.items()}
+    table, plan, remarks = _read_tree(folder)
+    chosen = plan.test if rows is None else {column: layouts.plain(str(value)) for column, value in rows.items()}
     columns = [*plan.drop, *chosen, *(question.column for question in plan.questions)]
     _require_columns(folder / LABELS, table, columns)
 
@@ -121,7 +128,7 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
         else:
             tasks.append(Task(question.name, question.ordinal, question.classes, targets))
     pixels = _decode(folder, kept, size)
-    return Dataset(folder.name, split, pixels, [row["file"] for row in kept], tasks, skipped, unscored)
+    return Dataset(folder.name, split, pixels, [row["file"] for row in kept], tasks, skipped, unscored, remarks)
 
 
 def labelled(folder: str | Path, size: int) -> tuple[np.ndarray, list[dict[str, int]]]:
@@ -146,14 +153,28 @@ def labelled(folder: str | Path, size: int) -> tuple[np.ndarray, list[dict[str, 
     return _decode(folder, table, size), eyes
 
 
-def _is_dataset(folder: Path) -> bool:
+def external_folder(parameter: str) -> Path:
+    """Where the datasets are: the parameter, or ``VISIONCLIP_EXTERNAL`` where the parameter is at its default."""
+    named = os.environ.get("VISIONCLIP_EXTERNAL", "")
+    return runs.resolve(named if named and parameter == DEFAULT_FOLDER else parameter)
+
+
+def _has_labels(folder: Path) -> bool:
     return (folder / LABELS).is_file() or (folder / TASKS).is_file()
 
 
-def _canonical(text: str) -> str:
-    """``text`` without outer spaces; ``1.0`` is ``1``, as tables with gaps are often written."""
-    text = text.strip()
-    return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
+def _is_dataset(folder: Path) -> bool:
+    return _has_labels(folder) or layouts.recognise(folder) is not None
+
+
+def _read_tree(folder: Path) -> "tuple[Sequence[Row], _Plan, list[str]]":
+    """Rows, tasks and remarks of a dataset folder; its own labels.csv comes before what its tree looks like."""
+    name = None if _has_labels(folder) else layouts.recognise(folder)
+    if name is None:
+        return _read_labels(folder / LABELS), _read_plan(folder / TASKS), []
+    rows, remarks = layouts.read(folder, name)
+    one = next(one for one in PUBLISHED if one.folder == name)
+    return rows, _plan(yaml.load(one.tasks, _Loader), f"{runs.relative(folder)} ({one.name})"), remarks
 
 
 def _integer(text: str) -> int | str:
@@ -186,7 +207,7 @@ def _cells(where: str, text: str) -> Iterator[tuple[int, list[str]]]:
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, [_canonical(cell) for cell in cells]
+                yield reader.line_num, [layouts.plain(cell) for cell in cells]
     except csv.Error as error:
         raise ValueError(f"{where}: line {reader.line_num} is no CSV ({error}); check its quotes") from None
 
@@ -242,8 +263,17 @@ def _decode(folder: Path, rows: Sequence[Row], size: int) -> np.ndarray:
         if not (folder / file).is_file():
             raise FileNotFoundError(_absent(folder, file))
     pixels = np.empty((len(rows), size, size, 3), np.uint8)
-    for place, file in enumerate(progress(files, f"read {folder.name}")):
-        pixels[place] = images.prepare(images.read(folder / file), size)
+
+    def decode(place: int) -> None:
+        pixels[place] = images.prepare(images.read(folder / files[place]), size)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # OpenCV decodes and resizes without Python's lock
+        try:
+            for _ in progress(pool.map(decode, range(len(files))), f"read {folder.name}", len(files)):
+                pass
+        except ValueError:
+            pool.shutdown(cancel_futures=True)
+            raise
     return pixels
 
 
@@ -331,7 +361,7 @@ def _fields(given: object, where: str, required: Sequence[str], optional: Sequen
 def _column_values(given: object, where: str) -> dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise ValueError(f"{where} must be a mapping of columns to one value each, such as {{split: test}}")
-    return {column: _canonical(value) for column, value in given.items()}
+    return {column: layouts.plain(value) for column, value in given.items()}
 
 
 def _question(name: str, given: object, where: str) -> _Question:
@@ -363,7 +393,7 @@ def _class(given: object, where: str) -> tuple[ClassOf, list[str]]:
     if not isinstance(given["conditions"], list) or not all(isinstance(facts, dict) for facts in given["conditions"]):
         raise ValueError(f"{where}: conditions must be a list of mappings, such as [{{dr_grade: 1}}]")
     facts = [conditions.check({k: _integer(v) for k, v in one.items()}, where) for one in given["conditions"]]
-    return ClassOf(given["name"], facts), [_canonical(value) for value in given["values"]]
+    return ClassOf(given["name"], facts), [layouts.plain(value) for value in given["values"]]
 
 
 def _split_name(chosen: Mapping[str, str]) -> str:
@@ -576,10 +606,59 @@ tasks:
       - {name: pathologic myopia, values: [1], conditions: [{pm: 1}]}
 """,
     ),
+    Published(
+        folder="odir",
+        name="ODIR-5K",
+        owner="Peking University and Shanggong Medical (challenge ODIR-2019)",
+        terms="challenge data, for research; registration",
+        images=7000,
+        accuracy=None,
+        majority=None,
+        get="https://odir2019.grand-challenge.org: training images and annotations",
+        layout="file, and 0 or 1 for cataract, pm, gc, amd and htr from the eye's own keywords (the other label "
+        "columns are of the patient; empty where suspected); unusable, 1 for other images than of the fundus, else 0",
+        tasks="drop: {unusable: 1}\ntasks:\n"
+        + "".join(
+            f"  {key}:\n    column: {key}\n    classes:\n"
+            f"      - {{name: no {name}, values: [0], conditions: [{{{key}: 0}}]}}\n"
+            f"      - {{name: {name}, values: [1], conditions: [{{{key}: 1}}]}}\n"
+            for key, name in (
+                (key, conditions.VOCABULARY[key].english[0]) for key in ("cataract", "pm", "gc", "amd", "htr")
+            )
+        ),
+    ),
 )
 
 
 def missing(folder: str | Path) -> list[Published]:
-    """The published sets that have no dataset folder of their name below ``folder``; raises as ``find`` does."""
-    there = {path.name.casefold() for path in find(folder)}
+    """The published sets of which no folder below ``folder`` has the name or the layout; raises as ``find`` does."""
+    found = find(folder)
+    there = {path.name.casefold() for path in found} | {layouts.recognise(path) for path in found}
     return [one for one in PUBLISHED if one.folder not in there]
+
+
+def describe(folder: Path) -> str:
+    """Which datasets are below ``folder``, what each holds, and how to obtain the published ones that aren't there."""
+    lines = []
+    for path in find(folder) if folder.is_dir() else []:
+        rows, plan, remarks = _read_tree(path)
+        lines.append(f"found    {path.name}: {len(rows)} images, tasks {', '.join(one.name for one in plan.questions)}")
+        lines += [f"         {remark}" for remark in remarks]
+    for one in missing(folder) if folder.is_dir() else PUBLISHED:
+        lines += [f"missing  {one.name}: {one.images} images of {one.owner}", f"         terms: {one.terms}"]
+        lines += [f"         get it: {one.get}", f"         put it: {runs.relative(folder)}/{one.folder}, as unpacked"]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m visionclip.external", description=describe.__doc__)
+    parser.add_argument("folder", nargs="?", default=DEFAULT_FOLDER, help="folder with one folder a dataset")
+    try:
+        print(describe(external_folder(parser.parse_args(arguments).folder)))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -220,6 +220,7 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
     axes.set(xscale="log", yscale="log", xlabel="synthetic training images", ylabel="1 - AUC, mean over tasks")
     sizes = sorted(curves["images"].unique())
     axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.set_ylim(bottom=0.4 * max(1 - curves["value"].max(), 1e-3))  # an interval may reach 0, which has no place here
     axes.minorticks_off()
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -4,27 +4,53 @@
 ``standardise`` removes the camera's colour and shows small lesions; ``augment`` is the randomised part, for training.
 """
 
+import io
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 
 BLACK = 12  # of 255: what cameras leave around the field of view; JPEG ringing stays below
 
 
 def read(path: Path) -> np.ndarray:
-    """The photograph as uint8 H×W×3 RGB; grey, alpha and 16-bit files are converted.
+    """The photograph as uint8 H×W×3 RGB.
+
+    Grey and CMYK files are converted, alpha is left out, of 16 bits the upper 8 are taken, and EXIF orientation is
+    followed.
 
     Raises:
-        ValueError: the file is no image that OpenCV can decode; the message names it.
+        ValueError: the file is empty, no image, cut short, or larger than 89 megapixels; the message names it.
     """
-    encoded = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    encoded = path.read_bytes()
+    fault = _fault(encoded)
+    image = None if fault else cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError(f"{path}: not a readable image; replace the file or leave its row out of labels.csv")
+        fault = fault or "not a readable image"
+        raise ValueError(f"{path}: {fault}; replace the file or leave its row out of labels.csv")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _fault(encoded: bytes) -> str:
+    """Why a file can't be used, empty if nothing is found: OpenCV decodes what is left of a cut file without a word."""
+    if not encoded:
+        return "empty"
+    # After the header of its last scan a JPEG holds coded data, in which no marker occurs, and its end marker.
+    if encoded.startswith(b"\xff\xd8") and encoded.rfind(b"\xff\xd9") < encoded.rfind(b"\xff\xda"):
+        return "cut short"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            Image.open(io.BytesIO(encoded)).verify()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return "larger than 89 megapixels"
+    except Exception as error:  # PIL's readers fail in many ways
+        return "cut short" if "truncat" in str(error).casefold() else "not a readable image"
+    return ""
 
 
 def field_of_view(image: np.ndarray) -> np.ndarray:

@@ -47,8 +47,7 @@ def write(folder: Path, records: Iterable[Mapping], per_shard: int = 1000) -> No
     with webdataset.ShardWriter(str(folder / ".shard-%05d.partial"), maxcount=per_shard, verbose=0, mtime=0.0) as sink:
         for record in records:
             told = {name: record[name] for name in ("conditions", "seed", "source")}
-            encoded = cv2.imencode(".png", cv2.cvtColor(record["image"], cv2.COLOR_RGB2BGR))[1].tobytes()
-            sample = {"__key__": record["key"], "png": encoded, "json": json.dumps(told).encode()}
+            sample = {"__key__": record["key"], "png": encode(record["image"]), "json": json.dumps(told).encode()}
             if "caption" in record:
                 sample["txt"] = record["caption"].encode()
             sink.write(sample)
@@ -56,6 +55,18 @@ def write(folder: Path, records: Iterable[Mapping], per_shard: int = 1000) -> No
         old.unlink()
     for number, shard in enumerate(sorted(folder.glob(".shard-*.partial"))):
         shard.replace(folder / f"{number:05d}.tar")
+
+
+def encode(image: np.ndarray) -> bytes:
+    """PNG of uint8 S×S×3 RGB or S×S grey."""
+    return cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def write_one(path: Path, samples: Iterable[Mapping]) -> None:
+    """Write encoded samples {__key__, extension: bytes} as one shard, which is there as a whole or not at all."""
+    with runs.atomic(path) as temporary, webdataset.TarWriter(str(temporary), mtime=0.0) as sink:
+        for sample in samples:
+            sink.write(sample)
 
 
 def read(folder: Path) -> Images:

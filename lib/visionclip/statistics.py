@@ -2,16 +2,22 @@
 
 Scores are named as the field names them: ``accuracy``; ``aca``, the mean of the recalls of the classes (FLAIR's metric,
 also called balanced accuracy); ``macro_f1``; ``auc``, one against rest, averaged over the classes; ``kappa``, quadratic
-weighted (Cohen, Psychological Bulletin 1968). Averages are over the classes present among the targets and give each
-the same weight; a prediction may be any class. A score that is undefined is None, never NaN.
+weighted (Cohen, Psychological Bulletin 1968); ``average_precision`` and ``sensitivity`` (at a specificity of 90 %), one
+against rest as ``auc``; ``brier``, the squared distance of the softmax from the truth, 0 to 2 (Brier 1950); ``ece``,
+the expected calibration error over bins of equal mass (Nixon et al., arXiv 1904.01685). Averages are over the classes
+present among the targets and give each the same weight; a prediction may be any class. A score that is undefined is
+None, never NaN.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
-SCORES = ("auc", "aca", "accuracy", "macro_f1", "kappa")
+RANKED = ("auc", "average_precision", "sensitivity")  # of one class against the rest
+SCORES = ("auc", "aca", "accuracy", "macro_f1", "kappa", "average_precision", "sensitivity", "brier", "ece")
+SPECIFICITY = 0.9
+BINS = 15
 CONFIDENCE = 0.95
 BLOCK = 4_000_000  # image weights held at once: 32 MB
 
@@ -19,11 +25,11 @@ Interval = dict[str, float | None]
 
 
 def scores(targets: np.ndarray, logits: np.ndarray, ordinal: bool) -> dict[str, float | None]:
-    """The five ``SCORES`` of integer targets N in [0, K) and logits N×K (any scale, higher is likelier).
+    """The ``SCORES`` of integer targets N in [0, K) and logits N×K (any scale, higher is likelier).
 
-    The predicted class is the one with the highest logit, the first of equals. ``auc`` ranks images by their log-odds
-    of the class against the rest under a softmax (for K = 2 the difference of the logits); equal ones count half.
-    ``auc`` and ``kappa`` are None where fewer than two classes are present, ``kappa`` also where not ``ordinal``.
+    The predicted class is the one with the highest logit, the first of equals. ``RANKED`` scores rank images by their
+    log-odds of the class against the rest under a softmax (for K = 2 the difference of the logits); equal ones count
+    half. They and ``kappa`` are None where fewer than two classes are present, ``kappa`` also where not ``ordinal``.
 
     Raises:
         ValueError: shapes don't match, there is no image, a target is no class, or a logit isn't finite.
@@ -118,6 +124,61 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> dict[str, floa
     }
 
 
+def temperature(targets: np.ndarray, logits: np.ndarray) -> float:
+    """The number that logits N×K are to be divided by so that their softmax fits the targets best (Guo et al. 2017).
+
+    Least negative log likelihood, between 1/100 and 100.
+    """
+    targets, logits = _checked(targets, logits)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.mean(special.logsumexp(scaled, axis=1) - scaled[np.arange(len(targets)), targets]))
+
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=np.log((0.01, 100)), method="bounded").x))
+
+
+def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Compare the AUCs of two rankings of the same N images (DeLong et al., Biometrics 1988).
+
+    ``positive`` is bool N; the rankings are N scores each, higher for likelier positive.
+
+    Returns:
+        ``difference`` first minus second with its 95 % interval ``low`` and ``high``, and the two-sided ``p``.
+
+    Raises:
+        ValueError: there are fewer than two positives or negatives.
+    """
+    positive = np.asarray(positive, bool)
+    if min(positive.sum(), (~positive).sum()) < 2:
+        raise ValueError("delong: at least two positives and two negatives are needed")
+    placed = [_placements(positive, np.asarray(one, float)) for one in (first, second)]
+    contrast = [one - other for one, other in zip(*placed, strict=True)]
+    difference = float(contrast[0].mean())
+    spread = float(np.sqrt(sum(part.var(ddof=1) / part.size for part in contrast)))
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * spread
+    p = float(2 * stats.norm.sf(abs(difference) / spread)) if spread else float(difference == 0)
+    return {"difference": difference, "low": difference - half, "high": difference + half, "p": p}
+
+
+def _placements(positive: np.ndarray, ranking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each positive the share of negatives below it, for each negative that of positives above; ties count half."""
+    ranks = stats.rankdata(ranking)
+    above, below = ranking[positive], ranking[~positive]
+    of_positives = (ranks[positive] - stats.rankdata(above)) / below.size
+    of_negatives = 1 - (ranks[~positive] - stats.rankdata(below)) / above.size
+    return of_positives, of_negatives
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm, Scandinavian Journal of Statistics 1979), in the order given."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1)
+    return adjusted.tolist()
+
+
 def _checked(targets: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     targets, logits = np.asarray(targets), np.asarray(logits, float)
     if targets.ndim != 1 or logits.ndim != 2 or len(targets) != len(logits) or not logits.size:
@@ -164,8 +225,13 @@ def _measure(targets: np.ndarray, logits: np.ndarray, ordinal: bool, weights: np
     of_target, of_prediction = confusion.sum(axis=2), confusion.sum(axis=1)
     undefined = np.full(len(weights), np.nan)
     several = present.size > 1
+    ranked = np.mean([_ranked(logits, targets, label, weights) for label in present], axis=0) if several else None
+    probabilities = special.softmax(logits, axis=1)
+    distance = np.square(probabilities - np.eye(classes)[targets]).sum(axis=1)
     return {
-        "auc": np.mean([_auc(logits, targets, label, weights) for label in present], axis=0) if several else undefined,
+        **{name: undefined if ranked is None else ranked[place] for place, name in enumerate(RANKED)},
+        "brier": weights @ distance / weights.sum(axis=1),
+        "ece": _calibration_error(probabilities, targets, weights),
         "aca": (hits[:, present] / of_target[:, present]).mean(axis=1),
         "accuracy": hits.sum(axis=1) / of_target.sum(axis=1),
         "macro_f1": (2 * hits[:, present] / (of_target + of_prediction)[:, present]).mean(axis=1),
@@ -183,10 +249,22 @@ def _kappa(confusion: np.ndarray) -> np.ndarray:
     return 1 - (penalty * confusion).sum(axis=(1, 2)) / (penalty * expected).sum(axis=(1, 2))
 
 
-def _auc(logits: np.ndarray, targets: np.ndarray, label: int, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of one class against the rest for each row of image weights R×N.
+def _calibration_error(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error for each row of image weights R×N, over ``BINS`` bins of equal mass of each row."""
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(confidence, kind="stable")
+    gap = (confidence - (probabilities.argmax(axis=1) == targets))[order]
+    mass = weights[:, order]
+    total = mass.sum(axis=1, keepdims=True)
+    place = ((np.cumsum(mass, axis=1) - mass / 2) / total * BINS).astype(int)
+    return sum(np.abs(((place == number) * mass) @ gap) for number in range(BINS)) / total[:, 0]
 
-    It is the share of (positive, negative) pairs in the right order, ties counting half (Mann & Whitney 1947).
+
+def _ranked(logits: np.ndarray, targets: np.ndarray, label: int, weights: np.ndarray) -> np.ndarray:
+    """The ``RANKED`` scores of one class against the rest for each row of image weights R×N, 3×R.
+
+    The area under the ROC curve is the share of (positive, negative) pairs in the right order, ties counting half (Mann
+    & Whitney 1947); average precision is the sum of precisions weighted by the recall that each threshold adds.
     """
     rest = np.delete(logits, label, axis=1)
     odds = logits[:, label] - special.logsumexp(rest, axis=1)  # a softmax would saturate and tie what differs
@@ -196,4 +274,14 @@ def _auc(logits: np.ndarray, targets: np.ndarray, label: int, weights: np.ndarra
     positives = np.add.reduceat(sorted_weights * positive, ties, axis=1)
     negatives = np.add.reduceat(sorted_weights * ~positive, ties, axis=1)
     below = np.cumsum(negatives, axis=1) - negatives / 2
-    return (positives * below).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1))
+    all_positives, all_negatives = positives.sum(axis=1), negatives.sum(axis=1)
+    hits, alarms = (np.cumsum(part[:, ::-1], axis=1) for part in (positives, negatives))  # from the likeliest on
+    precision = hits / np.maximum(hits + alarms, 1e-12)
+    allowed = alarms <= (1 - SPECIFICITY) * all_negatives[:, None] * (1 + 1e-9)
+    return np.stack(
+        (
+            (positives * below).sum(axis=1) / (all_positives * all_negatives),
+            (positives[:, ::-1] * precision).sum(axis=1) / all_positives,
+            (hits * allowed).max(axis=1) / all_positives,
+        )
+    )

@@ -1,6 +1,5 @@
 """Stage 04: score a checkpoint on held-out phantoms and on every labelled folder, without training on any of them."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +15,9 @@ from visionclip.pretrain import encode_images, encode_texts
 from visionclip.shards import Images
 
 PHANTOMS = "held-out phantoms"
-DEFAULT_FOLDER = "data/external"
 SCORES = {"auc": "AUC", "aca": "ACA", "accuracy": "accuracy", "macro_f1": "macro F1", "kappa": "κ"}
-
-
-def external_folder(parameter: str) -> Path:
-    """Where the datasets are: the parameter, or ``VISIONCLIP_EXTERNAL`` where the parameter is at its default."""
-    named = os.environ.get("VISIONCLIP_EXTERNAL", "")
-    return runs.resolve(named if named and parameter == DEFAULT_FOLDER else parameter)
+DETECTION = {"average_precision": "average precision", "sensitivity": "sensitivity at 90 % specificity"}
+CONFIDENCE = {"ece": "ECE", "brier": "Brier"}
 
 
 def load_all(folder: Path, size: int) -> list[Dataset]:
@@ -102,14 +96,29 @@ def predict(network, tokenizer, dataset: Dataset, languages: Sequence[str], prom
     }
 
 
-def evaluate(dataset: Dataset, logits: dict[str, np.ndarray], seed: int, resamples: int) -> list[dict]:
-    """One result a task, in the shape of ``numbers.json``, over the rows that belong to one of its classes."""
+def fit_temperature(phantoms: Dataset, logits: dict[str, np.ndarray]) -> float:
+    """What to divide the model's logits by, from all two-class tasks of the held-out phantoms together."""
+    tasks = two_class_tasks(phantoms)
+    return statistics.temperature(
+        np.concatenate([task.targets for task in tasks]), np.concatenate([logits[task.name] for task in tasks])
+    )
+
+
+def evaluate(
+    dataset: Dataset, logits: dict[str, np.ndarray], seed: int, resamples: int, temperature: float = 1.0
+) -> list[dict]:
+    """One result a task, in the shape of ``numbers.json``, over the rows that belong to one of its classes.
+
+    ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence.
+    """
     results = []
     for task in dataset.tasks:
         known = task.targets >= 0
         scored = statistics.with_intervals(
             task.targets[known], logits[task.name][known], task.ordinal, np.random.default_rng(seed), resamples
         )
+        scaled = statistics.scores(task.targets[known], logits[task.name][known] / temperature, task.ordinal)
+        scored["scaled"] = {score: scaled[score] for score in CONFIDENCE}
         results.append({"dataset": dataset.name, "task": task.name, "split": dataset.split, **scored})
     return results
 
@@ -133,6 +142,19 @@ def score_table(results: Sequence[dict]) -> pandas.DataFrame:
             **{title: _cell(result[score]) for score, title in SCORES.items()},
             "majority accuracy": f"{result['majority_accuracy']:.3f}",
             "chance ACA": f"{result['chance_aca']:.3f}",
+        }
+        for result in results
+    )
+
+
+def detection_table(results: Sequence[dict]) -> pandas.DataFrame:
+    """One row a task: detection scores with intervals, and calibration before and after the temperature."""
+    return pandas.DataFrame(
+        {
+            "dataset": result["dataset"],
+            "task": result["task"],
+            **{title: _cell(result[score]) for score, title in (DETECTION | CONFIDENCE).items()},
+            **{f"{title}, scaled": f"{result['scaled'][score]:.3f}" for score, title in CONFIDENCE.items()},
         }
         for result in results
     )

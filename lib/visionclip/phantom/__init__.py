@@ -9,6 +9,16 @@ many eyes at once.
 from visionclip.phantom.factors import FACTORS
 from visionclip.phantom.layout import LAYOUT_CHANNELS, layout
 from visionclip.phantom.render import ANATOMY, LESIONS, Phantom, render
-from visionclip.phantom.sets import render_set
+from visionclip.phantom.sets import render_each, render_set
 
-__all__ = ["ANATOMY", "FACTORS", "LAYOUT_CHANNELS", "LESIONS", "Phantom", "layout", "render", "render_set"]
+__all__ = [
+    "ANATOMY",
+    "FACTORS",
+    "LAYOUT_CHANNELS",
+    "LESIONS",
+    "Phantom",
+    "layout",
+    "render",
+    "render_each",
+    "render_set",
+]

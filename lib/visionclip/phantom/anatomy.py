@@ -139,8 +139,9 @@ def _draw_tree(eye: Eye, generations, canvas: np.ndarray) -> None:
                 cv2.fillPoly(canvas, [np.concatenate((one[:end], other[end - 1 :: -1]))], 255, cv2.LINE_AA, SHIFT)
 
 
-def _tree(eye: Eye, name: str, calibre: float, wobble: float) -> np.ndarray:
-    """Coverage of one vessel tree, two orders of branches; ``calibre`` is the trunks' width in DD."""
+def _tree(eye: Eye, name: str, calibre: float, wobble: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage of one vessel tree, two orders of branches, and of its light reflex; ``calibre`` is the trunks' width in
+    DD."""
     rng, factors = eye.dice(name), eye.factors
     calibre *= rng.uniform(0.85, 1.15)
     trunks = _trunks(rng, wobble, factors["cup_to_disc"])
@@ -153,6 +154,15 @@ def _tree(eye: Eye, name: str, calibre: float, wobble: float) -> np.ndarray:
     canvas = eye.canvas()
     _draw_tree(eye, [(trunks, thickness), first, second], canvas)
     eye.parameters[f"{name}_calibre"] = round(float(calibre), 4)
+    return eye.coverage(canvas), _reflex(eye, trunks, thickness)
+
+
+def _reflex(eye: Eye, trunks: np.ndarray, thickness: np.ndarray) -> np.ndarray:
+    """Coverage of the bright line along the middle third of the trunks; none where it would be under half a pixel."""
+    width = 0.3 * float(thickness.mean())
+    canvas = eye.canvas()
+    if eye.factors["light_reflex"] and width * eye.scale > 0.5:
+        eye.stroke(canvas, trunks, width)
     return eye.coverage(canvas)
 
 
@@ -163,8 +173,10 @@ def vessels(eye: Eye) -> None:
     and reappear at its edge (bayoneting).
     """
     factors = eye.factors
-    vein = _tree(eye, "vein", 0.1 * factors["vein_dilation"], 0.07 * factors["tortuosity"])
-    artery = _tree(eye, "artery", 0.072 * (1 - 0.5 * factors["narrowing"]), 0.056 * factors["tortuosity"])
+    vein, vein_reflex = _tree(eye, "vein", 0.1 * factors["vein_dilation"], 0.07 * factors["tortuosity"])
+    artery, artery_reflex = _tree(
+        eye, "artery", 0.072 * (1 - 0.5 * factors["narrowing"]), 0.056 * factors["tortuosity"]
+    )
     if factors["nicking"]:
         beside = cv2.GaussianBlur(np.minimum(vein, artery), (0, 0), 0.09 * eye.scale)
         vein = vein * np.clip(1 - 6 * factors["nicking"] * beside, 0, 1)
@@ -173,6 +185,8 @@ def vessels(eye: Eye) -> None:
     dive = 1 - 1.2 * max(factors["cup_to_disc"] - 0.5, 0) * eye.masks["cup"].astype(np.float32)
     eye.absorb("vein", vein * depth * dive, VEIN)
     eye.absorb("artery", artery * depth * dive, ARTERY)
+    reflex = factors["light_reflex"] * (artery_reflex + 0.4 * vein_reflex)
+    eye.absorb(None, reflex * dive, (-0.12, -0.4, -0.3))
 
 
 def sheen(eye: Eye) -> None:

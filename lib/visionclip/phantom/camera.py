@@ -5,8 +5,8 @@ import numpy as np
 
 from visionclip.phantom.eye import Eye
 
-# Per-channel gain, gamma and colour of scattered light: how makes of camera differ at a glance.
-LOOKS = {
+# Per-channel gain, gamma and colour of scattered light: how photographs differ at a glance.
+COLOURS = {
     "orange": ((1.10, 0.98, 0.42), 1.1, (0.55, 0.33, 0.10)),
     "pink": ((1.10, 1.12, 1.15), 1.0, (0.62, 0.45, 0.36)),
     "dim": ((1.00, 1.25, 1.50), 1.7, (0.20, 0.24, 0.18)),
@@ -26,7 +26,7 @@ def _side(eye: Eye, rng: np.random.Generator) -> np.ndarray:
 def expose(eye: Eye) -> None:
     """Illumination, camera colours, and light scattered by lens and vitreous."""
     factors, rng = eye.factors, eye.dice("light")
-    gain, gamma, scatter = LOOKS[factors["camera"]]
+    gain, gamma, scatter = COLOURS[factors["colour"]]
     gain = np.array(gain) * np.exp(rng.normal(0, (0.04, 0.07, 0.18)))
     gamma *= rng.uniform(0.85, 1.2)
     light = 1 - 0.7 * factors["vignette"] * eye.radius ** rng.uniform(1.2, 3)
@@ -62,6 +62,31 @@ def focus(eye: Eye) -> None:
     if sigma > 0.3:
         for plane in eye.image:
             cv2.GaussianBlur(plane, (0, 0), sigma, dst=plane)
+
+
+def aberration(eye: Eye) -> None:
+    """Lateral chromatic aberration: red drawn a little larger, blue a little smaller than green."""
+    share, middle = eye.factors["aberration"], (eye.size - 1) / 2
+    if share * eye.reach < 0.15:
+        return
+    for plane, scale in ((eye.image[0], 1 + share / 2), (eye.image[2], 1 - share / 2)):
+        matrix = np.array([[scale, 0, middle * (1 - scale)], [0, scale, middle * (1 - scale)]])
+        plane[:] = cv2.warpAffine(plane, matrix, (eye.size, eye.size), borderMode=cv2.BORDER_REPLICATE)
+
+
+def lashes(eye: Eye) -> None:
+    """Eyelashes before the lens: dark, curved, out of focus, reaching in from above or below."""
+    count, rng = int(eye.factors["lashes"]), eye.dice("lashes")
+    if not count:
+        return
+    reach, upwards = eye.factors["field_radius"], float(rng.choice((-1, 1)))
+    root = np.stack((rng.uniform(-0.8, 0.8, count), np.full(count, 1.05 * upwards)), axis=1) * reach
+    heading = -upwards * (np.pi / 2 + rng.normal(0, 0.25, (count, 1)) + rng.normal(0, 0.06, (count, 1)) * np.arange(10))
+    step = reach * rng.uniform(0.03, 0.1, (count, 1, 1))
+    path = np.cumsum(np.stack((np.cos(heading), np.sin(heading)), axis=2), axis=1) * step
+    canvas = eye.canvas()
+    eye.stroke(canvas, eye.gaze + root[:, None] + path, 0.07)
+    eye.absorb(None, eye.coverage(canvas, 0.05), (0.7, 0.75, 0.75))
 
 
 def stray_light(eye: Eye) -> None:

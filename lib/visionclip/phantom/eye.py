@@ -54,9 +54,9 @@ class Eye:
         distance, reach = float(np.hypot(*self.fovea)), self.factors["field_radius"]
         share = np.clip(self.factors["gaze"], 1 - 0.93 * reach / distance, 0.88 * reach / distance)
         if self.factors["disc_fault"] == "cut":
-            share = 1 - 1.25 * reach / distance
+            share = 1 - (reach + 0.9) / distance
         if self.factors["macula_fault"] == "cut":
-            share = 1.15 * reach / distance
+            share = (reach + 0.55) / distance
         return (1 - share) * self.fovea + rng.normal(0, 0.12, 2)
 
     def pixels(self, points: np.ndarray) -> np.ndarray:

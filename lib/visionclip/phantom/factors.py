@@ -12,7 +12,28 @@ import numpy as np
 
 from visionclip.conditions import Conditions
 
-CAMERAS = ("orange", "pink", "dim", "neutral", "red", "dull")
+COLOURS = ("orange", "pink", "dim", "neutral", "red", "dull")
+DEGREES = 7.03  # of visual angle in a disc diameter
+
+
+@dataclass(frozen=True)
+class Make:
+    """What a make of camera is known by: field of view in degrees, outlines with their shares, usual colours."""
+
+    degrees: tuple[float, float]
+    outlines: dict[str, float]
+    colour: str
+
+
+# Fields and outlines as the public sets show them: Topcon NW6 45 degrees (MESSIDOR), Zeiss Visucam 45 and Canon CR-2 45
+# (REFUGE), Kowa VX-10 50, cut above and below (IDRiD); hand-held cameras reach 30 to 45.
+MAKES: dict[str, Make] = {
+    "topcon": Make((43, 47), {"circle": 0.5, "notched": 0.3, "cut": 0.2}, "red"),
+    "zeiss": Make((30, 47), {"circle": 0.6, "notched": 0.3, "cropped": 0.1}, "pink"),
+    "canon": Make((42, 47), {"circle": 0.4, "notched": 0.3, "cut": 0.3}, "neutral"),
+    "kowa": Make((46, 53), {"cut": 0.8, "circle": 0.2}, "orange"),
+    "handheld": Make((30, 46), {"circle": 0.6, "cropped": 0.25, "cut": 0.15}, "dull"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +47,13 @@ class Factor:
 
 
 FACTORS: dict[str, Factor] = {
-    "camera": Factor("colour rendering of the camera", choices=CAMERAS),
+    "camera": Factor("make of the camera: its field, outline, usual colours and faults", choices=tuple(MAKES)),
+    "colour": Factor("colour rendering", choices=COLOURS),
     "exposure": Factor("overall brightness, 1 as usual", 0.2, 2.0),
     "pigment": Factor("0 blond to 1 dark fundus"),
+    "age": Factor(
+        "years; the young retina shines, the old one has drusen, a yellow lens and a visible choroid", 5, 100
+    ),
     "field_radius": Factor("radius of the photographed field, DD; 45 degrees are about 3.2", 1.8, 5.0),
     "field_shape": Factor("outline of the field", choices=("circle", "cut", "cropped", "notched")),
     "gaze": Factor("0 macula-centred to 1 disc-centred", -0.6, 1.6),
@@ -38,9 +63,11 @@ FACTORS: dict[str, Factor] = {
     "haze": Factor("scattered light"),
     "vignette": Factor("loss of light towards the rim"),
     "unevenness": Factor("one-sided illumination"),
+    "aberration": Factor("lateral chromatic aberration: share by which red is larger than blue", 0, 0.02),
     "jpeg_quality": Factor("quality of the lossy file; 100 leaves it out", 20, 100),
     "flare": Factor("crescent of stray light at the rim"),
     "dust": Factor("specks on the lens", 0, 20),
+    "lashes": Factor("count of eyelashes in front of the lens", 0, 40),
     "lens_opacity": Factor("cataract: haze, yellowing, blur, loss of contrast"),
     "fault": Factor("why the photograph as a whole is unusable", choices=("none", "dark", "flash", "blur", "lid")),
     "macula_fault": Factor("why the macula can't be read", choices=("none", "dark", "flash", "cut")),
@@ -59,6 +86,7 @@ FACTORS: dict[str, Factor] = {
     "sheen": Factor("nerve-fibre and internal-limiting-membrane reflex"),
     "foveal_reflex": Factor("brightness of the foveal reflex"),
     "hard_drusen": Factor("few small drusen of normal ageing (not a lesion)", 0, 12),
+    "light_reflex": Factor("brightness of the reflex along the middle of a vessel"),
     "narrowing": Factor("generalised arterial narrowing"),
     "nicking": Factor("arteriovenous nicking"),
     "vein_dilation": Factor("vein calibre relative to normal", 0.7, 2.0),
@@ -78,6 +106,7 @@ FACTORS: dict[str, Factor] = {
     "fibrosis": Factor("count of fibrovascular bands", 0, 4),
     "laser": Factor("count of laser scars", 0, 400),
     "drusen": Factor("count of soft drusen", 0, 300),
+    "drusen_size": Factor("median diameter of soft drusen, micrometres", 40, 400),
     "macular_pigment": Factor("count of pigment clumps at the macula", 0, 30),
     "geographic_atrophy": Factor("radius of geographic atrophy, DD", 0, 2),
     "subretinal_blood": Factor("radius of subretinal haemorrhage, DD", 0, 3),
@@ -92,6 +121,23 @@ FACTORS: dict[str, Factor] = {
     "staphyloma": Factor("depth of a posterior staphyloma"),
     "membrane": Factor("density of an epiretinal membrane"),
     "vein_occlusion": Factor("territory of an occluded vein", choices=("none", "branch", "central")),
+    "amd_stage": Factor("Beckman class", choices=("none", "early", "intermediate", "late dry", "late wet")),
+    "optic_nerve": Factor("form of the anomaly", choices=("none", "pallor", "swelling", "tilt", "drusen")),
+    "chorioretinal": Factor("form of the pathology", choices=("none", "scars", "active", "pigmentary")),
+    "myopic_atrophy": Factor(
+        "extent of myopic maculopathy", choices=("none", "peripapillary", "diffuse", "patchy", "macular")
+    ),
+    "hypertension": Factor("Keith-Wagener-Barker grade", choices=("none", "1", "2", "3", "4")),
+}
+
+# Forms of one condition: chosen at random, or fixed in an eye that has the condition.
+FORMS: dict[str, tuple[str, ...]] = {
+    "vein_occlusion": ("rvo",),
+    "amd_stage": ("amd",),
+    "optic_nerve": ("aon",),
+    "chorioretinal": ("crp",),
+    "myopic_atrophy": ("dm", "pm"),
+    "hypertension": ("htr",),
 }
 
 COUNTED = (
@@ -135,8 +181,16 @@ def check(fixed: Mapping[str, object]) -> dict[str, object]:
 
 
 def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, object]) -> dict[str, object]:
-    """Every factor for an eye with these complete conditions; ``fixed`` ones keep their given value."""
-    drawn = healthy(dice) | photograph(dice)
+    """Every factor for an eye with these complete conditions; ``fixed`` ones keep their given value.
+
+    Raises:
+        ValueError: the form of a condition is fixed that the eye doesn't have.
+    """
+    forms = {name: fixed[name] for name in FORMS if fixed.get(name, "none") != "none"}
+    for name, form in forms.items():
+        if not any(eye[condition] for condition in FORMS[name]):
+            raise ValueError(f"render: {name} is {form!r} in an eye without it; add {' or '.join(FORMS[name])}: 1")
+    drawn = healthy(dice, eye) | photograph(dice) | forms
     for condition, change in DISEASES.items():
         if eye[condition]:
             before = {name: drawn[name] for name in COUNTED}
@@ -151,26 +205,46 @@ def bell(rng: np.random.Generator, mean: float, spread: float, low: float, high:
     return float(min(max(rng.normal(mean, spread), low), high))
 
 
+def form(drawn: dict, name: str, rng: np.random.Generator, shares: Mapping[str, float]) -> str:
+    """Choose the form of a condition by its share, unless it is fixed already."""
+    chosen = str(rng.choice(list(shares), p=list(shares.values())))
+    if drawn[name] == "none":
+        drawn[name] = chosen
+    return drawn[name]
+
+
 def photograph(dice: Dice) -> dict[str, object]:
-    """The camera's share: make, field, focus, light and losses."""
+    """The camera's share: make, field, focus, light and losses.
+
+    Half of the photographs have their make's usual colours; hand-held ones are less even, less sharp and show more
+    stray light.
+    """
     rng = dice("photograph")
     macula_centred = rng.random() < 0.72
+    camera = str(rng.choice(list(MAKES)))
+    make, loose = MAKES[camera], camera == "handheld"
     return {
-        "camera": str(rng.choice(CAMERAS)),
+        "camera": camera,
+        "colour": make.colour if rng.random() < 0.5 else str(rng.choice(COLOURS)),
         "exposure": float(np.exp(bell(rng, 0, 0.2, -0.5, 0.45))),
-        "field_radius": bell(rng, 3.15, 0.4, 2.3, 4.3),
-        "field_shape": str(rng.choice(["circle", "cut", "cropped", "notched"], p=[0.5, 0.26, 0.09, 0.15])),
+        "field_radius": float(rng.uniform(*make.degrees) / 2 / DEGREES * np.exp(bell(rng, 0, 0.07, -0.2, 0.2))),
+        "field_shape": str(rng.choice(list(make.outlines), p=list(make.outlines.values()))),
         "gaze": float(rng.uniform(-0.05, 0.4) if macula_centred else rng.uniform(0.4, 1.05)),
         "rotation": bell(rng, 0, 6, -18, 18),
-        "blur": float(rng.choice([0, rng.uniform(0, 0.02), rng.uniform(0.02, 0.06)], p=[0.4, 0.4, 0.2])),
+        "blur": float(
+            rng.choice(
+                [0, rng.uniform(0, 0.02), rng.uniform(0.02, 0.06)], p=[0.2, 0.4, 0.4] if loose else [0.45, 0.4, 0.15]
+            )
+        ),
         "noise": float(rng.uniform(0, 0.011)),
-        "haze": float(rng.beta(1, 5)),
+        "haze": float(rng.beta(1, 3 if loose else 5)),
         "vignette": float(rng.beta(2.2, 2)),
-        "unevenness": float(rng.beta(1.5, 2.2)),
+        "unevenness": float(rng.beta(2.5 if loose else 1.5, 2.2)),
+        "aberration": float(rng.uniform(0, 0.008 if loose else 0.003)),
         "jpeg_quality": int(rng.choice([100, rng.integers(65, 98)])),
-        "flare": float(rng.uniform(0.2, 1) if rng.random() < 0.18 else 0),
+        "flare": float(rng.uniform(0.2, 1) if rng.random() < (0.35 if loose else 0.15) else 0),
         "dust": int(rng.integers(1, 7) if rng.random() < 0.25 else 0),
-        "lens_opacity": float(rng.uniform(0, 0.12)),
+        "lashes": int(rng.integers(1, 5) if rng.random() < 0.05 else 0),
         "fault": "none",
         "macula_fault": "none",
         "disc_fault": "none",
@@ -178,26 +252,35 @@ def photograph(dice: Dice) -> dict[str, object]:
     }
 
 
-def healthy(dice: Dice) -> dict[str, object]:
-    """A healthy eye and its innocent look-alikes.
+def healthy(dice: Dice, eye: Conditions) -> dict[str, object]:
+    """A healthy eye and its innocent look-alikes, which depend on age.
+
+    Macular degeneration and cataract are diseases of those over 55 and 50. The young retina has a sheen and a foveal
+    reflex, the old one a yellow lens, a visible choroid and hard drusen.
 
     Cup-to-disc ratio: mean 0.35-0.45 in healthy eyes, up to 0.65 in large discs (Jonas, Surv Ophthalmol 1999). A beta
     crescent occurs in a fifth of healthy eyes; a few hard drusen under 63 micrometres are normal ageing (Beckman).
     """
     rng = dice("healthy")
-    drawn = {name: 0 for name, factor in FACTORS.items() if not factor.choices}
+    drawn = {name: "none" if factor.choices else 0 for name, factor in FACTORS.items()}
+    youngest = 55 if eye["amd"] else 50 if eye["cataract"] else 18
+    age = youngest + (92 - youngest) * float(rng.beta(2, 2))
+    young, old = (float(np.clip(share, 0, 1)) for share in ((55 - age) / 30, (age - 45) / 30))
     return drawn | {
+        "age": age,
         "pigment": float(rng.beta(1.6, 1.6)),
         "cup_to_disc": float(rng.uniform(0.52, 0.65) if rng.random() < 0.1 else bell(rng, 0.38, 0.09, 0.18, 0.55)),
         "disc_tilt": float(rng.beta(1, 5) * 0.5),
         "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
-        "tessellation": float(rng.uniform(0.2, 0.55) if rng.random() < 0.25 else rng.uniform(0, 0.2)),
-        "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.3 else 0.5 * rng.beta(1, 2)),
-        "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.4 else 0),
-        "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.18 else 0),
+        "tessellation": float(rng.uniform(0.2, 0.55) if rng.random() < 0.15 + 0.2 * old else rng.uniform(0, 0.2)),
+        "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.1 + 0.6 * young else 0.5 * rng.beta(1, 2)),
+        "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.2 + 0.5 * young else 0),
+        "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.06 + 0.25 * old else 0),
+        "drusen_size": float(rng.uniform(63, 125)),
+        "lens_opacity": float(rng.uniform(0, 0.06 + 0.1 * old)),
+        "light_reflex": float(rng.uniform(0, 0.6)),
         "vein_dilation": float(rng.normal(1, 0.07)),
         "tortuosity": float(np.exp(bell(rng, 0, 0.3, -0.9, 0.7))),
-        "vein_occlusion": "none",
     }
 
 
@@ -241,15 +324,21 @@ def macular_edema(drawn: dict, eye: Conditions, rng: np.random.Generator) -> Non
 
 
 def macular_degeneration(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
-    """Beckman classification (Ferris 2013): intermediate = large drusen (over 125 micrometres) or pigment changes;
-    late = geographic atrophy or neovascular disease with blood, fluid and finally a disciform scar."""
-    form = rng.choice(["drusen", "atrophy", "neovascular"], p=[0.45, 0.25, 0.3])
-    drawn["drusen"] = int(rng.integers(25, 140)) if form == "drusen" else int(rng.integers(0, 50))
-    drawn["macular_pigment"] = int(rng.integers(2, 15)) if rng.random() < 0.5 else 0
+    """Beckman classification (Ferris 2013): early = medium drusen (63 to 125 micrometres) alone; intermediate = large
+    drusen (over 125 micrometres) or pigment changes; late = geographic atrophy (dry) or neovascular disease with
+    blood, fluid and finally a disciform scar (wet)."""
+    shares = {"early": 0.15, "intermediate": 0.35, "late dry": 0.22, "late wet": 0.28}
+    stage = form(drawn, "amd_stage", rng, shares)
     drawn["foveal_reflex"] = 0
-    if form == "atrophy":
+    if stage == "early":
+        drawn["drusen"] = int(rng.integers(12, 50))
+        return
+    drawn["drusen_size"] = float(rng.uniform(125, 240))
+    drawn["drusen"] = int(rng.integers(25, 140)) if stage == "intermediate" else int(rng.integers(0, 50))
+    drawn["macular_pigment"] = int(rng.integers(2, 15)) if rng.random() < 0.5 else 0
+    if stage == "late dry":
         drawn["geographic_atrophy"] = float(rng.uniform(0.3, 1.2))
-    if form == "neovascular":
+    if stage == "late wet":
         signs = rng.random(3) < (0.7, 0.6, 0.4)
         if not signs.any():
             signs[rng.integers(3)] = True
@@ -261,16 +350,16 @@ def macular_degeneration(drawn: dict, eye: Conditions, rng: np.random.Generator)
 
 def optic_nerve(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """Atrophy (pallor), oedema (Frisén scale: blurred margin, obscured vessels), tilted disc or disc drusen."""
-    form = rng.choice(["pallor", "swelling", "tilt", "drusen"], p=[0.35, 0.35, 0.15, 0.15])
-    if form == "pallor":
+    kind = form(drawn, "optic_nerve", rng, {"pallor": 0.35, "swelling": 0.35, "tilt": 0.15, "drusen": 0.15})
+    if kind == "pallor":
         drawn["disc_pallor"] = float(rng.uniform(0.7, 1))
         drawn["narrowing"] = float(rng.uniform(0, 0.5))
-    elif form == "swelling":
+    elif kind == "swelling":
         drawn["disc_swelling"] = float(rng.uniform(0.45, 1))
         drawn["flames"] = int(rng.integers(0, 6))
         drawn["cup_to_disc"] = float(rng.uniform(0.1, 0.2))
         drawn["tortuosity"] *= 1.4
-    elif form == "tilt":
+    elif kind == "tilt":
         drawn["disc_tilt"] = float(rng.uniform(0.7, 1))
         drawn["crescent"] = float(rng.uniform(0.15, 0.5))
     else:
@@ -281,11 +370,11 @@ def optic_nerve(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
 def chorioretinal(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """Punched-out scars with pigmented rims (toxoplasmosis, multifocal choroiditis), active yellow-white infiltrates,
     or the bone spicules of retinitis pigmentosa with narrow arteries and a waxy disc."""
-    form = rng.choice(["scars", "active", "pigmentary"], p=[0.6, 0.2, 0.2])
-    if form == "scars":
+    kind = form(drawn, "chorioretinal", rng, {"scars": 0.6, "active": 0.2, "pigmentary": 0.2})
+    if kind == "scars":
         drawn["scars"] = int(rng.integers(1, 6))
         drawn["active_lesions"] = int(rng.random() < 0.2)
-    elif form == "active":
+    elif kind == "active":
         drawn["active_lesions"] = int(rng.integers(1, 8))
         drawn["scars"] = int(rng.integers(0, 2))
         drawn["haze"] = max(drawn["haze"], float(rng.uniform(0, 0.5)))
@@ -298,12 +387,14 @@ def chorioretinal(drawn: dict, eye: Conditions, rng: np.random.Generator) -> Non
 def degenerative_myopia(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """META-PM (Ohno-Matsui 2015): category 2 diffuse atrophy, which begins round the disc, 3 patchy and 4 macular
     atrophy, with lacquer cracks and staphyloma; crescent, tilted disc and tessellation go with the long eye."""
-    form = rng.choice(["peripapillary", "diffuse", "patchy"], p=[0.35, 0.35, 0.3])
+    shares = {"peripapillary": 0.35, "diffuse": 0.35, "patchy": 0.2, "macular": 0.1}
+    extent = form(drawn, "myopic_atrophy", rng, shares)
     drawn["crescent"] = float(rng.uniform(0.4, 1.5))
     drawn["disc_tilt"] = float(rng.uniform(0.2, 1))
     drawn["tessellation"] = float(rng.uniform(0.45, 1))
-    drawn["diffuse_atrophy"] = float(rng.uniform(0.4, 1)) if form == "diffuse" or rng.random() < 0.35 else 0
-    drawn["patchy_atrophy"] = int(rng.integers(1, 6)) if form == "patchy" else 0
+    drawn["diffuse_atrophy"] = float(rng.uniform(0.4, 1)) if extent == "diffuse" or rng.random() < 0.35 else 0
+    drawn["patchy_atrophy"] = int(rng.integers(1, 6)) if extent in ("patchy", "macular") else 0
+    drawn["geographic_atrophy"] = float(rng.uniform(0.3, 0.9)) if extent == "macular" else drawn["geographic_atrophy"]
     drawn["lacquer_cracks"] = int(rng.integers(1, 5)) if rng.random() < 0.35 else 0
     drawn["staphyloma"] = float(rng.uniform(0.3, 1)) if rng.random() < 0.45 else 0
     drawn["macular_pigment"] = int(rng.integers(2, 14)) if rng.random() < 0.35 else drawn["macular_pigment"]
@@ -331,7 +422,8 @@ def glaucoma(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
 
 def hypertensive(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """Keith-Wagener-Barker: 1 narrowing, 2 nicking, 3 haemorrhages and cotton wool, 4 disc oedema (macular star)."""
-    grade = int(rng.choice([1, 2, 3, 4], p=[0.12, 0.23, 0.4, 0.25]))
+    grade = int(form(drawn, "hypertension", rng, {"1": 0.12, "2": 0.23, "3": 0.4, "4": 0.25}))
+    drawn["light_reflex"] = float(rng.uniform(0.5, 1))  # copper wiring
     drawn["narrowing"] = float(rng.uniform(0.5, 1))
     drawn["nicking"] = float(rng.uniform(0.5, 1)) if grade >= 2 else 0
     if grade >= 3:
@@ -346,7 +438,7 @@ def hypertensive(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None
 def vein_occlusion(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """Branch: blood in one sector bounded by the raphe; central: all four quadrants, dilated tortuous veins, swollen
     disc (Branch/Central Vein Occlusion Study)."""
-    drawn["vein_occlusion"] = str(rng.choice(["branch", "central"], p=[0.6, 0.4]))
+    form(drawn, "vein_occlusion", rng, {"branch": 0.6, "central": 0.4})
     drawn["vein_dilation"] = float(rng.uniform(1.2, 1.55))
     drawn["cotton_wool"] = int(rng.integers(1, 7)) if rng.random() < 0.5 else 0
     if drawn["vein_occlusion"] == "central":
@@ -393,6 +485,8 @@ def faults(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """What each readability flag at 0 does to the photograph."""
     if not eye["fundus_readable"]:
         drawn["fault"] = str(rng.choice(FACTORS["fault"].choices[1:]))
+        if drawn["fault"] == "lid":
+            drawn["lashes"] = int(rng.integers(8, 25))
     for key in ("macula", "disc", "retina"):
         if not eye[f"{key}_readable"]:
             drawn[f"{key}_fault"] = str(rng.choice(FACTORS[f"{key}_fault"].choices[1:]))

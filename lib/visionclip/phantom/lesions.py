@@ -10,6 +10,7 @@ from visionclip.phantom.anatomy import bare_choroid
 from visionclip.phantom.eye import Eye, blobs, fibre_direction
 from visionclip.phantom.factors import bell
 
+DISC_DIAMETER = 1800  # micrometres
 BLOOD = (0.34, 0.64, 0.50)  # share of light absorbed by intraretinal blood, R G B
 DEEP_BLOOD = (0.44, 0.74, 0.60)
 LIPID = (1.06, 0.84, 0.37)
@@ -262,7 +263,8 @@ def drusen(eye: Eye) -> None:
     the fovea (Beckman classification, Ferris 2013)."""
     count, rng = int(eye.factors["drusen"]), eye.dice("drusen")
     centres = eye.fovea + rng.normal(0, rng.uniform(0.35, 0.85), (count, 2))
-    radii = np.exp(rng.normal(np.log(rng.uniform(0.028, 0.06)), 0.4, count)).clip(0.018, 0.16)
+    median = eye.factors["drusen_size"] / 2 / DISC_DIAMETER
+    radii = np.exp(rng.normal(np.log(median), 0.35, count)).clip(0.6 * median, 2.5 * median)
     canvas = eye.canvas()
     eye.fill(canvas, blobs(centres, radii, rng, 0.15), rng.uniform(0.5, 1, count))
     alpha = eye.coverage(canvas, rng.uniform(0.008, 0.03)) * rng.uniform(0.3, 0.75)

@@ -2,20 +2,26 @@
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from visionclip.phantom.layout import layout
-from visionclip.phantom.render import render
+from visionclip.phantom.render import Phantom, render
 from visionclip.progress import progress
 
+T = TypeVar("T")
 
-def _draw(task: tuple[dict[str, int], list[int], int]) -> tuple[np.ndarray, np.ndarray]:
-    eye, seed, size = task
-    drawn = render(eye, np.random.default_rng(seed), size)
+
+def _draw(finish: Callable[[Phantom], T], size: int, eye: dict[str, int], seed: list[int]) -> T:
+    return finish(render(eye, np.random.default_rng(seed), size))
+
+
+def _picture(drawn: Phantom) -> tuple[np.ndarray, np.ndarray]:
     return drawn.image, layout(drawn.masks)
 
 
@@ -23,17 +29,32 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
+def render_each(
+    eyes: Sequence[dict[str, int]],
+    seeds: Sequence[list[int]],
+    size: int,
+    finish: Callable[[Phantom], T],
+    label: str,
+    workers: int = 0,
+) -> Iterator[T]:
+    """Yield ``finish(phantom)`` for each of N conditions and seeds, in order.
+
+    ``workers`` processes draw and finish (0: as many as cores); an eye follows from its seed alone. ``finish`` is a
+    function of a module, which workers import to find it.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        drawn = pool.map(partial(_draw, finish, size), eyes, seeds, chunksize=16)
+        yield from progress(drawn, label, len(eyes))
+
+
 def render_set(
     eyes: Sequence[dict[str, int]], seeds: Sequence[list[int]], size: int, label: str, workers: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 N×S×S×3 and layouts uint8 N×C×S×S in {0, 1}, one for each of N conditions and seeds.
 
-    ``workers`` processes draw (0: as many as cores); an eye follows from its seed alone. Workers import this module and
-    its like only, so that they start in a fraction of a second.
+    As ``render_each``. Workers import this module and its like only, so that they start in a fraction of a second.
     """
-    tasks = [(eye, seed, size) for eye, seed in zip(eyes, seeds, strict=True)]
-    workers = workers or len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        drawn = list(progress(pool.map(_draw, tasks, chunksize=16), label, len(tasks)))
+    drawn = list(render_each(eyes, seeds, size, _picture, label, workers))
     pixels, layouts = (np.stack(column) for column in zip(*drawn, strict=True))
     return pixels, layouts

@@ -1,0 +1,365 @@
+"""The published datasets as their owners distribute them: each archive's own tree read into rows of labels.
+
+``read`` gives what ``labels.csv`` would hold (a mapping of columns to text for each image), so that an archive can be
+scored as it was unpacked. Names are matched without regard to capitals, as the labels of several sets differ from the
+disk in them; no link is followed. Layouts, errata and traps are those met in public loaders and issue threads.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas
+
+from visionclip import runs
+
+Row = dict[str, str]
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+# Corrections on the owner's download page. Newer label books carry them already, so the value is set, never compared.
+MESSIDOR_ERRATA = {
+    "20051020_63045_0100_pp": "0",
+    "20051020_64007_0100_pp": "3",
+    "20051020_63936_0100_pp": "1",
+    "20060523_48477_0100_pp": "3",
+}
+# The second image of each of the 13 pairs of Base33 that show one photograph twice.
+MESSIDOR_TWINS = {
+    f"20051202_{number}_0400_pp"
+    for number in ["55582", "41076", "48287", "48586", "55457", "55626", "54783", "48575", "55484", "55562", "55547"]
+} | {"20051205_32966_0400_pp", "20051205_32981_0400_pp"}
+
+
+@dataclass
+class Archive:
+    """What a tree holds: files by path relative to ``folder``, and remarks for the report, counted by text."""
+
+    folder: Path
+    files: list[Path]
+    remarks: Counter = field(default_factory=Counter)
+
+    def matching(self, pattern: str) -> list[Path]:
+        """Files whose path (slashes, lower case) matches from its start or after a slash to its end."""
+        search = re.compile(rf"(?:^|/)(?:{pattern})$")
+        return [path for path in self.files if search.search(path.as_posix().casefold())]
+
+    def pictures(self, pattern: str = r"[^/]*") -> dict[str, Path]:
+        """Images by stem in lower case.
+
+        Raises:
+            ValueError: two images have one name, so that a label could mean either.
+        """
+        found: dict[str, Path] = {}
+        for path in self.matching(pattern):
+            if path.suffix.casefold() in PICTURES:
+                other = found.setdefault(path.stem.casefold(), path)
+                if other != path:
+                    raise ValueError(f"{self.where(path)}: the same name as {other.as_posix()}; keep one of the two")
+        return found
+
+    def where(self, path: Path) -> str:
+        return runs.relative(self.folder / path)
+
+    def table(self, path: Path, columns: Mapping[str, str], separator: str = ",") -> list[Row]:
+        """The rows of a sheet or CSV; ``columns`` maps our names to patterns of its headers (spaces and case aside).
+
+        Raises:
+            ValueError: unreadable, or no header matches; the message names the file and the column.
+        """
+        try:
+            if path.suffix.casefold() in (".xls", ".xlsx"):
+                sheet = pandas.read_excel(self.folder / path, dtype=str, engine="calamine")
+            else:
+                sheet = pandas.read_csv(self.folder / path, dtype=str, sep=separator, encoding="utf-8-sig")
+        except Exception as error:  # each engine fails in its own way on a broken file
+            reason = " ".join(str(error).split())[:120]
+            raise ValueError(f"{self.where(path)}: not readable as a table ({reason}); unpack it again") from None
+        headers = {str(header).strip().casefold(): header for header in sheet.columns}
+        chosen = {}
+        for name, pattern in columns.items():
+            hit = next((headers[header] for header in headers if re.fullmatch(pattern, header)), None)
+            if hit is None:
+                raise ValueError(f"{self.where(path)}: no column like {pattern!r}; it has {', '.join(headers)}")
+            chosen[name] = sheet[hit].fillna("").map(plain)
+        rows = pandas.DataFrame(chosen).to_dict("records")
+        return [row for row in rows if row[next(iter(columns))]]
+
+    def join(self, rows: Iterable[Row], pictures: Mapping[str, Path], key: str = "name") -> list[Row]:
+        """Rows with the image that their ``key`` names as ``file``; what lacks its other half is counted, not kept."""
+        joined, left = [], dict(pictures)
+        for row in rows:
+            path = left.pop(_stem(row[key]), None)
+            if path is None:
+                self.remarks["labels without an image"] += 1
+            else:
+                joined.append({"file": path.as_posix(), **{name: value for name, value in row.items() if name != key}})
+        self.remarks["images without a label"] += len(left)
+        return joined
+
+
+def _stem(name: str) -> str:
+    """The name of an image without folder and extension, in lower case."""
+    name = re.split(r"[/\\]", name)[-1].casefold()
+    return name.rsplit(".", 1)[0] if name.endswith(PICTURES) else name
+
+
+def plain(value: object) -> str:
+    """A cell as text without outer spaces; ``1.0`` is ``1``, as tables with gaps are often written."""
+    text = str(value).strip()
+    return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
+
+
+def messidor(archive: Archive) -> list[Row]:
+    """MESSIDOR: twelve label books (old or updated) and TIFFs, in one folder or a folder a base."""
+    books: dict[str, Path] = {}
+    for path in archive.matching(r"annotation[ _]base\d\d[^/]*\.xlsx?"):
+        base = re.search(r"base(\d\d)", path.name.casefold())[1]
+        if base not in books or "update" in path.name.casefold():
+            books[base] = path
+    columns = {"name": "image name", "messidor_grade": "retinopathy grade", "dme_risk": r"risk of macular o?edema"}
+    rows = [row for base in sorted(books) for row in archive.table(books[base], columns)]
+    rows = [
+        {
+            **row,
+            "messidor_grade": MESSIDOR_ERRATA.get(_stem(row["name"]), row["messidor_grade"]),
+            "duplicate": str(int(_stem(row["name"]) in MESSIDOR_TWINS)),
+        }
+        for row in rows
+    ]
+    return archive.join(rows, archive.pictures())
+
+
+def messidor2(archive: Archive) -> list[Row]:
+    """Messidor-2: images and the adjudicated grades; both eyes of an examination are one ``group``."""
+    grades = archive.matching(r"messidor_data\.csv")
+    if grades:
+        columns = {
+            "name": "image_id",
+            "dr_grade": "adjudicated_dr_grade",
+            "dme": "adjudicated_dme",
+            "gradable": "adjudicated_gradable",
+        }
+        rows = archive.table(grades[0], columns)
+    else:  # a mirror has the grade alone, of the gradable images
+        mirror = archive.matching(r"[^/]*\.csv")
+        mirror = [path for path in mirror if "diagnosis" in (archive.folder / path).open(errors="replace").readline()]
+        if not mirror:
+            raise ValueError(f"{runs.relative(archive.folder)}: no messidor_data.csv; add the adjudicated grades")
+        rows = archive.table(mirror[0], {"name": "id_code", "dr_grade": "diagnosis"})
+        rows = [{**row, "dme": "", "gradable": "1"} for row in rows]
+    examination = {}
+    for path in archive.matching(r"messidor-2\.csv"):
+        for number, line in enumerate((archive.folder / path).read_text("utf-8-sig").splitlines()):
+            examination |= {_stem(cell.strip(' "')): f"examination {number}" for cell in line.split(";")}
+    rows = [{**row, "group": examination.get(_stem(row["name"]), row["name"])} for row in rows]
+    return archive.join(rows, archive.pictures())
+
+
+def fives(archive: Archive) -> list[Row]:
+    """FIVES: {train,test}/Original/{number}_{A,D,G,N}.png. 50 names occur in both splits for different eyes."""
+    rows = []
+    for path in archive.matching(r"(?:train|test)/original/\d+_[adgn]\.png"):
+        letter = path.stem[-1].upper()
+        rows.append({"file": path.as_posix(), "split": path.parts[-3].casefold(), "label": letter})
+    return rows
+
+
+def refuge(archive: Archive) -> list[Row]:
+    """REFUGE: its owner's folders, or a copy with index.json files; a split without labels is counted, never scored."""
+    rows = []
+    for path in archive.matching(r"(?:non-)?glaucoma/[gn]\d{4}\.jpg"):
+        rows.append({"file": path.as_posix(), "split": "train", "glaucoma": str(int(path.parts[-2] == "Glaucoma"))})
+    books = {
+        "val": (r"fovea_locations?\.xlsx", r"glaucoma label", r"v\d{4}\.jpg"),
+        "test": (r"glaucoma_label_and_fovea_locations?\.xlsx", r"label ?\(glaucoma ?= ?1\)", r"t\d{4}\.jpg"),
+    }
+    if rows or (archive.matching(books["val"][2]) and not archive.matching(r"index\.json")):
+        for split, (book, label, names) in books.items():
+            pictures = archive.pictures(names)
+            labels = archive.matching(book)
+            if pictures and not labels:
+                archive.remarks[f"images of {split}, whose labels are not there"] += len(pictures)
+            elif pictures:
+                table = archive.table(labels[0], {"name": "imgname", "glaucoma": label})
+                rows += [{**row, "split": split} for row in archive.join(table, pictures)]
+        return rows
+    for path in archive.matching(r"index\.json"):
+        rows += _refuge_index(archive, path)
+    return rows
+
+
+def _refuge_index(archive: Archive, path: Path) -> list[Row]:
+    """A split of the copies: ``{train,val,test}/index.json`` with ImgName and, where there is one, Label."""
+    split = next((name for name in ("train", "val", "test") if name in path.parent.name.casefold()), "")
+    entries = json.loads((archive.folder / path).read_text("utf-8"))
+    entries = list(entries.values()) if isinstance(entries, dict) else entries
+    known = [entry for entry in entries if "Label" in entry]
+    archive.remarks[f"images of {split}, whose labels are not there"] += len(entries) - len(known)
+    below = re.escape(path.parent.as_posix().casefold())
+    pictures = archive.pictures(rf"{below}/.*images/[^/]*") if known else {}
+    named = [{"name": entry["ImgName"], "split": split, "glaucoma": str(entry["Label"])} for entry in known]
+    return archive.join(named, pictures)
+
+
+def idrid(archive: Archive) -> list[Row]:
+    """IDRiD, disease grading: names run from IDRiD_001 in both splits, so the split's folder is part of the key."""
+    rows = []
+    for split, word in (("train", "training"), ("test", "testing")):
+        for book in archive.matching(rf"[^/]*disease grading_{word} labels\.csv"):
+            columns = {"name": "image name", "dr_grade": "retinopathy grade", "dme_risk": r"risk of macular edema"}
+            pictures = archive.pictures(rf"[^/]*{word} set/idrid_\d+\.jpg")
+            rows += [{**row, "split": split} for row in archive.join(archive.table(book, columns), pictures)]
+    # Published as they are: `dup_conflict` is known only where somebody has looked for copies.
+    return [{**row, "dup_conflict": "0"} for row in rows]
+
+
+def palm(archive: Archive) -> list[Row]:
+    """PALM: the training images say their class by the first letter (P pathologic, H high myopia, N normal); the
+    validation images have a book."""
+    rows = []
+    for path in archive.matching(r"[hnp]\d{4}\.jpg"):
+        rows.append({"file": path.as_posix(), "split": "train", "pm": str(int(path.name[0].casefold() == "p"))})
+    pictures = archive.pictures(r"v\d{4}\.jpg")
+    books = archive.matching(r"pm_labels?_and_fovea_locations?\.xlsx")
+    if pictures and not books:
+        archive.remarks["images of val, whose labels are not there"] += len(pictures)
+    elif pictures:
+        table = archive.table(books[0], {"name": "imgname", "pm": "(?:pm )?label"})
+        rows += [{**row, "split": "val"} for row in archive.join(table, pictures)]
+    return rows
+
+
+# ODIR-5K's diagnostic keywords of an eye, by the column they decide; its label columns are of the patient.
+ODIR_KEYWORDS = {
+    "cataract": r"cataract",
+    "pm": r"patholog\w+ myopia",
+    "gc": r"glaucoma",
+    "amd": r"age-related macular degeneration",
+    "htr": r"hypertensive retinopathy",
+}
+ODIR_UNUSABLE = r"anterior segment image|no fundus image|low image quality"
+
+
+def odir(archive: Archive) -> list[Row]:
+    """ODIR-5K: a row for each eye, from its own keywords; both eyes of a patient are one ``group``."""
+    books = archive.matching(r"(?:full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx)")
+    columns = {"id": "id", "left": "left-diagnostic keywords", "right": "right-diagnostic keywords"}
+    eyes: dict[str, Row] = {}
+    for patient in archive.table(sorted(books)[0], columns):
+        for side in ("left", "right"):
+            said = patient[side].casefold()
+            eyes[f"{patient['id']}_{side}"] = {
+                "name": f"{patient['id']}_{side}",
+                "group": patient["id"],
+                "unusable": str(int(bool(re.search(ODIR_UNUSABLE, said)))),
+                # "suspected" is neither: an empty label is of no class
+                **{
+                    key: ""
+                    if re.search(rf"suspected (?:{pattern})", said)
+                    else str(int(bool(re.search(pattern, said))))
+                    for key, pattern in ODIR_KEYWORDS.items()
+                },
+            }
+    return archive.join(eyes.values(), archive.pictures(r"\d+_(?:left|right)\.jpg"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a published tree is told (all ``marks`` are patterns of paths in it), read, and counted.
+
+    ``counts`` are the published numbers of images by value of a label, for a split where ``split`` names one.
+    """
+
+    marks: tuple[str, ...]
+    rows: Callable[[Archive], list[Row]]
+    label: str
+    counts: Mapping[str, int]
+    split: str = ""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "messidor": Layout(
+        (r"annotation[ _]base\d\d[^/]*\.xlsx?",),
+        messidor,
+        "messidor_grade",
+        {"0": 546, "1": 153, "2": 247, "3": 254},
+    ),
+    "messidor2": Layout(
+        (r"messidor_data\.csv|messidor-2\.csv",),
+        messidor2,
+        "dr_grade",
+        {"0": 1017, "1": 270, "2": 347, "3": 75, "4": 35},
+    ),
+    "fives": Layout((r"(?:train|test)/original/\d+_[adgn]\.png",), fives, "label", dict.fromkeys("ADGN", 200)),
+    "refuge": Layout(
+        (r"(?:glaucoma/g\d{4}\.jpg|(?:train|val|test)[^/]*/index\.json|refuge[^/]*/.*v\d{4}\.jpg)",),
+        refuge,
+        "glaucoma",
+        {"0": 360, "1": 40},
+        "train",
+    ),
+    "idrid": Layout(
+        (r"[^/]*disease grading_(?:training|testing) labels\.csv",),
+        idrid,
+        "dr_grade",
+        {"0": 168, "1": 25, "2": 168, "3": 93, "4": 62},
+    ),
+    "palm": Layout((r"palm[^/]*/.*[hnpv]\d{4}\.jpg|[hnp]\d{4}\.jpg",), palm, "pm", {}, "train"),
+    "odir": Layout((r"full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx", r"\d+_left\.jpg"), odir, "pm", {}),
+}
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All files below ``folder`` by path, without links, hidden files and what archives leave behind."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        found += [
+            (Path(place) / name).relative_to(folder)
+            for name in sorted(names)
+            if not name.startswith(".") and name != "Thumbs.db"
+        ]
+    return found
+
+
+def recognise(folder: Path) -> str | None:
+    """The key in ``LAYOUTS`` of the published tree that ``folder`` is, None for any other folder."""
+    archive = Archive(folder, _walk(folder))
+    for name, layout in LAYOUTS.items():
+        if all(archive.matching(mark) for mark in layout.marks):
+            return name
+    return None
+
+
+def read(folder: Path, name: str) -> tuple[list[Row], list[str]]:
+    """The rows of the published tree ``name``, and remarks: what was left out, and counts unlike the published ones.
+
+    Raises:
+        ValueError: a label book is unreadable or lacks a column, or no image has a label.
+    """
+    layout, archive = LAYOUTS[name], Archive(folder, _walk(folder))
+    rows = layout.rows(archive)
+    remarks = [f"{count} {what}" for what, count in archive.remarks.items() if count]
+    if not rows:
+        reason = f" ({'; '.join(remarks)})" if remarks else ""
+        raise ValueError(
+            f"{runs.relative(folder)}: {name} without one labelled image{reason}; unpack images and labels"
+        )
+    return rows, [*remarks, *_unlike(layout, rows)]
+
+
+def _unlike(layout: Layout, rows: Sequence[Row]) -> list[str]:
+    """A line where the labels are not distributed as published: a copy that is partial, older or altered."""
+    inside = [row for row in rows if not layout.split or row.get("split") == layout.split]
+    inside = [row for row in inside if row.get("gradable", "1") == "1"]
+    found = Counter(row[layout.label] for row in inside)
+    if not layout.counts or dict(found) == dict(layout.counts):
+        return []
+    told, there = (
+        ", ".join(f"{value}: {count}" for value, count in sorted(counts.items())) for counts in (layout.counts, found)
+    )
+    return [f"{layout.label} counts {there}; published are {told}"]
