@@ -348,3 +348,12 @@ def test_missing_lists_the_published_sets_that_are_not_there(folder):
 def test_results_can_not_be_changed_by_accident(folder):
     with pytest.raises(dataclasses.FrozenInstanceError):
         external.load(folder, 16).split = "train"
+
+
+def test_images_of_one_group_are_told(folder):
+    rewrite(folder / "labels.csv", "dup_conflict\n", "dup_conflict,group\n")
+    text = (folder / "labels.csv").read_text("utf-8").splitlines()
+    patients = ["p1", "p1", "p2", "", "p3", "p4", "p5"]
+    lines = [text[0], *(f"{line},{patient}" for line, patient in zip(text[1:], patients, strict=True))]
+    (folder / "labels.csv").write_text("\n".join(lines), "utf-8")
+    assert external.load(folder, 16).groups == ["p1", "p1", "p2", "images/d.png"]

@@ -101,7 +101,7 @@ def test_one_class_alone_leaves_auc_and_kappa_undefined_and_nothing_nan():
 def test_result_has_the_shape_that_reports_read():
     targets, logits = drawn((30, 12, 8))
     result = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=50)
-    assert set(result) == {"n", *statistics.SCORES, "majority_accuracy", "chance_aca"}
+    assert set(result) == {"n", "groups", *statistics.SCORES, "majority_accuracy", "chance_aca"}
     assert result["n"] == 50
     assert result["kappa"] is None
     assert result["majority_accuracy"] == 0.6
@@ -260,3 +260,24 @@ def test_delong_agrees_with_the_variance_of_its_definition_and_with_itself():
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
     assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert statistics.holm([0.9, 0.8]) == [1, 1]
+
+
+def test_intervals_of_grouped_images_are_those_of_the_groups():
+    targets, logits = drawn((60, 40))
+    rng = np.random.default_rng
+    alone = statistics.with_intervals(targets, logits, False, rng(0), 400)
+    copied = statistics.with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400)
+    groups = np.tile([f"patient {number}" for number in range(100)], 4)
+    grouped = statistics.with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400, groups)
+    width = {name: one["auc"]["high"] - one["auc"]["low"] for name, one in
+             (("alone", alone), ("copied", copied), ("grouped", grouped))}  # fmt: skip
+    assert grouped["groups"] == 100
+    assert grouped["auc"]["value"] == pytest.approx(alone["auc"]["value"])
+    assert width["copied"] < 0.7 * width["alone"] < width["grouped"] < 1.4 * width["alone"]
+
+
+def test_a_resample_without_a_class_does_not_count():
+    targets, logits = drawn((5, 4))
+    groups = ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    told = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), 200, groups)
+    assert 0 <= told["auc"]["low"] <= told["auc"]["high"] <= 1

@@ -66,7 +66,7 @@ def test_results_have_the_published_shape_and_intervals_around_their_values(trai
     results = zeroshot.evaluate(dataset, logits, seed=0, resamples=100)
     assert zeroshot.evaluate(dataset, logits, seed=0, resamples=100) == results
     for result in results:
-        expected = {"dataset", "task", "split", "n", "scaled", *statistics.SCORES}
+        expected = {"dataset", "task", "split", "n", "groups", "scaled", *statistics.SCORES}
         assert set(result) == expected | {"majority_accuracy", "chance_aca"}
         assert result["auc"]["low"] <= result["auc"]["value"] <= result["auc"]["high"]
     graded = {result["task"] for result in results if result["kappa"] is not None}

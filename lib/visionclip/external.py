@@ -1,6 +1,7 @@
 """Readers of labelled photographs: a folder with ``labels.csv`` and ``tasks.yaml``, or a published dataset as unpacked.
 
-``labels.csv`` has a column ``file`` (below the folder) and a column for each label. ``tasks.yaml`` says what can be
+``labels.csv`` has a column ``file`` (below the folder) and a column for each label; where there is a column ``group``
+(a patient or an examination), images of one group aren't taken for independent. ``tasks.yaml`` says what can be
 asked of them, in the study's vocabulary::
 
     drop: {dup_conflict: 1}         # rows left out: those where any of these columns has this value (optional)
@@ -66,7 +67,8 @@ class Dataset:
 
     ``skipped`` counts what was left out, by reason: rows as a whole, and labels that a task has no class for.
     ``unscored`` names each task that can't be scored on this split and why; ``tasks`` holds the others. ``remarks`` say
-    how a published tree differs from what its owner published.
+    how a published tree differs from what its owner published. ``groups`` names what each image belongs to, itself
+    where nothing is known.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Dataset:
     skipped: dict[str, int] = field(default_factory=dict)
     unscored: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -128,7 +131,8 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
         else:
             tasks.append(Task(question.name, question.ordinal, question.classes, targets))
     pixels = _decode(folder, kept, size)
-    return Dataset(folder.name, split, pixels, [row["file"] for row in kept], tasks, skipped, unscored, remarks)
+    keys, groups = [row["file"] for row in kept], [row.get("group") or row["file"] for row in kept]
+    return Dataset(folder.name, split, pixels, keys, tasks, skipped, unscored, remarks, groups)
 
 
 def labelled(folder: str | Path, size: int) -> tuple[np.ndarray, list[dict[str, int]]]:

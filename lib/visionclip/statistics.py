@@ -40,18 +40,25 @@ def scores(targets: np.ndarray, logits: np.ndarray, ordinal: bool) -> dict[str, 
 
 
 def with_intervals(
-    targets: np.ndarray, logits: np.ndarray, ordinal: bool, rng: np.random.Generator, resamples: int = 1000
+    targets: np.ndarray,
+    logits: np.ndarray,
+    ordinal: bool,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    groups: Sequence[str] | None = None,
 ) -> dict:
     """The ``scores`` with 95 % intervals, beside what trivial answers reach.
 
     Intervals are percentiles of a stratified bootstrap (Efron & Tibshirani 1993): images are resampled within each
     class, so every resample keeps the class counts; ``kappa`` and ``accuracy`` are thereby conditional on the mix of
-    classes. A class of one image can't vary, so the intervals say nothing of its uncertainty.
+    classes. A class of one image can't vary, so the intervals say nothing of its uncertainty. Where ``groups`` (both
+    eyes of a patient, say) hold several images, whole groups are resampled instead, as their images aren't independent;
+    a resample that lacks a class doesn't count for the scores which need it.
 
     Returns:
-        ``n``; for each of ``SCORES`` a mapping of ``value``, ``low`` and ``high``, all None where undefined (``kappa``
-        as a whole None where not ``ordinal``); ``majority_accuracy``, of always answering the commonest class;
-        ``chance_aca``, 1/K.
+        ``n`` images in ``groups`` groups; for each of ``SCORES`` a mapping of ``value``, ``low`` and ``high``, all None
+        where undefined (``kappa`` as a whole None where not ``ordinal``); ``majority_accuracy``, of always answering
+        the commonest class; ``chance_aca``, 1/K.
 
     Raises:
         ValueError: as ``scores``, or ``resamples`` is below 1.
@@ -61,13 +68,18 @@ def with_intervals(
         raise ValueError(f"resamples: {resamples} given; at least 1 is needed")
     values = scores(targets, logits, ordinal)
     step = max(1, BLOCK // len(targets))
-    blocks = [
-        _measure(targets, logits, ordinal, _resampled(targets, min(step, resamples - start), rng))
-        for start in range(0, resamples, step)
-    ]
+    members = np.unique(np.arange(len(targets)) if groups is None else np.asarray(groups), return_inverse=True)[1]
+    clustered = members.max() + 1 < len(targets)
+    blocks = []
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        weights = _resampled_groups(members, count, rng) if clustered else _resampled(targets, count, rng)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a class that no group of the resample holds
+            blocks.append(_measure(targets, logits, ordinal, weights))
     drawn = {name: np.concatenate([block[name] for block in blocks]) for name in SCORES}
     return {
         "n": len(targets),
+        "groups": int(members.max()) + 1,
         **{name: _interval(values[name], drawn[name]) for name in SCORES if name != "kappa"},
         "kappa": _interval(values["kappa"], drawn["kappa"]) if ordinal else None,
         "majority_accuracy": float(np.bincount(targets).max() / len(targets)),
@@ -200,7 +212,7 @@ def _number(value: float) -> float | None:
 def _interval(value: float | None, drawn: np.ndarray) -> Interval:
     if value is None:
         return {"value": None, "low": None, "high": None}
-    low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    low, high = np.nanpercentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return {"value": value, "low": float(low), "high": float(high)}
 
 
@@ -213,6 +225,14 @@ def _resampled(targets: np.ndarray, resamples: int, rng: np.random.Generator) ->
         cells = rows * members.size + rng.integers(members.size, size=(resamples, members.size))
         weights[:, members] = np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape)
     return weights
+
+
+def _resampled_groups(members: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each image is drawn, float64 resamples×N, when groups are; ``members`` number the images' groups."""
+    count = int(members.max()) + 1
+    cells = np.arange(resamples)[:, None] * count + rng.integers(count, size=(resamples, count))
+    drawn = np.bincount(cells.ravel(), minlength=resamples * count).reshape(resamples, count)
+    return drawn[:, members].astype(float)
 
 
 def _measure(targets: np.ndarray, logits: np.ndarray, ordinal: bool, weights: np.ndarray) -> dict[str, np.ndarray]:

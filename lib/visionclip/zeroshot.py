@@ -112,10 +112,12 @@ def evaluate(
     ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence.
     """
     results = []
+    groups = np.array(dataset.groups or dataset.keys)
     for task in dataset.tasks:
         known = task.targets >= 0
+        rng = np.random.default_rng(seed)
         scored = statistics.with_intervals(
-            task.targets[known], logits[task.name][known], task.ordinal, np.random.default_rng(seed), resamples
+            task.targets[known], logits[task.name][known], task.ordinal, rng, resamples, groups[known]
         )
         scaled = statistics.scores(task.targets[known], logits[task.name][known] / temperature, task.ordinal)
         scored["scaled"] = {score: scaled[score] for score in CONFIDENCE}
