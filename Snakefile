@@ -29,6 +29,7 @@ PATHS = {
         "out": f"{FOLDER}/04-zero-shot",
     },
     "05-dataset-size": {"out": f"{FOLDER}/05-dataset-size"},
+    "06-transfer": {"out": f"{FOLDER}/06-transfer"},
 }
 PYTHON = sys.executable
 PAPERMILL = """
@@ -78,12 +79,25 @@ def needs(notebook, *stages):
     }
 
 
-def photographs():
-    """The tables of the real photographs that 04-zero-shot finds: a dataset that comes or changes is a reason to rerun."""
-    folder = PARAMETERS["04-zero-shot"].external
-    if folder == study.declared("04-zero-shot")["external"].default:
+def external_folder(notebook):
+    """Where a notebook looks for real photographs."""
+    folder = PARAMETERS[notebook].external
+    if folder == study.declared(notebook)["external"].default:
         folder = os.environ.get("VISIONCLIP_EXTERNAL", folder)
-    return sorted(str(path) for name in ("labels.csv", "tasks.yaml") for path in Path(folder).glob(f"*/{name}"))
+    return Path(folder)
+
+
+def photographs(notebook):
+    """The tables of the real photographs that a notebook finds: one that changes is a reason to rerun."""
+    folder = external_folder(notebook)
+    return sorted(str(path) for name in ("labels.csv", "tasks.yaml") for path in folder.glob(f"*/{name}"))
+
+
+def places(notebook):
+    """The folders of real photographs that a notebook finds: one that comes or goes is a reason to rerun."""
+    folder = external_folder(notebook)
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [str(folder), *names]
 
 
 try:
@@ -193,7 +207,7 @@ rule pretrain:
 rule zero_shot:
     input:
         **needs("04-zero-shot", f"{FOLDER}/01-synthesis", f"{FOLDER}/03-pretrain"),
-        photographs=photographs(),
+        photographs=photographs("04-zero-shot"),
     output:
         card=f"{FOLDER}/04-zero-shot/card.json",
         notebook=f"{FOLDER}/04-zero-shot/04-zero-shot.ipynb",
@@ -202,7 +216,7 @@ rule zero_shot:
         progress=f"{FOLDER}/logs/04-zero-shot.log",
     params:
         given=options(PATHS["04-zero-shot"]),
-        external=os.environ.get("VISIONCLIP_EXTERNAL", ""),
+        external=places("04-zero-shot"),
     threads: TRAINING
     resources:
         gpu=ON_GPU,
@@ -231,7 +245,7 @@ rule point_pretrain:
 rule point_zero_shot:
     input:
         **needs("04-zero-shot", f"{FOLDER}/01-synthesis", f"{POINTS}/n{{size}}-s{{seed}}/03-pretrain"),
-        photographs=photographs(),
+        photographs=photographs("04-zero-shot"),
     output:
         card=f"{POINTS}/n{{size}}-s{{seed}}/04-zero-shot/card.json",
         notebook=f"{POINTS}/n{{size}}-s{{seed}}/04-zero-shot/04-zero-shot.ipynb",
@@ -240,7 +254,7 @@ rule point_zero_shot:
         progress=f"{FOLDER}/logs/n{{size}}-s{{seed}}/04-zero-shot.log",
     params:
         given=lambda wildcards: options(zero_shot_point(**wildcards)),
-        external=os.environ.get("VISIONCLIP_EXTERNAL", ""),
+        external=places("04-zero-shot"),
     threads: TRAINING
     resources:
         gpu=ON_GPU,
@@ -260,6 +274,26 @@ rule dataset_size:
         progress=f"{FOLDER}/logs/05-dataset-size.log",
     params:
         given=options(PATHS["05-dataset-size"]),
+    shell:
+        PAPERMILL
+
+
+rule transfer:
+    input:
+        **needs("06-transfer"),
+        photographs=photographs("06-transfer"),
+    output:
+        card=f"{FOLDER}/06-transfer/card.json",
+        notebook=f"{FOLDER}/06-transfer/06-transfer.ipynb",
+    log:
+        notebook=f"{FOLDER}/logs/06-transfer.ipynb",
+        progress=f"{FOLDER}/logs/06-transfer.log",
+    params:
+        given=options(PATHS["06-transfer"]),
+        external=places("06-transfer"),
+    threads: TRAINING
+    resources:
+        gpu=ON_GPU,
     shell:
         PAPERMILL
 

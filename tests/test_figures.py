@@ -23,6 +23,9 @@ DRAWN = {
     "layouts": lambda: figures.layouts(
         PICTURE[None], np.ones((1, 2, 16, 16), np.uint8), {"normal": 0}, ["field", "disc"]
     ),
+    "distributions": lambda: figures.distributions(
+        {"a": CURVES[["value", "images"]], "b": CURVES[["value", "images"]]}
+    ),
     "loss_curve": lambda: figures.loss_curve([3.0, 2.0, 1.5], [1.0, 1.0, 1.0]),
     "temperature_curve": lambda: figures.temperature_curve([0.07, 0.05]),
     "fidelity_bars": lambda: figures.fidelity_bars(pandas.DataFrame({"phantoms": [0.9], "generated": [None]}, ["gc"])),

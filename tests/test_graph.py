@@ -74,7 +74,7 @@ def test_slurm_profile_gives_every_gpu_stage_its_resources(copy):
     result = snakemake(copy, "--dry-run", "--profile", "profiles/slurm", "--cores", "512", "--config", "preset=paper")
     assert result.returncode == 0, result.stderr
     jobs = dict(re.findall(r"rule (\w+):\n(.*?)(?=\n\S|\Z)", result.stdout + result.stderr, re.S))
-    for rule in ("synthesis", "pretrain", "zero_shot", "point_pretrain", "point_zero_shot"):
+    for rule in ("synthesis", "pretrain", "zero_shot", "point_pretrain", "point_zero_shot", "transfer"):
         assert re.search(r"gpu=[1-9]", jobs[rule]), rule
         assert "runtime=60," not in jobs[rule], rule
     assert "threads: 32" in jobs["pretrain"]
@@ -86,7 +86,7 @@ def test_committed_reports_do_not_pass_for_a_finished_study(copy):
     page.write_text("as it comes with a clone")
     jobs = planned(copy, "--config", "preset=cpu")
     shutil.rmtree(page.parent)
-    assert {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "report"} <= set(jobs)
+    assert {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "report"} <= set(jobs)
 
 
 def test_a_finished_study_is_not_run_again(finished):
@@ -114,18 +114,17 @@ def test_a_change_that_no_stage_depends_on_reruns_nothing(finished):
     assert planned(finished, "--config", "preset=smoke") == {}
 
 
-def test_other_photographs_rerun_the_zero_shot_stage_only(finished):
+def test_other_photographs_rerun_only_the_stages_that_look_at_them(finished):
     jobs = planned(finished, "--config", "preset=smoke", VISIONCLIP_EXTERNAL="/photographs")
-    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "report"}
+    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "transfer", "report"}
 
 
-def test_a_new_dataset_in_the_folder_of_photographs_reruns_the_zero_shot_stage(finished):
-    table = finished / "data/external/clinic/labels.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text("image,dr_grade\n")
+def test_a_new_dataset_in_the_folder_of_photographs_reruns_the_stages_that_look_at_it(finished):
+    published = finished / "data/external/FIVES"  # an archive as its owner packs it has no labels.csv
+    published.mkdir(parents=True)
     jobs = planned(finished, "--config", "preset=smoke")
-    shutil.rmtree(table.parent)
-    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "report"}
+    shutil.rmtree(published)
+    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "transfer", "report"}
 
 
 def test_a_new_size_runs_only_its_own_points(finished):

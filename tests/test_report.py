@@ -151,6 +151,13 @@ def reports(tmp_path_factory) -> Path:
     return build(study(tmp_path_factory.mktemp("study")))
 
 
+def test_the_numbers_of_finished_stages_lie_beside_the_pages(reports):
+    numbers = runs.read_json(reports / "numbers.json")
+    assert list(numbers) == ["01-synthesis", "02-captions"]
+    assert numbers["01-synthesis"]["seconds"] == 90
+    assert numbers["01-synthesis"]["headline"][0]["value"] == "0.71 (0.66–0.75)"
+
+
 def soup(path: Path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text("utf-8"), "html.parser")
 
@@ -159,6 +166,7 @@ def test_one_page_per_executed_notebook_beside_index_and_stylesheet(reports):
     assert {path.name for path in reports.iterdir()} == {
         "index.html",
         "style.css",
+        "numbers.json",
         "01-synthesis.html",
         "02-captions.html",
         "03-pretrain.html",

@@ -1,4 +1,4 @@
-"""A study of five tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
+"""A study of six tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
 
 from pathlib import Path
 
@@ -25,6 +25,7 @@ controls: bool = True  # score the controls too""",
     "05-dataset-size": """sizes: list[int] = [2]  # training images [1..100]
 seeds: list[int] = [0]  # of every random draw [0..9]
 updates: int = 2  # optimiser updates [1..1000]""",
+    "06-transfer": """external: str = "data/external"  # folder of the photographs""",
 }
 
 
@@ -47,7 +48,7 @@ def notebook(name: str, *cells: str, parameters: str = "") -> nbformat.NotebookN
 
 
 def study(root: Path) -> Path:
-    """Write the five notebooks and five presets below ``root``; every notebook writes a finished stage."""
+    """Write the six notebooks and five presets below ``root``; every notebook writes a finished stage."""
     for folder in ("notebooks", *(f"params/{preset}" for preset in PRESETS)):
         (root / folder).mkdir(parents=True)
     for name, parameters in PARAMETERS.items():

@@ -191,6 +191,21 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figu
     return figure
 
 
+def distributions(tables: Mapping[str, pandas.DataFrame]) -> Figure:
+    """Box plots of each column, side by side for each named table."""
+    columns = list(next(iter(tables.values())).columns)
+    figure, axes = _subplots(1, len(columns), figsize=(1.5 * len(columns), 2.8), squeeze=False)
+    for place, column in zip(axes[0], columns, strict=True):
+        values = [table[column] for table in tables.values()]
+        boxes = place.boxplot(values, tick_labels=list(tables), widths=0.6, patch_artist=True, sym="")
+        for number, box in enumerate(boxes["boxes"]):
+            box.set(facecolor=f"C{number}", alpha=0.7)
+        place.set(title=column)
+        place.tick_params(axis="x", rotation=60, labelsize=7)
+        place.tick_params(axis="y", labelsize=7)
+    return figure
+
+
 def forest(table: pandas.DataFrame, chance: float = 0.5) -> Figure:
     """AUC with its interval, one line a task; columns name, value, low, high."""
     figure, axes = _subplots(figsize=(7.5, 0.26 * len(table) + 0.9))

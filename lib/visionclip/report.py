@@ -85,7 +85,8 @@ def build(
     """Write the reports of ``<runs_folder>/<preset>`` into ``<reports_folder>/<preset>`` and return the index.
 
     Works with any subset of the stages: the index names those of ``notebooks_folder`` that were not run.
-    Pages of an earlier build whose notebook is gone are removed.
+    Pages of an earlier build whose notebook is gone are removed. ``numbers.json`` beside the pages holds every number
+    of the finished stages.
 
     Raises:
         FileNotFoundError: the run's folder does not exist.
@@ -126,10 +127,17 @@ def build(
         shared=sorted({row for page in stages for row in provenance(page.card) if row[0] in ("Machine", "Versions")}),
     )
     _write(reports / "index.html", without_paths(index))
+    runs.write_json(reports / "numbers.json", {page.name: _numbers(run, page) for page in stages if page.card})
     for stale in reports.glob("*.html"):
         if stale.name not in files:
             stale.unlink()
     return reports / "index.html"
+
+
+def _numbers(run: Path, page: Page) -> dict:
+    """What a finished stage measured and the seconds that it took, for whoever quotes it."""
+    path = run / page.name / "numbers.json"
+    return {"seconds": page.seconds, **(runs.read_json(path) if path.is_file() else {})}
 
 
 def _write(path: Path, text: str) -> None:

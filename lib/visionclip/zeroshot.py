@@ -125,7 +125,8 @@ def evaluate(
     return results
 
 
-def _cell(interval: dict | None) -> str:
+def cell(interval: dict | None) -> str:
+    """A value with its interval as tables print it, a dash where there is none."""
     if interval is None or interval["value"] is None:
         return "–"
     if interval["low"] is None:
@@ -141,7 +142,7 @@ def score_table(results: Sequence[dict]) -> pandas.DataFrame:
             "task": result["task"],
             "split": result["split"],
             "n": result["n"],
-            **{title: _cell(result[score]) for score, title in SCORES.items()},
+            **{title: cell(result[score]) for score, title in SCORES.items()},
             "majority accuracy": f"{result['majority_accuracy']:.3f}",
             "chance ACA": f"{result['chance_aca']:.3f}",
         }
@@ -155,7 +156,7 @@ def detection_table(results: Sequence[dict]) -> pandas.DataFrame:
         {
             "dataset": result["dataset"],
             "task": result["task"],
-            **{title: _cell(result[score]) for score, title in (DETECTION | CONFIDENCE).items()},
+            **{title: cell(result[score]) for score, title in (DETECTION | CONFIDENCE).items()},
             **{f"{title}, scaled": f"{result['scaled'][score]:.3f}" for score, title in CONFIDENCE.items()},
         }
         for result in results
@@ -233,7 +234,7 @@ def headline(results: Sequence[dict]) -> list[dict[str, str]]:
     """For the index page: the mean over the phantoms' tasks, then each real task's AUC with its interval."""
     on_phantoms = [result["auc"]["value"] for result in results if result["dataset"] == PHANTOMS]
     real = [
-        {"name": f"{result['dataset']} {result['task']} ({result['split']}), AUC", "value": _cell(result["auc"])}
+        {"name": f"{result['dataset']} {result['task']} ({result['split']}), AUC", "value": cell(result["auc"])}
         for result in results
         if result["dataset"] != PHANTOMS
     ]

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -17,8 +17,8 @@ from visionclip.progress import progress
 T = TypeVar("T")
 
 
-def _draw(finish: Callable[[Phantom], T], size: int, eye: dict[str, int], seed: list[int]) -> T:
-    return finish(render(eye, np.random.default_rng(seed), size))
+def _draw(finish: Callable[[Phantom], T], size: int, fixed: dict[str, object], eye: dict[str, int], seed: list) -> T:
+    return finish(render(eye, np.random.default_rng(seed), size, **fixed))
 
 
 def _picture(drawn: Phantom) -> tuple[np.ndarray, np.ndarray]:
@@ -36,15 +36,16 @@ def render_each(
     finish: Callable[[Phantom], T],
     label: str,
     workers: int = 0,
+    fixed: Mapping[str, object] | None = None,
 ) -> Iterator[T]:
     """Yield ``finish(phantom)`` for each of N conditions and seeds, in order.
 
     ``workers`` processes draw and finish (0: as many as cores); an eye follows from its seed alone. ``finish`` is a
-    function of a module, which workers import to find it.
+    function of a module, which workers import to find it; ``fixed`` are factors that all eyes share.
     """
     workers = workers or len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        drawn = pool.map(partial(_draw, finish, size), eyes, seeds, chunksize=16)
+        drawn = pool.map(partial(_draw, finish, size, dict(fixed or {})), eyes, seeds, chunksize=16)
         yield from progress(drawn, label, len(eyes))
 
 
