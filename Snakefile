@@ -164,6 +164,7 @@ rule synthesis:
         progress=f"{FOLDER}/logs/01-synthesis.log",
     params:
         given=options(PATHS["01-synthesis"]),
+    priority: 1  # it wants all cores: what depends on nothing, such as 06-transfer, waits until it has run
     threads: workflow.cores or 1
     resources:
         gpu=ON_GPU,

@@ -14,7 +14,9 @@ def background(eye: Eye) -> None:
     rng, pigment = eye.dice("background"), eye.factors["pigment"]
     base = BLOND + (DARK - BLOND) * pigment
     base = base * (1 + rng.normal(0, (0.02, 0.06, 0.15)))
-    slow = 0.055 * eye.noise(rng, 4) + 0.025 * eye.noise(rng, 11) + 0.015 * eye.noise(rng, 36)
+    mottled = rng.uniform(0.5, 2.2, 3)
+    slow = 0.055 * mottled[0] * eye.noise(rng, 4) + 0.025 * mottled[1] * eye.noise(rng, 11)
+    slow = slow + 0.015 * mottled[2] * eye.noise(rng, 36)
     grain = 0.012 * eye.noise(rng, min(eye.size, 110))
     light = 1 + slow + grain
     for plane, level, weight in zip(eye.image, base, (0.6, 1.0, 0.9), strict=True):
@@ -63,7 +65,7 @@ def choroid(eye: Eye) -> None:
         place *= np.clip(eye.distance(eye.fovea) / 1.6 - 0.2, 0, 1)
     elif rng.random() < 0.5:
         place *= 1.2 * np.exp(-((eye.distance(0.5 * eye.fovea) / rng.uniform(1.6, 2.8)) ** 2))
-    alpha = strength * place
+    alpha = strength * place * rng.uniform(0.4, 1)
     if eye.factors["pigment"] > rng.uniform(0.1, 0.35):
         eye.absorb(None, alpha * (1 - lines), (0.26, 0.34, 0.36))
         eye.absorb(None, alpha * lines, (-0.22, -0.04, 0.1))

@@ -292,7 +292,7 @@ def diabetic_retinopathy(drawn: dict, eye: Conditions, rng: np.random.Generator)
         drawn["microaneurysms"] = int(rng.integers(2, 12))
         return
     drawn["microaneurysms"] = int(rng.integers(5, 30))
-    drawn["haemorrhages"] = int(rng.integers(2, 18)) if grade == 2 else int(rng.integers(15, 60))
+    drawn["haemorrhages"] = int(np.exp(rng.uniform(0, np.log(30)))) if grade == 2 else int(rng.integers(15, 60))
     drawn["exudates"] = int(rng.integers(1, 5)) if rng.random() < 0.5 else 0
     drawn["cotton_wool"] = int(rng.integers(1, 4 + grade)) if rng.random() < 0.25 + 0.08 * grade else 0
     drawn["flames"] = int(rng.integers(1, 3 * grade)) if rng.random() < 0.3 else 0

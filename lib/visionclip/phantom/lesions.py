@@ -1,6 +1,11 @@
 """What disease changes: one function for each kind of lesion, each led by the factor of its name.
 
 Sizes are in disc diameters (DD, about 1800 micrometres). ``UNDER`` and ``OVER`` are the order of drawing.
+
+Blood and lipid are drawn from barely visible to stark, sharp to soft, on an evenly or unevenly mottled ground. With
+stark lesions on smooth grounds only, a classifier that saw 54 k drawn images of 128 px reached an AUC of 0.68 for any
+retinopathy, 0.71 for referable, 0.85 for macular edema (IDRiD, train split) and 0.91 for pathologic myopia (PALM, train
+split); with the variety 0.76, 0.79, 0.86 and 0.95 (one seed).
 """
 
 import cv2
@@ -30,7 +35,7 @@ def microaneurysms(eye: Eye) -> None:
     centres = eye.scatter(count, rng, _towards(eye.fovea, 2.0))
     canvas = eye.canvas()
     eye.fill(canvas, blobs(centres, rng.uniform(0.016, 0.034, count), rng, 0.08), rng.uniform(0.6, 1, count))
-    eye.absorb("microaneurysms", eye.coverage(canvas) * rng.uniform(0.5, 1), BLOOD)
+    eye.absorb("microaneurysms", eye.coverage(canvas) * rng.uniform(0.3, 1), BLOOD)
 
 
 def haemorrhages(eye: Eye) -> None:
@@ -45,7 +50,7 @@ def haemorrhages(eye: Eye) -> None:
     outlines = blobs(centres, radii, rng, 0.3, rng.uniform(1, 1.7, len(centres)), rng.uniform(0, np.pi, len(centres)))
     canvas = eye.canvas()
     eye.fill(canvas, outlines, rng.uniform(0.4, 1, len(centres)))
-    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.008, 0.03)) * rng.uniform(0.45, 1), BLOOD)
+    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.008, 0.04)) * rng.uniform(0.2, 1), BLOOD)
     eye.parameters["haemorrhages_by_quadrant"] = quadrant_counts(eye, centres)
 
 
@@ -105,7 +110,7 @@ def _lipid(eye: Eye, centres: np.ndarray, rng: np.random.Generator, outside: flo
     within ``outside`` DD of the fovea."""
     canvas = eye.canvas()
     for centre in centres:
-        count = int(rng.integers(4, 45))
+        count = int(np.exp(rng.uniform(np.log(2), np.log(45))))
         if rng.random() < 0.35:
             angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.uniform(0.8, 2), count)
             ring = rng.uniform(0.2, 0.45) * rng.normal(1, 0.12, count)
@@ -121,7 +126,7 @@ def _lipid(eye: Eye, centres: np.ndarray, rng: np.random.Generator, outside: flo
             blobs(spots, radii, rng, 0.35, rng.uniform(1, 1.8, count), rng.uniform(0, 3, count)),
             rng.uniform(0.5, 1, count),
         )
-    eye.cover("exudate", eye.coverage(canvas, 0.01) * rng.uniform(0.35, 1), LIPID)
+    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.004, 0.025)) * rng.uniform(0.25, 1), LIPID)
 
 
 def exudates(eye: Eye) -> None:
