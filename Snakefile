@@ -198,6 +198,7 @@ rule pretrain:
         progress=f"{FOLDER}/logs/03-pretrain.log",
     params:
         given=options(PATHS["03-pretrain"]),
+    priority: 1  # the longest of those that run side by side
     threads: TRAINING
     resources:
         gpu=ON_GPU,
