@@ -81,6 +81,12 @@ def test_a_changed_setting_starts_over(pairs, tokenizer, tmp_path):
     assert len(second) == SETTINGS.updates
 
 
+def test_other_pixels_under_the_same_keys_start_over(pairs, tokenizer, tmp_path):
+    first = pretrain.train(fresh(tokenizer), tokenizer, pairs, SETTINGS, tmp_path)
+    changed = replace(pairs, images=replace(pairs.images, pixels=255 - pairs.images.pixels))
+    assert pretrain.train(fresh(tokenizer), tokenizer, changed, SETTINGS, tmp_path) != first
+
+
 def test_every_epoch_shows_every_image_once():
     seen = np.concatenate([pretrain.batch_indices(20, SETTINGS, step) for step in range(5)])
     assert sorted(seen[:20]) == list(range(20))

@@ -4,6 +4,7 @@ The order of images, the caption drawn for each and its augmentation are functio
 resumed run equals an uninterrupted one, and two processes equal one with twice the batch.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -169,9 +170,9 @@ def train(network: model.VisionCLIP, tokenizer, pairs: Pairs, settings: Settings
     optimizer = torch.optim.AdamW(parameter_groups(network, settings))
     pixels = images.to_tensor(pairs.images.pixels)
     tokens = tokenizer([caption.text for caption in pairs.captions], padding=True, truncation=True, return_tensors="pt")
-    fingerprint = runs.digest(
-        [asdict(settings), network.config.to_dict(), pairs.images.keys, [caption.text for caption in pairs.captions]]
-    )
+    seen = hashlib.sha256(np.ascontiguousarray(pairs.images.pixels)).hexdigest()  # keys stay when phantoms change
+    spoken = [caption.text for caption in pairs.captions]
+    fingerprint = runs.digest([asdict(settings), network.config.to_dict(), seen, spoken, pairs.texts_of])
     checkpoint = folder / "checkpoint.safetensors"
     history = checkpoints.restore(checkpoint, {"model": network}, optimizer, fingerprint)
     if not history:
