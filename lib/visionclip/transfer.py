@@ -4,6 +4,7 @@ A small classifier is taught on phantoms from which one part is left out, and as
 ``train`` splits, which no report scores: what is found here may choose how phantoms are drawn.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -222,16 +223,27 @@ def table(rows: Sequence[dict]) -> pandas.DataFrame:
     )
 
 
+def _digest(eyes: Sequence[dict[str, int]], arm: Arm, seed: int, size: int, datasets: Sequence[Dataset]) -> str:
+    """What a few phantoms and all photographs look like: answers kept from another way of drawing are of no use."""
+    seen = hashlib.sha256()
+    for index, eye in enumerate(eyes):
+        seen.update(phantom.render(eye, np.random.default_rng([seed, 6, index]), size, **arm.fixed).image)
+    for dataset in datasets:
+        seen.update(np.ascontiguousarray(dataset.pixels))
+    return seen.hexdigest()[:12]
+
+
 def answers(
     folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
 ) -> dict[str, tuple[Task, np.ndarray]]:
     """Teach the arm ``name`` at ``size`` pixels and ask it; its answers are kept below ``folder`` and read back."""
     arm, tasks = ARMS[name], {f"{d.name} {task.name}": task for d in datasets for task in zeroshot.two_class_tasks(d)}
+    eyes = eyes_of(count, seed)
     told = {"count": count, "updates": updates, "size": size, "seed": seed, "arm": repr(arm), "tasks": list(tasks)}
+    told["pixels"] = _digest(eyes[:4], arm, seed, size, datasets)
     kept = folder / f"{name}-{size}-{seed}.json".replace(" ", "-")
     if kept.is_file() and (read := runs.read_json(kept))["told"] == told:
         return {task: (tasks[task], np.array(odds)) for task, odds in read["odds"].items()}
-    eyes = eyes_of(count, seed)
     referee = teach(draw(eyes, arm, seed, size, f"phantoms: {name}"), eyes, arm, updates, seed)
     found = ask(referee, datasets)
     runs.write_json(kept, {"told": told, "odds": {task: odds.tolist() for task, (_, odds) in found.items()}})
