@@ -212,3 +212,11 @@ def test_stages_have_their_defining_lesions(seed):
     assert not any(mild.masks[name].any() for name in LESIONS)
     assert malignant.masks["haemorrhage"].any()
     assert malignant.masks["swelling"].any()
+
+
+def test_a_fixed_camera_and_age_lead_what_follows_from_them():
+    kowa = [phantom({}, seed, 64, camera="kowa").parameters for seed in range(40)]
+    assert {one["field_shape"] for one in kowa} == {"cut", "circle"}
+    assert sum(one["colour"] == "orange" for one in kowa) > 15
+    young, old = ([phantom({}, seed, 32, age=age).parameters["sheen"] > 0.5 for seed in range(40)] for age in (20, 85))
+    assert sum(young) > 2 * sum(old)

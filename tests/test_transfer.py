@@ -50,8 +50,8 @@ def test_only_train_splits_are_taken(folder, tmp_path):
 
 
 def test_a_broken_dataset_is_not_passed_over(folder, tmp_path):
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "labels.csv").write_text("nothing,here\n1,2\n")
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "labels.csv").write_text("nothing,here\n1,2\n")
     with pytest.raises(ValueError, match="no column `file`"):
         transfer.teachable(tmp_path, 32)
 

@@ -135,6 +135,12 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
     return Dataset(folder.name, split, pixels, keys, tasks, skipped, unscored, remarks, groups)
 
 
+def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:
+    """True where a folder has a row with these values of these columns; raises as ``load`` does of its labels."""
+    table, _, _ = _read_tree(runs.resolve(folder))
+    return any(all(row.get(column) == value for column, value in rows.items()) for row in table)
+
+
 def labelled(folder: str | Path, size: int) -> tuple[np.ndarray, list[dict[str, int]]]:
     """Read a folder of labelled seed images: pixels uint8 N×size×size×3 and the complete conditions of each.
 

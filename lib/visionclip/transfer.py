@@ -96,14 +96,9 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
 
 def teachable(folder: Path, size: int) -> list[Dataset]:
     """The ``train`` splits of the dataset folders below ``folder``; none where there is none."""
-    found = []
-    for path in external.find(folder) if folder.is_dir() else []:
-        try:
-            found.append(external.load(path, size, {"split": "train"}))
-        except ValueError as error:
-            if "split" not in str(error):
-                raise
-    return found
+    train = {"split": "train"}
+    found = external.find(folder) if folder.is_dir() else []
+    return [external.load(path, size, train) for path in found if external.has_rows(path, train)]
 
 
 def appearance(pixels: np.ndarray) -> pandas.DataFrame:

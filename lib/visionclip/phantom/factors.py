@@ -190,7 +190,8 @@ def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, object]) -> dict[str, 
     for name, form in forms.items():
         if not any(eye[condition] for condition in FORMS[name]):
             raise ValueError(f"render: {name} is {form!r} in an eye without it; add {' or '.join(FORMS[name])}: 1")
-    drawn = healthy(dice, eye) | photograph(dice) | forms
+    # Age and camera lead other factors: fixed, they lead them too.
+    drawn = healthy(dice, eye, fixed.get("age")) | photograph(dice, fixed.get("camera")) | forms
     for condition, change in DISEASES.items():
         if eye[condition]:
             before = {name: drawn[name] for name in COUNTED}
@@ -213,7 +214,7 @@ def form(drawn: dict, name: str, rng: np.random.Generator, shares: Mapping[str, 
     return drawn[name]
 
 
-def photograph(dice: Dice) -> dict[str, object]:
+def photograph(dice: Dice, camera: str | None) -> dict[str, object]:
     """The camera's share: make, field, focus, light and losses.
 
     Half of the photographs have their make's usual colours; hand-held ones are less even, less sharp and show more
@@ -221,7 +222,8 @@ def photograph(dice: Dice) -> dict[str, object]:
     """
     rng = dice("photograph")
     macula_centred = rng.random() < 0.72
-    camera = str(rng.choice(list(MAKES)))
+    chosen = str(rng.choice(list(MAKES)))
+    camera = camera or chosen
     make, loose = MAKES[camera], camera == "handheld"
     return {
         "camera": camera,
@@ -252,7 +254,7 @@ def photograph(dice: Dice) -> dict[str, object]:
     }
 
 
-def healthy(dice: Dice, eye: Conditions) -> dict[str, object]:
+def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, object]:
     """A healthy eye and its innocent look-alikes, which depend on age.
 
     Macular degeneration and cataract are diseases of those over 55 and 50. The young retina has a sheen and a foveal
@@ -264,7 +266,8 @@ def healthy(dice: Dice, eye: Conditions) -> dict[str, object]:
     rng = dice("healthy")
     drawn = {name: "none" if factor.choices else 0 for name, factor in FACTORS.items()}
     youngest = 55 if eye["amd"] else 50 if eye["cataract"] else 18
-    age = youngest + (92 - youngest) * float(rng.beta(2, 2))
+    chosen = youngest + (92 - youngest) * float(rng.beta(2, 2))
+    age = chosen if age is None else float(age)
     young, old = (float(np.clip(share, 0, 1)) for share in ((55 - age) / 30, (age - 45) / 30))
     return drawn | {
         "age": age,
