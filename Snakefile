@@ -30,6 +30,7 @@ PATHS = {
     },
     "05-dataset-size": {"out": f"{FOLDER}/05-dataset-size"},
     "06-transfer": {"out": f"{FOLDER}/06-transfer"},
+    "07-reader": {"out": f"{FOLDER}/07-reader"},
 }
 PYTHON = sys.executable
 PAPERMILL = """
@@ -293,6 +294,26 @@ rule transfer:
     params:
         given=options(PATHS["06-transfer"]),
         external=places("06-transfer"),
+    threads: TRAINING
+    resources:
+        gpu=ON_GPU,
+    shell:
+        PAPERMILL
+
+
+rule reading:
+    input:
+        **needs("07-reader"),
+        photographs=photographs("07-reader"),
+    output:
+        card=f"{FOLDER}/07-reader/card.json",
+        notebook=f"{FOLDER}/07-reader/07-reader.ipynb",
+    log:
+        notebook=f"{FOLDER}/logs/07-reader.ipynb",
+        progress=f"{FOLDER}/logs/07-reader.log",
+    params:
+        given=options(PATHS["07-reader"]),
+        external=places("07-reader"),
     threads: TRAINING
     resources:
         gpu=ON_GPU,

@@ -410,3 +410,41 @@ def test_a_full_description_leaves_no_disease_open():
     assert 0 < len(full) < len(texts)
     assert all(set(DISEASES) <= caption.facts.keys() for caption in full)
     assert all(set(DISEASES) - caption.facts.keys() for caption in texts if not caption.full)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_definitions_say_what_a_condition_looks_like_and_name_none(language):
+    style = captions.Style("definitions")
+    for key in DISEASES:
+        for value in range(VOCABULARY[key].highest + 1):
+            texts = captions.prompts({key: value}, language, 8, style)
+            names = VOCABULARY[key].chinese if language == "zh" else VOCABULARY[key].english
+            assert not any(name in text.lower() for text in texts for name in names)
+            phrases = captions.DEFINITIONS[key]
+            phrase = phrases[value if len(phrases) > 1 else 0][language == "en"]
+            assert all(phrase.lower() in text.lower() for text in texts)
+
+
+def test_definitions_tell_conditions_apart_and_fit_the_context():
+    phrases = [phrase for of_key in captions.DEFINITIONS.values() for pair in of_key for phrase in pair]
+    assert len(set(phrases)) == len(phrases)
+    assert set(captions.DEFINITIONS) == set(DISEASES)
+    assert len(captions.DEFINITIONS["dr_grade"]) == VOCABULARY["dr_grade"].highest + 1
+    assert max(map(captions.length, phrases)) < captions.LONGEST - 10
+
+
+def test_both_namings_mix_and_a_variety_of_one_says_everything_one_way(eyes):
+    both = captions.prompts({"gc": 1}, "en", 30, captions.Style("both"))
+    assert any("glaucoma" in text.lower() for text in both)
+    assert any("optic cup" in text.lower() for text in both)
+    assert captions.prompts({"gc": 1}, "en", 30, captions.Style(variety=1)) == ["Suspected glaucoma."]
+    plain, _ = captions.table(eyes, LANGUAGES, 4, np.random.default_rng(1))
+    poor, _ = captions.table(eyes, LANGUAGES, 4, np.random.default_rng(1), captions.Style(variety=1))
+    assert len(poor) < 0.8 * len(plain)
+
+
+def test_a_style_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="choose from names, definitions, both"):
+        captions.Style("nicknames")
+    with pytest.raises(ValueError, match="variety of 0 or more"):
+        captions.Style(variety=-1)

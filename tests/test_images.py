@@ -72,6 +72,18 @@ def test_standardise_forgets_the_camera_s_gain(photograph):
     assert a[:, :, 0, 0].abs().max() == 0, "outside the field nothing is seen"
 
 
+def test_maps_move_with_their_image():
+    batch, maps = torch.full((1, 3, 64, 64), 60, dtype=torch.uint8), torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+    batch[..., 12:24, 40:52], maps[..., 3:6, 10:13] = 220, 255
+    moved, followed = images.augment(batch, 1.0, torch.Generator().manual_seed(5), maps)
+    bright = torch.nn.functional.avg_pool2d(moved[:, 1:2], 4)
+    assert followed.shape == maps.shape
+    assert bright[followed > 200].min() > 1.5 * bright[followed == 0].median()
+    still, kept = images.augment(batch, 0, torch.Generator(), maps)
+    assert torch.equal(still, batch.float())
+    assert torch.equal(kept, maps.float())
+
+
 def test_augment_is_a_function_of_its_generator_and_strength(photograph):
     batch = images.to_tensor(np.stack([images.prepare(photograph, 64)] * 3))
     once = images.augment(batch, 1.0, torch.Generator().manual_seed(3))

@@ -43,6 +43,28 @@ def test_the_embedding_of_a_class_is_the_renormalised_mean_of_its_prompts(traine
     assert torch.allclose(no[0], torch.nn.functional.normalize(spoken.mean(0), dim=0), atol=1e-5)
 
 
+def test_thresholds_answer_the_median_grade():
+    probabilities = np.array([[0.4, 0.1, 0.15, 0.15, 0.2], [0.1, 0.2, 0.6, 0.05, 0.05], [0.3, 0.0, 0.0, 0.25, 0.45]])
+    with np.errstate(divide="ignore"):
+        logits = np.maximum(np.log(probabilities), -50) + 3
+    read = zeroshot.cumulative(logits)
+    assert np.isfinite(read).all()
+    assert logits.argmax(1).tolist() == [0, 2, 4]
+    assert read.argmax(1).tolist() == [1, 2, 3]
+    assert ((read > -1e-9).sum(1) >= 1).all()
+
+
+def test_graded_tasks_are_also_read_by_thresholds(held_out):
+    dataset = zeroshot.phantom_tasks(held_out)
+    rng = np.random.default_rng(0)
+    logits = {task.name: rng.normal(size=(80, len(task.classes))) for task in dataset.tasks}
+    results = {result["task"]: result for result in zeroshot.evaluate(dataset, logits, 0, 100)}
+    assert set(results["dr_grade"]["by_thresholds"]) == set(zeroshot.ANSWERED)
+    assert "by_thresholds" not in results["referable_dr"]
+    answers = zeroshot.grade_table(list(results.values()))["answer"].tolist()
+    assert answers == ["likeliest grade", "by thresholds"]
+
+
 def test_phantoms_are_never_called_by_a_real_set_s_name(held_out):
     dataset = zeroshot.phantom_tasks(held_out)
     assert dataset.name == "held-out phantoms"
@@ -67,7 +89,8 @@ def test_results_have_the_published_shape_and_intervals_around_their_values(trai
     assert zeroshot.evaluate(dataset, logits, seed=0, resamples=100) == results
     for result in results:
         expected = {"dataset", "task", "split", "n", "groups", "scaled", *statistics.SCORES}
-        assert set(result) == expected | {"majority_accuracy", "chance_aca"}
+        graded = {"by_thresholds"} if result["task"] == "dr_grade" else set()
+        assert set(result) == expected | {"majority_accuracy", "chance_aca"} | graded
         assert result["auc"]["low"] <= result["auc"]["value"] <= result["auc"]["high"]
     graded = {result["task"] for result in results if result["kappa"] is not None}
     assert graded == {"dr_grade"}

@@ -1,4 +1,4 @@
-"""A study of six tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
+"""A study of seven tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
 
 from pathlib import Path
 
@@ -26,6 +26,7 @@ controls: bool = True  # score the controls too""",
 seeds: list[int] = [0]  # of every random draw [0..9]
 updates: int = 2  # optimiser updates [1..1000]""",
     "06-transfer": """external: str = "data/external"  # folder of the photographs""",
+    "07-reader": """external: str = "data/external"  # folder of the photographs""",
 }
 
 
@@ -48,7 +49,7 @@ def notebook(name: str, *cells: str, parameters: str = "") -> nbformat.NotebookN
 
 
 def study(root: Path) -> Path:
-    """Write the six notebooks and five presets below ``root``; every notebook writes a finished stage."""
+    """Write the seven notebooks and five presets below ``root``; every notebook writes a finished stage."""
     for folder in ("notebooks", *(f"params/{preset}" for preset in PRESETS)):
         (root / folder).mkdir(parents=True)
     for name, parameters in PARAMETERS.items():

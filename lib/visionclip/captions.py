@@ -185,6 +185,102 @@ WORDINGS = {
 }
 LANGUAGES = tuple(WORDINGS)
 
+# What defines each condition, in Chinese and English, for sentences that describe instead of naming: a graded one has a
+# phrase for its absence and one for each grade. Phrases stay true of eyes with other diseases.
+DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "dr_grade": (  # ICDR (Wilkinson et al., Ophthalmology 2003)
+        ("糖尿病性微动脉瘤或出血", "diabetic microaneurysms or haemorrhages"),
+        ("散在少量微动脉瘤", "few scattered microaneurysms"),
+        ("微动脉瘤伴点片状出血或硬性渗出", "microaneurysms with blot haemorrhages or hard exudates"),
+        (
+            "四象限多发出血或静脉串珠或视网膜内微血管异常",
+            "haemorrhages in four quadrants or venous beading or intraretinal microvascular abnormalities",
+        ),
+        ("视网膜新生血管或视网膜前出血", "retinal neovascularisation or preretinal haemorrhage"),
+    ),
+    # Beckman classification (Ferris et al., Ophthalmology 2013)
+    "amd": (("黄斑区软性玻璃膜疣或年龄相关性萎缩出血", "soft drusen or age-related atrophy or blood at the macula"),),
+    # Frisén scale (1982) for oedema; Lee et al. (AJO 2018) for drusen
+    "aon": (("视盘苍白或水肿或倾斜等异常", "disc anomaly with pallor or oedema or drusen or tilt"),),
+    # SUN working group (Jabs et al., AJO 2005)
+    "crp": (("脉络膜视网膜瘢痕或浸润或色素沉着", "chorioretinal scars or infiltrates or pigment clumping"),),
+    # META-PM (Ohno-Matsui et al., AJO 2015), for both kinds of myopia
+    "dm": (("长眼轴所致近视弧伴脉络膜变薄", "long-eye crescent with thinned choroid"),),
+    # ETDRS report 1 (Archives of Ophthalmology 1985)
+    "dme": (
+        (
+            "中心凹一个视盘直径内糖尿病性渗出或增厚",
+            "diabetic exudates or thickening within one disc diameter of the fovea",
+        ),
+    ),
+    # Gass, Stereoscopic Atlas of Macular Diseases (1997)
+    "em": (("黄斑区玻璃纸样反光伴皱褶", "cellophane sheen with retinal folds at the macula"),),
+    # European Glaucoma Society, Terminology and Guidelines (2020)
+    "gc": (("视杯扩大伴盘沿变窄", "enlarged optic cup with thinned neuroretinal rim"),),
+    # Keith, Wagener and Barker (1939)
+    "htr": (("动脉变细伴动静脉交叉压迫", "narrowed arterioles with arteriovenous nicking"),),
+    "pm": (("近视性弥漫或斑片状萎缩", "myopic diffuse or patchy atrophy"),),
+    # Royal College of Ophthalmologists, Retinal Vein Occlusion Guideline (2022)
+    "rvo": (("静脉迂曲扩张伴火焰状出血", "dilated tortuous veins with flame haemorrhages"),),
+    # Lens Opacities Classification System III (Chylack et al., 1993)
+    "cataract": (("混浊晶状体遮蔽眼底", "clouded lens veiling the fundus"),),
+    # Yan et al. (PLoS One 2015)
+    "tessellated": (("脉络膜大血管透见", "large choroidal vessels showing through"),),
+}
+NAMINGS = ("names", "definitions", "both")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How sentences are worded.
+
+    ``naming``: conditions by their ``names``, by their ``definitions``, or ``both`` by turns. ``variety``: how many
+    wordings of each phrase and synonyms of each name are used, the commonest first; 0 for all.
+    """
+
+    naming: str = "names"
+    variety: int = 0
+
+    def __post_init__(self):
+        if self.naming not in NAMINGS or self.variety < 0:
+            raise ValueError(
+                f"captions: naming {self.naming!r}, variety {self.variety}; "
+                f"choose from {', '.join(NAMINGS)} and a variety of 0 or more"
+            )
+
+
+PLAIN = Style()
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """What a sentence is made with: language, chance and style."""
+
+    language: str
+    rng: np.random.Generator
+    style: Style
+
+    @property
+    def words(self) -> Wordings:
+        return WORDINGS[self.language]
+
+    def pick(self, options: Sequence[str]) -> str:
+        """One of the options, the earlier the likelier (of n, the first with probability 1/√n), as in natural text."""
+        options = options[: self.style.variety or None]
+        return options[int(len(options) * self.rng.random() ** 2)]
+
+    def name(self, key: str, value: int) -> str:
+        """What the condition is called at this value, 0 for its absence."""
+        defined = self.style.naming == "definitions" or (self.style.naming == "both" and self.rng.random() < 0.5)
+        if defined and key in DEFINITIONS:
+            return DEFINITIONS[key][value if len(DEFINITIONS[key]) > 1 else 0][self.language == "en"]
+        condition = VOCABULARY[key]
+        name = self.pick(condition.chinese if self.language == "zh" else condition.english)
+        if condition.grades and value:
+            grade = condition.grades[value - 1][self.language == "en"]
+            name = self.pick(self.words.graded).format(name=name, grade=grade)
+        return name
+
 
 def semantic_id(facts: Conditions) -> str:
     """What a text with these facts means, the same for all its wordings and in both languages.
@@ -201,8 +297,8 @@ def semantic_id(facts: Conditions) -> str:
     return f"{'only' if present else 'normal'} {named}".strip()
 
 
-def describe(facts: Conditions, language: str, rng: np.random.Generator) -> str:
-    """One sentence that states ``facts`` in ``language`` ("zh" or "en"), its wording drawn by ``rng``.
+def describe(facts: Conditions, language: str, rng: np.random.Generator, style: Style = PLAIN) -> str:
+    """One sentence that states ``facts`` in ``language`` ("zh" or "en"), its wording drawn by ``rng`` within ``style``.
 
     A full description leaves unsaid that something is readable; everything else is said. Of eight drafts the
     first of at most ``LONGEST`` pieces is taken, else the shortest.
@@ -215,23 +311,23 @@ def describe(facts: Conditions, language: str, rng: np.random.Generator) -> str:
         raise ValueError(f"language: {language!r} is not known; choose from {', '.join(LANGUAGES)}")
     drafts = []
     for _ in range(8):
-        drafts.append(_draft(stated, language, rng))
+        drafts.append(_draft(stated, _Voice(language, rng, style)))
         if length(drafts[-1]) <= LONGEST:
             return drafts[-1]
     return min(drafts, key=length)
 
 
-def prompts(facts: Conditions, language: str, count: int) -> list[str]:
-    """Up to ``count`` different wordings of ``facts``, always the same ones; fewer where the grammar has fewer.
+def prompts(facts: Conditions, language: str, count: int, style: Style = PLAIN) -> list[str]:
+    """Up to ``count`` different wordings of ``facts``, always the same ones; fewer where the style has fewer.
 
     The commonest come first, and a smaller ensemble is the beginning of a larger one.
     """
     rng = np.random.default_rng(int(runs.digest([semantic_id(facts), language]), 16))
-    frequent = Counter(describe(facts, language, rng) for _ in range(400))
+    frequent = Counter(describe(facts, language, rng, style) for _ in range(400))
     found = {text: None for text, _ in frequent.most_common(count)}
     repeats = 0
     while len(found) < count and repeats < 500:
-        text = describe(facts, language, rng)
+        text = describe(facts, language, rng, style)
         repeats = repeats + 1 if text in found else 0
         found[text] = None
     return list(found)
@@ -243,7 +339,11 @@ def length(text: str) -> int:
 
 
 def table(
-    eyes: Sequence[Conditions], languages: Sequence[str], per_image: int, rng: np.random.Generator
+    eyes: Sequence[Conditions],
+    languages: Sequence[str],
+    per_image: int,
+    rng: np.random.Generator,
+    style: Style = PLAIN,
 ) -> tuple[list[Caption], list[list[int]]]:
     """Captions of N eyes (complete conditions): the distinct texts, and for each eye the indices of its own.
 
@@ -267,7 +367,7 @@ def table(
         own: list[int] = []
         for turn in range(start, start + per_image):
             for _ in range(REDRAWS):
-                facts, language, text = _drawn(eye, KINDS[turn % len(KINDS)], languages, rng)
+                facts, language, text = _drawn(eye, KINDS[turn % len(KINDS)], languages, rng, style)
                 if text not in captions:
                     captions[text] = Caption(len(captions), semantic_id(facts), language, text, facts)
                 if captions[text].text_id not in own:
@@ -439,68 +539,52 @@ def _complete(eye: Conditions, index: int) -> dict[str, int]:
 # Sentences
 
 
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    """One of the options, the earlier the likelier (of n, the first with probability 1/√n), as in natural text."""
-    return options[int(len(options) * rng.random() ** 2)]
-
-
-def _names(keys: Sequence[str], stated: Conditions, language: str, rng: np.random.Generator) -> list[str]:
-    """A synonym for each key; with the grade where there are several and the eye has one."""
-    named = []
-    for key in keys:
-        condition = VOCABULARY[key]
-        name = _pick(condition.chinese if language == "zh" else condition.english, rng)
-        if condition.grades and stated[key]:
-            grade = condition.grades[stated[key] - 1][language == "en"]
-            name = _pick(WORDINGS[language].graded, rng).format(name=name, grade=grade)
-        named.append(name)
-    return named
+def _names(keys: Sequence[str], stated: Conditions, voice: _Voice) -> list[str]:
+    return [voice.name(key, stated[key]) for key in keys]
 
 
 def _list(names: Sequence[str], enumeration: str, last: str) -> str:
     return last.join(filter(None, (enumeration.join(names[:-1]), names[-1])))
 
 
-def _clauses(
-    names: Sequence[str], templates: Sequence[str], enumeration: str, last: Sequence[str], rng: np.random.Generator
-) -> list[str]:
+def _clauses(names: Sequence[str], templates: Sequence[str], last: Sequence[str], voice: _Voice) -> list[str]:
     """Clauses that assert (or deny) all names: one of a list, or one for each name."""
-    template = _pick(templates, rng)
+    template = voice.pick(templates)
     # "no A or B", but not "A or B absent", which would leave one of them open.
     listable = not template.startswith("{}") or last[0] != " or "
-    if len(names) > 1 and listable and rng.random() < 0.5:
-        return [template.format(_list(names, enumeration, _pick(last, rng)))]
-    return [_pick(templates, rng).format(name) for name in names]
+    if len(names) > 1 and listable and voice.rng.random() < 0.5:
+        return [template.format(_list(names, voice.words.enumeration, voice.pick(last)))]
+    return [voice.pick(templates).format(name) for name in names]
 
 
-def _draft(stated: Conditions, language: str, rng: np.random.Generator) -> str:
+def _draft(stated: Conditions, voice: _Voice) -> str:
     """One wording of the facts, however long."""
-    words, full = WORDINGS[language], _is_full(stated)
+    words, rng, full = voice.words, voice.rng, _is_full(stated)
     keys = [key for key in stated if key in DISEASES]
     rng.shuffle(keys)
-    present = _names([key for key in keys if stated[key]], stated, language, rng)
-    absent = [] if full else _names([key for key in keys if not stated[key]], stated, language, rng)
+    present = _names([key for key in keys if stated[key]], stated, voice)
+    absent = [] if full else _names([key for key in keys if not stated[key]], stated, voice)
     clauses: list[str] = []
     closing: list[str] = []
-    readability = _readability(stated, full, language, rng)
+    readability = _readability(stated, full, voice)
     if full and present and rng.random() < 0.3:
-        clauses.append(_pick(words.only, rng).format(_list(present, words.enumeration, _pick(words.both, rng))))
+        clauses.append(voice.pick(words.only).format(_list(present, words.enumeration, voice.pick(words.both))))
     elif present:
-        clauses += _clauses(present, words.present, words.enumeration, words.both, rng)
-        closing = [_pick(words.rest, rng)] if full else []
+        clauses += _clauses(present, words.present, words.both, voice)
+        closing = [voice.pick(words.rest)] if full else []
     elif full:
-        closing = [_pick(words.rest if readability else words.normal, rng)]
+        closing = [voice.pick(words.rest if readability else words.normal)]
     if absent:
-        clauses += _clauses(absent, words.absent, words.enumeration, words.neither, rng)
+        clauses += _clauses(absent, words.absent, words.neither, voice)
     clauses += readability
     rng.shuffle(clauses)
     text = (words.turn if absent and (present or readability) else words.comma).join(clauses + closing)
-    text = _opened(text, stated.get("eye_side"), language, rng)
+    text = _opened(text, stated.get("eye_side"), voice)
     return text[0].upper() + text[1:] + words.stop
 
 
-def _readability(stated: Conditions, full: bool, language: str, rng: np.random.Generator) -> list[str]:
-    words, clauses = WORDINGS[language], []
+def _readability(stated: Conditions, full: bool, voice: _Voice) -> list[str]:
+    words, clauses = voice.words, []
     for key in READABILITY:
         if key not in stated or (full and stated[key]):
             continue
@@ -509,36 +593,36 @@ def _readability(stated: Conditions, full: bool, language: str, rng: np.random.G
             templates = words.readable_image if whole else words.readable
         else:
             templates = words.faulty_image if whole else words.faulty
-        clauses.append(_pick(templates, rng).format(*_names([key], stated, language, rng)))
+        clauses.append(voice.pick(templates).format(*_names([key], stated, voice)))
     return clauses
 
 
-def _opened(text: str, side: int | None, language: str, rng: np.random.Generator) -> str:
+def _opened(text: str, side: int | None, voice: _Voice) -> str:
     """The text with its eye side, or with an opening that says no more than that this is a photograph."""
-    words = WORDINGS[language]
+    words, condition = voice.words, VOCABULARY["eye_side"]
     if side is None:
-        return _pick(words.opening, rng).format(text)
-    name = VOCABULARY["eye_side"].chinese[side] if language == "zh" else VOCABULARY["eye_side"].english[side]
+        return voice.pick(words.opening).format(text)
+    name = (condition.chinese if voice.language == "zh" else condition.english)[side]
     if not text:
-        return _pick(words.side_alone, rng).format(name)
-    return _pick(words.side, rng).format(side=name, text=text)
+        return voice.pick(words.side_alone).format(name)
+    return voice.pick(words.side).format(side=name, text=text)
 
 
 # The captions of one eye
 
 
 def _drawn(
-    eye: Conditions, kind: str, languages: Sequence[str], rng: np.random.Generator
+    eye: Conditions, kind: str, languages: Sequence[str], rng: np.random.Generator, style: Style
 ) -> tuple[dict[str, int], str, str]:
     """Facts true of the eye, a language and a sentence; a full description too long for one sentence gives way."""
     language = languages[int(rng.integers(len(languages)))]
     if kind == "full":
         facts = _full(eye, rng)
-        text = describe(facts, language, rng)
+        text = describe(facts, language, rng, style)
         if length(text) <= LONGEST:
             return facts, language, text
     facts = _negation(eye, rng) if kind == "negation" else _single(eye, rng)
-    return facts, language, describe(facts, language, rng)
+    return facts, language, describe(facts, language, rng, style)
 
 
 def _full(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
@@ -663,6 +747,8 @@ def _lexicon() -> Iterable[str]:
             yield from (re.sub(r"{\w*}", " ", wording) for wording in ([value] if isinstance(value, str) else value))
     for condition in VOCABULARY.values():
         yield from (*condition.chinese, *condition.english, *sum(condition.grades, ()))
+    for phrases in DEFINITIONS.values():
+        yield from sum(phrases, ())
 
 
 def _foreign_tokens(vocabulary: str) -> dict[str, int]:

@@ -135,6 +135,23 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
     return Dataset(folder.name, split, pixels, keys, tasks, skipped, unscored, remarks, groups)
 
 
+def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
+    """The rows of a dataset folder that a protocol reports, for ``load``; None for those of its own tasks.
+
+    "flair" takes Messidor-2, FIVES whole and the training images of REFUGE (Silva-Rodríguez et al., Medical Image
+    Analysis 2025), "own" the test split of FIVES and of REFUGE. Other sets have one protocol.
+
+    Raises:
+        ValueError: another protocol.
+    """
+    if protocol not in ("flair", "own"):
+        raise ValueError(f"protocol: {protocol!r} is not known; choose flair or own")
+    folder = runs.resolve(folder)
+    name = None if _has_labels(folder) else layouts.recognise(folder)
+    split = next((one.own for one in PUBLISHED if one.folder == name), "")
+    return {"split": split} if protocol == "own" and split else None
+
+
 def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:
     """True where a folder has a row with these values of these columns; raises as ``load`` does of its labels."""
     table, _, _ = _read_tree(runs.resolve(folder))
@@ -462,6 +479,7 @@ class Published:
     get: str
     layout: str
     tasks: str
+    own: str = ""  # the split that its owner reports on, where FLAIR's protocol takes other rows
 
 
 _DR_GRADE = """\
@@ -561,6 +579,7 @@ tasks:
         conditions: [{dr_grade: 1}, {dr_grade: 2}, {dr_grade: 3}, {dr_grade: 4}]
       - {name: glaucoma, values: [G], conditions: [{gc: 1}]}
 """,
+        own="test",
     ),
     Published(
         folder="refuge",
@@ -582,6 +601,7 @@ tasks:
       - {name: no glaucoma, values: [0], conditions: [{gc: 0}]}
       - {name: glaucoma, values: [1], conditions: [{gc: 1}]}
 """,
+        own="test",
     ),
     Published(
         folder="idrid",

@@ -5,7 +5,7 @@ images and of held-out phantoms: the second is the ceiling of the first. The ker
 referee's features of both sets says whether they look alike, next to its floor (phantoms against phantoms).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,6 @@ from torch.nn import functional
 from transformers import ResNetConfig, ResNetModel
 
 from visionclip.conditions import DISEASES, VECTOR_NAMES, vector
-from visionclip.images import augment
 from visionclip.progress import progress
 
 # What the referee judges: every disease, each grade of retinopathy, and the side.
@@ -26,22 +25,16 @@ SIDE = JUDGED.index("eye_side>=1")
 FEWEST = 5  # eyes with and without a condition below which no rate is quoted
 
 
-def scaled(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 or float [0, 255] to float [-1, 1]."""
-    return pixels.float() / 127.5 - 1
-
-
 @dataclass
 class Referee:
-    """A slim ResNet with one sigmoid output for each of ``JUDGED``; ``prepare`` makes pixels Nx3xSxS its input."""
+    """A slim ResNet with one sigmoid output for each of ``JUDGED``."""
 
     tower: ResNetModel
     head: nn.Linear
-    prepare: Callable[[torch.Tensor], torch.Tensor] = scaled
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 or float [0, 255] NxSxSx3 to NxD."""
-        pixels = self.prepare(images.permute(0, 3, 1, 2))
+        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
         return self.tower(pixels.contiguous(memory_format=torch.channels_last)).pooler_output.flatten(1)
 
     @torch.inference_mode()
@@ -65,14 +58,10 @@ def train_referee(
     learning_rate: float = 2e-3,
     widths: tuple[int, ...] = (32, 64, 128, 256),
     seed: int = 0,
-    prepare: Callable[[torch.Tensor], torch.Tensor] = scaled,
-    augmentation: float = 0.0,
-    mirror: bool = True,
 ) -> Referee:
     """Train a referee on phantoms, uint8 NxSxSx3: a minute on one core with the defaults.
 
-    Mirroring an image changes its side and nothing else, so that half of the images are mirrored, side included (unless
-    ``mirror`` is off). ``prepare`` and the strength of ``augmentation`` (0 to 1) are as for the image tower. Rare
+    Mirroring an image changes its side and nothing else, so that half of the images are mirrored, side included. Rare
     conditions weigh as much as common ones, which makes a logit of 0 the natural threshold.
     """
     torch.manual_seed(seed)
@@ -83,7 +72,6 @@ def train_referee(
     referee = Referee(
         ResNetModel(config).to(device, memory_format=torch.channels_last),
         nn.Linear(widths[-1], len(JUDGED)).to(device),
-        prepare,
     )
     targets = np.stack([vector(eye) for eye in conditions])[:, COLUMNS]
     share = targets.mean(0).clip(1 / len(targets), 1)
@@ -91,18 +79,15 @@ def train_referee(
     parameters = [*referee.tower.parameters(), *referee.head.parameters()]
     optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.01)
     plan = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=updates + 1)
-    rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
+    rng = np.random.default_rng(seed)
     referee.tower.train()
     for _ in progress(range(updates), "referee"):
         rows = rng.integers(len(images), size=batch)
-        mirrored = rng.random(batch) < (0.5 if mirror else 0)
+        mirrored = rng.random(batch) < 0.5
         wanted = targets[rows].copy()
         wanted[mirrored, SIDE] = 1 - wanted[mirrored, SIDE]
         shown = np.where(mirrored[:, None, None, None], images[rows][:, :, ::-1], images[rows])
-        pixels = torch.from_numpy(shown).to(device)
-        if augmentation:
-            pixels = augment(pixels.permute(0, 3, 1, 2), augmentation, generator).permute(0, 2, 3, 1)
-        logits = referee.head(referee.features(pixels))
+        logits = referee.head(referee.features(torch.from_numpy(shown).to(device)))
         loss = functional.binary_cross_entropy_with_logits(
             logits, torch.from_numpy(wanted).to(device), pos_weight=weights
         )

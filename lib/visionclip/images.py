@@ -64,17 +64,24 @@ def _extent(hits: np.ndarray) -> slice:
     return slice(inside[0], inside[-1] + 1) if inside.size else slice(0, len(hits))
 
 
-def prepare(image: np.ndarray, size: int) -> np.ndarray:
-    """Crop uint8 H×W×3 to its field, pad to a square (never stretch), resize to size×size×3 with antialiasing."""
-    field = field_of_view(image)
-    image = image[_extent(field), _extent(field.T)]
+def window(field: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that the field (bool H×W) takes up."""
+    return _extent(field), _extent(field.T)
+
+
+def squared(image: np.ndarray, inside: tuple[slice, slice]) -> np.ndarray:
+    """These rows and columns of uint8 H×W or H×W×3, padded to a square with black and never stretched."""
+    image = image[inside]
     height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    square = cv2.copyMakeBorder(
-        image, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT, value=(0, 0, 0)
-    )
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    return cv2.copyMakeBorder(image, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT, value=0)
+
+
+def prepare(image: np.ndarray, size: int) -> np.ndarray:
+    """Crop uint8 H×W×3 to its field, pad to a square (never stretch), resize to size×size×3 with antialiasing."""
+    square = squared(image, window(field_of_view(image)))
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC)
 
 
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -112,14 +119,17 @@ def _blur(planes: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(small, size=planes.shape[-1], mode="bilinear", align_corners=False)
 
 
-def augment(batch: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
+def augment(
+    batch: torch.Tensor, strength: float, generator: torch.Generator, maps: torch.Tensor | None = None
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """uint8 N×3×S×S → float [0, 255] of the same shape, each image changed as another camera might have.
 
     Rotation, scale and shift, gamma by channel, blur and noise, all scaled by ``strength`` (0 none, 1 as tuned).
-    No mirroring: it would swap left and right eyes, which the captions name.
+    No mirroring: it would swap left and right eyes, which the captions name. ``maps`` (N×C×s×s, of any resolution) are
+    moved with their images and returned beside them as floats.
     """
     if not strength:
-        return batch.float()
+        return batch.float() if maps is None else (batch.float(), maps.float())
     count, device = len(batch), batch.device
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
@@ -131,8 +141,12 @@ def augment(batch: torch.Tensor, strength: float, generator: torch.Generator) ->
     affine = torch.stack(
         (torch.stack((cosine, -sine, shift[:, 0]), 1), torch.stack((sine, cosine, shift[:, 1]), 1)), dim=1
     )
-    grid = functional.affine_grid(affine, list(batch.shape), align_corners=False)
-    images = functional.grid_sample(batch.float(), grid, align_corners=False) / 255
+
+    def moved(planes: torch.Tensor) -> torch.Tensor:
+        grid = functional.affine_grid(affine, list(planes.shape), align_corners=False)
+        return functional.grid_sample(planes.float(), grid, align_corners=False)
+
+    images = moved(batch) / 255
 
     gamma = torch.exp(uniform(-0.35, 0.35, 1, 1, 1) * strength + uniform(-0.15, 0.15, 3, 1, 1) * strength)
     field = images.amax(dim=1, keepdim=True) > BLACK / 255
@@ -141,4 +155,5 @@ def augment(batch: torch.Tensor, strength: float, generator: torch.Generator) ->
     images = torch.lerp(images, blurred, uniform(-0.5, 1, 1, 1, 1) * strength)
     noise = torch.randn(images.shape, generator=generator, device=device)
     images = images + noise * uniform(0, 0.03, 1, 1, 1) * strength
-    return images.clamp(0, 1) * 255 * field
+    images = images.clamp(0, 1) * 255 * field
+    return images if maps is None else (images, moved(maps))

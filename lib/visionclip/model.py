@@ -110,11 +110,13 @@ class VisionCLIP(PreTrainedModel):
             if isinstance(block, ResNetBottleNeckLayer):  # start as identity (Goyal et al. 2017), as CLIP's towers do
                 nn.init.zeros_(block.layer[-1].normalization.weight)
 
+    def get_pooled_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Standardised float N×3×S×S → N×D, the image tower's features before the projection."""
+        return self.vision(pixel_values.contiguous(memory_format=torch.channels_last)).pooler_output.flatten(1)
+
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → unit-length float32 N×P."""
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        pooled = self.vision(pixel_values).pooler_output.flatten(1)
-        return functional.normalize(self.vision_projection(pooled).float(), dim=1)
+        return functional.normalize(self.vision_projection(self.get_pooled_features(pixel_values)).float(), dim=1)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Token ids U×T → unit-length float32 U×P."""

@@ -227,13 +227,16 @@ def trimmed(tokens, rows: Sequence[int], device) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def encode_images(network: model.VisionCLIP, pixels: np.ndarray, batch_size: int = 128) -> torch.Tensor:
-    """Unit-length float32 N×P of prepared uint8 N×S×S×3, in inference mode."""
+def encode_images(
+    network: model.VisionCLIP, pixels: np.ndarray, batch_size: int = 128, projected: bool = True
+) -> torch.Tensor:
+    """Unit-length float32 N×P of prepared uint8 N×S×S×3, in inference mode; N×D before the projection if not
+    ``projected``."""
     network.train(False)
     parts = images.to_tensor(pixels).split(batch_size)
+    encode = network.get_image_features if projected else network.get_pooled_features
     embedded = [
-        network.get_image_features(images.standardise(part.to(network.device))).cpu()
-        for part in progress(parts, "encode images")
+        encode(images.standardise(part.to(network.device))).cpu().float() for part in progress(parts, "encode images")
     ]
     return torch.cat(embedded)
 

@@ -1,13 +1,12 @@
 """Stage 06: which parts of the phantoms and of the preprocessing teach a model real eyes.
 
-A small classifier is taught on phantoms from which one part is left out, and asked about real photographs of the
-``train`` splits, which no report scores: what is found here may choose how phantoms are drawn.
+A small reader is taught on phantoms from which one part is left out, and asked about real photographs of the ``train``
+splits, which no report scores: what is found here may choose how phantoms are drawn.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ import pandas
 import torch
 from sklearn.metrics import roc_auc_score
 
-from visionclip import conditions, external, fidelity, images, phantom, runs, statistics, zeroshot
+from visionclip import conditions, external, images, phantom, reader, runs, statistics, zeroshot
 from visionclip.external import Dataset, Task
 
 WHOLE = "everything"
@@ -25,11 +24,14 @@ SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to teach the classifier: factors of the phantoms that are fixed, and how their images are prepared."""
+    """One way to teach a reader: factors of the phantoms that are fixed, how many diseased eyes (share, 0 to 1) have a
+    healthy twin, how their images are prepared, and the weight of the lesion maps."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
+    twins: float = 0.35
     augmentation: float = 1.0
     standardised: bool = True
+    mapping: float = 1.0
 
 
 # What is left out, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
@@ -58,6 +60,8 @@ ARMS: dict[str, Arm] = {
         {"pigment": 0.5, "age": 50, "rotation": 0, "gaze": 0.2, "tortuosity": 1.0, "vein_dilation": 1.0}
     ),
     "no minor lesions": Arm({"microaneurysms": 0, "cotton_wool": 0, "flames": 0, "irma": 0}),
+    "no lesion maps": Arm(mapping=0.0),
+    "no healthy twins": Arm(twins=0.0),
     "no augmentation": Arm(augmentation=0.0),
     "no standardisation": Arm(standardised=False),
 }
@@ -145,40 +149,45 @@ def distance_table(drawn: pandas.DataFrame, real: Mapping[str, pandas.DataFrame]
     return pandas.DataFrame(rows)
 
 
-def eyes_of(count: int, seed: int) -> list[dict[str, int]]:
-    """The conditions that every arm draws, balanced over the vocabulary, a twentieth with a readability fault."""
-    return conditions.balanced(count, np.random.default_rng([seed, 6, 1]), 0.05)
+def eyes_of(count: int, twins: float, seed: int) -> tuple[list[dict[str, int]], list[list[int]]]:
+    """Conditions and seeds of ``count`` eyes to learn from: balanced over the vocabulary, three in a hundred with a
+    readability fault, and a share ``twins`` of them the healthy twin of another: same eye, same photograph, no disease,
+    so that only the disease tells the two apart."""
+    single = count - int(count * twins / (1 + twins))
+    eyes = conditions.balanced(single, np.random.default_rng([seed, 6, 1]), 0.03)
+    seeds = [[seed, 6, index] for index in range(single)]
+    sick = [index for index, eye in enumerate(eyes) if not conditions.is_normal(eye)][: count - single]
+    healthy = dict.fromkeys(conditions.DISEASES, 0)
+    return [*eyes, *({**eyes[index], **healthy} for index in sick)], [*seeds, *(seeds[index] for index in sick)]
 
 
-def draw(eyes: Sequence[dict[str, int]], arm: Arm, seed: int, size: int, label: str, workers: int = 0) -> np.ndarray:
-    """Phantoms uint8 N×S×S×3 of these conditions as the arm fixes them, prepared as photographs are."""
-    seeds = [[seed, 6, index] for index in range(len(eyes))]
-    return np.stack(list(phantom.render_each(eyes, seeds, size, partial(_prepared, size), label, workers, arm.fixed)))
+def lessons(arm: Arm, count: int, seed: int, size: int, label: str, workers: int = 0) -> reader.Lessons:
+    """``count`` phantoms as the arm draws them."""
+    return reader.draw(*eyes_of(count, arm.twins, seed), size, label, workers, arm.fixed)
 
 
-def _prepared(size: int, drawn: phantom.Phantom) -> np.ndarray:
-    return images.prepare(drawn.image, size)
+def scaled(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 or float [0, 255] to float [-1, 1]: what standardisation is compared with."""
+    return pixels.float() / 127.5 - 1
 
 
-def teach(pixels: np.ndarray, eyes: Sequence[dict[str, int]], arm: Arm, updates: int, seed: int) -> fidelity.Referee:
-    """A classifier of all conditions, taught on phantoms in ``updates`` steps of 64."""
-    torch.manual_seed(seed)
-    prepare = images.standardise if arm.standardised else fidelity.scaled
-    return fidelity.train_referee(
-        pixels, eyes, updates, batch=64, seed=seed, prepare=prepare, augmentation=arm.augmentation, mirror=False
-    )
-
-
-def ask(referee: fidelity.Referee, datasets: Sequence[Dataset]) -> dict[str, tuple[Task, np.ndarray]]:
-    """For each two-class task of each dataset the classifier's log-odds N of its second class."""
+def ask(taught: reader.Reader, arm: Arm, datasets: Sequence[Dataset]) -> dict[str, tuple[Task, np.ndarray]]:
+    """For each two-class task of each dataset the reader's log-odds N of its second class."""
     answers = {}
     for dataset in datasets:
-        _, logits = referee.judge(dataset.pixels)
-        for task in zeroshot.two_class_tasks(dataset):
-            facts = [fact for fact in task.classes[1].facts if fact]
-            key, value = min((item for fact in facts for item in fact.items()), key=lambda item: item[1])
-            answers[f"{dataset.name} {task.name}"] = task, logits[:, fidelity.JUDGED.index(f"{key}>={value}")]
+        logits = reader.read(taught, dataset.pixels, prepare_of(arm))
+        for task in two_class_tasks(dataset):
+            answers[f"{dataset.name} {task.name}"] = task, reader.task_logits(task, logits) @ [-1.0, 1.0]
     return answers
+
+
+def two_class_tasks(dataset: Dataset) -> list[Task]:
+    """The tasks of two classes that a reader can answer."""
+    return [task for task in zeroshot.two_class_tasks(dataset) if reader.can_answer(task)]
+
+
+def prepare_of(arm: Arm):
+    return images.standardise if arm.standardised else scaled
 
 
 def compare(arms: Mapping[str, Mapping[str, tuple[Task, np.ndarray]]]) -> list[dict]:
@@ -191,9 +200,8 @@ def compare(arms: Mapping[str, Mapping[str, tuple[Task, np.ndarray]]]) -> list[d
         for name, (task, odds) in answers.items():
             known = task.targets >= 0
             positive = task.targets[known] == 1
-            alone = statistics.delong(positive, odds[known], np.zeros(known.sum()))
-            row = {"arm": arm, "task": name, **{k: alone[k] + 0.5 for k in ("low", "high")}}
-            row["auc"] = alone["difference"] + 0.5
+            alone = statistics.auc_interval(positive, odds[known])
+            row = {"arm": arm, "task": name, "auc": alone["value"], "low": alone["low"], "high": alone["high"]}
             row["against"] = statistics.delong(positive, odds[known], arms[WHOLE][name][1][known])
             rows.append(row)
     compared = [row["against"] for row in rows if row["arm"] != WHOLE]
@@ -218,11 +226,11 @@ def table(rows: Sequence[dict]) -> pandas.DataFrame:
     )
 
 
-def _digest(eyes: Sequence[dict[str, int]], arm: Arm, seed: int, size: int, datasets: Sequence[Dataset]) -> str:
+def _digest(arm: Arm, seed: int, size: int, datasets: Sequence[Dataset]) -> str:
     """What a few phantoms and all photographs look like: answers kept from another way of drawing are of no use."""
     seen = hashlib.sha256()
-    for index, eye in enumerate(eyes):
-        seen.update(phantom.render(eye, np.random.default_rng([seed, 6, index]), size, **arm.fixed).image)
+    for eye, chance in zip(*eyes_of(4, arm.twins, seed), strict=True):
+        seen.update(phantom.render(eye, np.random.default_rng(chance), size, **arm.fixed).image)
     for dataset in datasets:
         seen.update(np.ascontiguousarray(dataset.pixels))
     return seen.hexdigest()[:12]
@@ -231,15 +239,20 @@ def _digest(eyes: Sequence[dict[str, int]], arm: Arm, seed: int, size: int, data
 def answers(
     folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
 ) -> dict[str, tuple[Task, np.ndarray]]:
-    """Teach the arm ``name`` at ``size`` pixels and ask it; its answers are kept below ``folder`` and read back."""
-    arm, tasks = ARMS[name], {f"{d.name} {task.name}": task for d in datasets for task in zeroshot.two_class_tasks(d)}
-    eyes = eyes_of(count, seed)
-    told = {"count": count, "updates": updates, "size": size, "seed": seed, "arm": repr(arm), "tasks": list(tasks)}
-    told["pixels"] = _digest(eyes[:4], arm, seed, size, datasets)
+    """Teach a reader as the arm ``name`` does, ``updates`` steps of 32 images of ``size`` pixels, and ask it.
+
+    Its answers are kept below ``folder`` and read back.
+    """
+    arm, tasks = ARMS[name], {f"{d.name} {task.name}": task for d in datasets for task in two_class_tasks(d)}
+    settings = reader.Settings(
+        updates, augmentation=arm.augmentation, mapping=arm.mapping, seed=seed, checkpoint_every=updates
+    )
+    told = {"count": count, "size": size, "arm": repr(arm), "settings": repr(settings), "tasks": list(tasks)}
+    told["pixels"] = _digest(arm, seed, size, datasets)
     kept = folder / f"{name}-{size}-{seed}.json".replace(" ", "-")
     if kept.is_file() and (read := runs.read_json(kept))["told"] == told:
         return {task: (tasks[task], np.array(odds)) for task, odds in read["odds"].items()}
-    referee = teach(draw(eyes, arm, seed, size, f"phantoms: {name}"), eyes, arm, updates, seed)
-    found = ask(referee, datasets)
+    taught = reader.teach(lessons(arm, count, seed, size, f"phantoms: {name}"), settings, prepare_of(arm))
+    found = ask(taught, arm, datasets)
     runs.write_json(kept, {"told": told, "odds": {task: odds.tolist() for task, (_, odds) in found.items()}})
     return found

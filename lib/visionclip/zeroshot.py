@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
+from scipy import special
 from sklearn.metrics import roc_curve
 
 from visionclip import conditions, external, runs, statistics
-from visionclip.captions import prompts
+from visionclip.captions import PLAIN, Style, prompts
 from visionclip.external import ClassOf, Dataset, Task
 from visionclip.pretrain import encode_images, encode_texts
 from visionclip.shards import Images
@@ -18,14 +19,21 @@ PHANTOMS = "held-out phantoms"
 SCORES = {"auc": "AUC", "aca": "ACA", "accuracy": "accuracy", "macro_f1": "macro F1", "kappa": "κ"}
 DETECTION = {"average_precision": "average precision", "sensitivity": "sensitivity at 90 % specificity"}
 CONFIDENCE = {"ece": "ECE", "brier": "Brier"}
+ANSWERED = ("aca", "accuracy", "macro_f1", "kappa")
 
 
-def load_all(folder: Path, size: int) -> list[Dataset]:
-    """Every dataset folder below ``folder``, prepared at ``size`` pixels; none where the folder does not exist."""
-    return [external.load(found, size) for found in external.find(folder)] if folder.is_dir() else []
+def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:
+    """Every dataset folder below ``folder``, prepared at ``size`` pixels; none where the folder does not exist.
+
+    ``protocol`` is "flair" or "own", see ``external.protocol_rows``.
+    """
+    found = external.find(folder) if folder.is_dir() else []
+    return [external.load(path, size, external.protocol_rows(path, protocol)) for path in found]
 
 
-def alternatives(network, tokenizer, task: Task, languages: Sequence[str], prompt_count: int) -> list[torch.Tensor]:
+def alternatives(
+    network, tokenizer, task: Task, languages: Sequence[str], prompt_count: int, style: Style = PLAIN
+) -> list[torch.Tensor]:
     """For each class a tensor A×P: one embedding for each alternative.
 
     An embedding is the mean of the unit-length prompts of all languages, made unit-length again (CLIP's prompts).
@@ -34,7 +42,7 @@ def alternatives(network, tokenizer, task: Task, languages: Sequence[str], promp
     for one in task.classes:
         means = []
         for facts in one.facts:
-            texts = [text for language in languages for text in prompts(facts, language, prompt_count)]
+            texts = [text for language in languages for text in prompts(facts, language, prompt_count, style)]
             means.append(encode_texts(network, tokenizer, texts).mean(0))
         embedded.append(torch.nn.functional.normalize(torch.stack(means), dim=1))
     return embedded
@@ -84,14 +92,32 @@ def phantom_tasks(held_out: Images) -> Dataset:
     return Dataset(PHANTOMS, "held out", held_out.pixels, held_out.keys, tasks, {}, unscored)
 
 
-def predict(network, tokenizer, dataset: Dataset, languages: Sequence[str], prompt_count: int) -> dict[str, np.ndarray]:
+def cumulative(logits: np.ndarray) -> np.ndarray:
+    """Logits N×K of K grades, read by their thresholds: the answer is the grade at which "this grade or more" and "this
+    grade or less" both have at least half of the probability, the median in place of the mode.
+
+    The logit of a grade is the smaller of the log-odds of those two statements (Frank & Hall, ECML 2001, ask one
+    question a threshold), so that its sign says whether both hold and its size by how much.
+    """
+    probability = special.softmax(logits, axis=1)
+    at_least = np.cumsum(probability[:, ::-1], axis=1)[:, ::-1]
+    at_most = np.cumsum(probability, axis=1)
+    # The first grade is never too low, the last never too high: their statements are certain, within rounding.
+    return np.minimum(special.logit(at_least.clip(1e-12, 1 - 1e-12)), special.logit(at_most.clip(1e-12, 1 - 1e-12)))
+
+
+def predict(
+    network, tokenizer, dataset: Dataset, languages: Sequence[str], prompt_count: int, style: Style = PLAIN
+) -> dict[str, np.ndarray]:
     """Logits N×K of every task of the dataset, each image encoded once."""
     if not dataset.tasks:
         return {}
     image_embeds = encode_images(network, dataset.pixels)
     scale = network.scale.item()
     return {
-        task.name: class_logits(image_embeds, alternatives(network, tokenizer, task, languages, prompt_count), scale)
+        task.name: class_logits(
+            image_embeds, alternatives(network, tokenizer, task, languages, prompt_count, style), scale
+        )
         for task in dataset.tasks
     }
 
@@ -109,7 +135,8 @@ def evaluate(
 ) -> list[dict]:
     """One result a task, in the shape of ``numbers.json``, over the rows that belong to one of its classes.
 
-    ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence.
+    ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence. Graded tasks are also read by
+    ``cumulative`` thresholds, as ``by_thresholds``: the scores that depend on which grade is answered.
     """
     results = []
     groups = np.array(dataset.groups or dataset.keys)
@@ -121,6 +148,16 @@ def evaluate(
         )
         scaled = statistics.scores(task.targets[known], logits[task.name][known] / temperature, task.ordinal)
         scored["scaled"] = {score: scaled[score] for score in CONFIDENCE}
+        if task.ordinal:
+            median = statistics.with_intervals(
+                task.targets[known],
+                cumulative(logits[task.name][known]),
+                True,
+                np.random.default_rng(seed),
+                resamples,
+                groups[known],
+            )
+            scored["by_thresholds"] = {score: median[score] for score in ANSWERED}
         results.append({"dataset": dataset.name, "task": task.name, "split": dataset.split, **scored})
     return results
 
@@ -147,6 +184,21 @@ def score_table(results: Sequence[dict]) -> pandas.DataFrame:
             "chance ACA": f"{result['chance_aca']:.3f}",
         }
         for result in results
+    )
+
+
+def grade_table(results: Sequence[dict]) -> pandas.DataFrame:
+    """Two rows a graded task: its answers as the likeliest grade and as the median one."""
+    return pandas.DataFrame(
+        {
+            "dataset": result["dataset"],
+            "task": result["task"],
+            "answer": answer,
+            **{SCORES[score]: cell(found[score]) for score in ANSWERED},
+        }
+        for result in results
+        if "by_thresholds" in result
+        for answer, found in (("likeliest grade", result), ("by thresholds", result["by_thresholds"]))
     )
 
 

@@ -1,0 +1,74 @@
+"""Stage 04's linear probe: how much of a task lies in the image features, whatever the prompts make of it.
+
+FLAIR's probe (Silva-Rodríguez et al., Medical Image Analysis 2025): a logistic regression with C = 0.316 and balanced
+classes on the features before the projection. Unlike FLAIR's, its folds never part the images of a group, as both eyes
+of a patient resemble each other. It is taught on real labels, and therefore never stands among zero-shot scores.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from visionclip import statistics
+from visionclip.external import Dataset, Task
+
+FOLDS = 5
+STRENGTH = 0.316  # inverse of the regularisation, scikit-learn's C
+
+
+def folds(task: Task, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Indices of the images taught and asked in each of ``FOLDS`` folds; a group is never on both sides.
+
+    Only images of a class take part. None where a class has fewer groups than there are folds.
+    """
+    known = np.flatnonzero(task.targets >= 0)
+    targets, members = task.targets[known], np.asarray(groups)[known]
+    if min(len(set(members[targets == label])) for label in range(len(task.classes))) < FOLDS:
+        return None
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")
+        parted = list(splitter.split(known, targets, members))
+    everywhere = all(len(set(targets[taught])) == len(task.classes) for taught, _ in parted)
+    return [(known[taught], known[asked]) for taught, asked in parted] if everywhere else None
+
+
+def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: int) -> np.ndarray | None:
+    """Logits float64 N×K (log-probabilities; 0 for images of no class) from features N×D, each image asked of the probe
+    that was not taught on its fold; None where ``folds`` is."""
+    parted = folds(task, groups, seed)
+    if parted is None:
+        return None
+    logits = np.zeros((len(task.targets), len(task.classes)))
+    for taught, asked in parted:
+        probe = make_pipeline(
+            StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=5000)
+        ).fit(features[taught], task.targets[taught])
+        logits[asked] = np.log(probe.predict_proba(features[asked]).clip(1e-12))
+    return logits
+
+
+def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> list[dict]:
+    """A result for each task that can be probed, in the shape of ``zeroshot.evaluate``'s, over its labelled images."""
+    results = []
+    groups = np.array(dataset.groups or dataset.keys)
+    for task in dataset.tasks:
+        logits = out_of_fold(features, task, groups, seed)
+        if logits is None:
+            continue
+        known = task.targets >= 0
+        scored = statistics.with_intervals(
+            task.targets[known],
+            logits[known],
+            task.ordinal,
+            np.random.default_rng(seed),
+            resamples,
+            groups[known],
+        )
+        results.append({"dataset": dataset.name, "task": task.name, "split": dataset.split, **scored})
+    return results

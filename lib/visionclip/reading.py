@@ -1,0 +1,122 @@
+"""Stage 07: how far phantoms alone go. Readers taught on phantoms are asked about the reported photographs."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas
+from sklearn.metrics import roc_auc_score
+
+from visionclip import conditions, images, reader, statistics, transfer, zeroshot
+from visionclip.external import Dataset
+
+FEWEST = 5  # eyes with and without a condition below which no AUC is quoted
+RED = ("microaneurysms", "haemorrhage", "neovessel")
+YELLOW = ("exudate", "cotton_wool", "drusen", "atrophy")
+GREEN = ("disc", "fovea")
+
+
+def held_out(count: int, seed: int, size: int) -> reader.Lessons:
+    """``count`` phantoms that teach no reader, with healthy twins as those that do."""
+    return transfer.lessons(transfer.ARMS[transfer.WHOLE], count, seed + 1_000_000, size, "held-out phantoms")
+
+
+def evaluate(dataset: Dataset, odds: np.ndarray, seed: int, resamples: int) -> list[dict]:
+    """A result for each task that a reader can answer, in the shape of ``zeroshot.evaluate``'s."""
+    tasks = [task for task in dataset.tasks if reader.can_answer(task)]
+    asked = Dataset(dataset.name, dataset.split, dataset.pixels, dataset.keys, tasks, groups=dataset.groups)
+    return zeroshot.evaluate(asked, {task.name: reader.task_logits(task, odds) for task in tasks}, seed, resamples)
+
+
+def by_seed(results: Sequence[Sequence[dict]]) -> list[dict]:
+    """For each dataset and task the AUC of every seed's reader, their mean and its 95 % t-interval."""
+    rows = []
+    for of_task in zip(*results, strict=True):
+        values = [result["auc"]["value"] for result in of_task]
+        row = {name: of_task[0][name] for name in ("dataset", "task", "split", "n")}
+        rows.append({**row, "seeds": values, "auc": statistics.summary_interval(values)})
+    return rows
+
+
+def seed_table(rows: Sequence[dict], untaught: Sequence[dict]) -> pandas.DataFrame:
+    """One row a task: the AUC of each seed, their mean, and that of a reader that was taught nothing."""
+    return pandas.DataFrame(
+        {
+            "dataset": f"{row['dataset']} ({row['split']})",
+            "task": row["task"],
+            "n": row["n"],
+            "AUC of each seed": ", ".join(f"{value:.3f}" for value in row["seeds"]),
+            "mean": zeroshot.cell(row["auc"]),
+            "untaught": f"{control['auc']['value']:.3f}",
+        }
+        for row, control in zip(rows, untaught, strict=True)
+    )
+
+
+def by_condition(held: reader.Lessons, odds: Sequence[np.ndarray]) -> list[dict]:
+    """On held-out phantoms, for each of ``reader.NAMED`` the mean AUC over seeds with its interval.
+
+    None where fewer than ``FEWEST`` have the condition, or lack it.
+    """
+    rows = []
+    for place, target in enumerate(reader.targets(held.eyes).T > 0):
+        enough = min(target.sum(), (~target).sum()) >= FEWEST
+        values = [roc_auc_score(target, one[:, place]) if enough else None for one in odds]
+        row = {"condition": reader.NAMED[place], "positives": int(target.sum())}
+        rows.append({**row, "auc": statistics.summary_interval(values)})
+    return rows
+
+
+def condition_table(rows: Sequence[dict]) -> pandas.DataFrame:
+    return pandas.DataFrame(
+        {"condition": row["condition"], "positives": row["positives"], "AUC": zeroshot.cell(row["auc"])} for row in rows
+    )
+
+
+def by_grade(dataset: Dataset, odds: np.ndarray) -> list[dict]:
+    """For a graded task, the AUC of "any retinopathy" of each grade against grade 0, with DeLong's interval."""
+    rows = []
+    for task in dataset.tasks:
+        if not task.ordinal or not reader.can_answer(task):
+            continue
+        ranking = odds[:, reader.NAMED.index("dr_grade>=1")]
+        for label, one in enumerate(task.classes):
+            chosen = np.isin(task.targets, (0, label))
+            positive = task.targets[chosen] == label
+            if not label or positive.sum() < 2:
+                continue
+            interval = statistics.auc_interval(positive, ranking[chosen])
+            rows.append({"dataset": dataset.name, "against none": one.name, "n": int(positive.sum()), "auc": interval})
+    return rows
+
+
+def grade_table(rows: Sequence[dict]) -> pandas.DataFrame:
+    return pandas.DataFrame({**row, "auc": zeroshot.cell(row["auc"])} for row in rows).rename(columns={"auc": "AUC"})
+
+
+def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
+    """Pictures uint8 S×S×3, greyed, with blood in red, bright lesions in yellow, disc and fovea in green.
+
+    ``maps`` are shares or chances N×C×s×s, 0 to 1, of ``reader.MAPPED``.
+    """
+    names, pictures = list(reader.MAPPED), []
+    for picture, mapped in zip(pixels, maps, strict=True):
+        grey = np.repeat(picture[..., 1:2] * 0.6, 3, axis=2).astype(np.float32)
+        for shown, colour in ((GREEN, (60, 200, 90)), (YELLOW, (255, 220, 40)), (RED, (255, 40, 40))):
+            share = mapped[[names.index(name) for name in shown]].max(0).astype(np.float32)
+            alpha = cv2.resize(share, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
+            inside = images.field_of_view(picture)[..., None]
+            alpha = np.clip(alpha, 0, 1) * inside * (0.35 if shown is GREEN else 0.9)
+            grey = grey * (1 - alpha) + np.array(colour, np.float32) * alpha
+        pictures.append(grey.astype(np.uint8))
+    return pictures
+
+
+def shown(lessons: reader.Lessons, count: int) -> list[int]:
+    """Places of ``count`` eyes with several mapped lesions, one of a kind of presentation."""
+    lesions = [place for place, name in enumerate(reader.MAPPED) if name not in ("disc", "cup", "fovea", "vessels")]
+    richness = (lessons.maps[:, lesions] > 60).any((2, 3)).sum(1)
+    found: dict[str, int] = {}
+    for place in np.argsort(-richness, kind="stable"):
+        found.setdefault(conditions.presentation(lessons.eyes[place]), int(place))
+    return list(found.values())[:count]

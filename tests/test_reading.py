@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from visionclip import reader, reading
+from visionclip.external import ClassOf, Dataset, Task
+
+GRADES = np.repeat(np.arange(5), 6)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    rng = np.random.default_rng(0)
+    grade = Task("dr_grade", True, [ClassOf(f"grade {g}", [{"dr_grade": g}]) for g in range(5)], GRADES)
+    clear = Task(
+        "clear", False, [ClassOf("no", [{"macula_readable": 0}]), ClassOf("yes", [{"macula_readable": 1}])], GRADES > 2
+    )
+    keys = [str(number) for number in range(30)]
+    return Dataset("clinic", "test", rng.integers(0, 256, (30, 32, 32, 3), np.uint8), keys, [grade, clear])
+
+
+@pytest.fixture(scope="module")
+def odds():
+    """Of a reader that knows grades 2 to 4 and never sees grade 1."""
+    found = np.full((30, len(reader.NAMED)), -5.0)
+    for threshold in range(1, 5):
+        known = np.where(GRADES == 1, 0, GRADES)
+        found[:, reader.NAMED.index(f"dr_grade>={threshold}")] = np.where(known >= threshold, 3.0, -3.0)
+    return found
+
+
+def test_only_what_can_be_answered_is_scored(photographs, odds):
+    (result,) = reading.evaluate(photographs, odds, 0, 100)
+    assert result["task"] == "dr_grade"
+    assert result["accuracy"]["value"] == pytest.approx(0.8)
+    assert result["by_thresholds"]["kappa"]["value"] > 0.9
+
+
+def test_grades_that_are_not_found_show(photographs, odds):
+    rows = {row["against none"]: row["auc"]["value"] for row in reading.by_grade(photographs, odds)}
+    assert rows == {"grade 1": 0.5, "grade 2": 1.0, "grade 3": 1.0, "grade 4": 1.0}
+    assert list(reading.grade_table(reading.by_grade(photographs, odds)).columns)[-1] == "AUC"
+
+
+def test_seeds_are_put_side_by_side(photographs, odds):
+    rng = np.random.default_rng(0)
+    results = [reading.evaluate(photographs, odds + rng.normal(0, 2, odds.shape), 0, 100) for _ in range(3)]
+    (row,) = reading.by_seed(results)
+    assert len(row["seeds"]) == 3
+    assert row["auc"]["value"] == pytest.approx(np.mean(row["seeds"]))
+    assert row["auc"]["low"] < row["auc"]["value"] < row["auc"]["high"]
+    table = reading.seed_table([row], results[0])
+    assert table["untaught"].iloc[0] == f"{results[0][0]['auc']['value']:.3f}"
+
+
+def test_held_out_phantoms_are_others_than_those_that_teach():
+    held = reading.held_out(40, 0, 32)
+    taught = reading.transfer.lessons(reading.transfer.ARMS[reading.transfer.WHOLE], 40, 0, 32, "phantoms", 1)
+    assert not any(np.array_equal(one, other) for one in held.pixels for other in taught.pixels)
+    rows = reading.by_condition(held, [reader.targets(held.eyes)] * 2)
+    told = [row["auc"]["value"] for row in rows if row["auc"]["value"] is not None]
+    assert told
+    assert all(value == 1 for value in told)
+    assert all(row["auc"]["value"] is None for row in rows if row["positives"] < reading.FEWEST)
+
+
+def test_an_overlay_paints_blood_red_and_leaves_the_rest_grey():
+    pixels = np.full((1, 64, 64, 3), 120, np.uint8)
+    maps = np.zeros((1, len(reader.MAPPED), 16, 16), np.float32)
+    maps[0, list(reader.MAPPED).index("haemorrhage"), 4:8, 4:8] = 1
+    (picture,) = reading.overlay(pixels, maps)
+    assert picture[24, 24, 0] > 200 > 100 > picture[24, 24, 2]
+    assert np.ptp(picture[50, 50]) == 0
+
+
+def test_shown_eyes_are_of_different_kinds():
+    held = reading.held_out(60, 0, 32)
+    places = reading.shown(held, 5)
+    assert len(places) == len(set(places)) == 5
+    kinds = {reading.conditions.presentation(held.eyes[place]) for place in places}
+    assert len(kinds) == 5
