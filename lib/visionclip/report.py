@@ -29,7 +29,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from traitlets.config import Config
 
-from visionclip import runs
+from visionclip import cards, runs
 
 TEMPLATES = Path(__file__).parent / "templates"
 STUDY = "VisionCLIP: a language–image model of the retina trained without one patient’s photograph"
@@ -85,8 +85,8 @@ def build(
     """Write the reports of ``<runs_folder>/<preset>`` into ``<reports_folder>/<preset>`` and return the index.
 
     Works with any subset of the stages: the index names those of ``notebooks_folder`` that were not run.
-    Pages of an earlier build whose notebook is gone are removed. ``numbers.json`` beside the pages holds every number
-    of the finished stages.
+    Pages of an earlier build whose notebook is gone are removed. Beside the pages stand the run's cards, and
+    ``numbers.json`` with every number of the finished stages.
 
     Raises:
         FileNotFoundError: the run's folder does not exist.
@@ -101,7 +101,8 @@ def build(
     stages = [_stage(run, name, sources.get(name)) for name in names]
     points = [page for page in map(partial(_point, run), _point_logs(run, names)) if page.status == "failed"]
     shown = [page for page in (*stages, *points) if page.notebook]
-    files = {"index.html", *(page.file for page in shown)}
+    filled = cards.fill(run, preset)
+    files = {"index.html", *(page.file for page in shown), *(card.file for card in filled)}
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -116,11 +117,15 @@ def build(
         )
         frame = {"header": without_paths(module.header), "footer": without_paths(module.footer)}
         _write(reports / page.file, convert(page.notebook, frame, files))
+    for card in filled:
+        page = environment.get_template("card.html.j2").render(card=card, preset=preset, by=cards.BY)
+        _write(reports / card.file, without_paths(page))
     index = environment.get_template("index.html.j2").render(
         study=STUDY,
         question=QUESTION,
         preset=preset,
         stages=stages,
+        cards=filled,
         failed=[page for page in (*stages, *points) if page.status == "failed"],
         total=computing_time(_cards(run)),
         points=len(list(run.glob("*/points/*/*/card.json"))),

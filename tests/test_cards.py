@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from visionclip import cards, runs
+
+ITEMS = {"claim-2024": 44, "tripod-ai": 27}
+
+
+def finished(run: Path, stage: str, parameters: dict, numbers: dict, outputs: dict | None = None) -> None:
+    runs.write_json(run / stage / "numbers.json", numbers)
+    card = {"parameters": parameters, "commit": "0123456789abcdef", "finished": "2026-01-01 00:00:00 UTC"}
+    more = {"versions": {"torch": "2"}, "machine": {"processor": "a processor"}, "outputs": outputs or {}, "seconds": 3}
+    runs.write_json(run / stage / "card.json", card | more)
+
+
+@pytest.fixture
+def run(tmp_path):
+    interval = {"value": 0.75, "low": 0.7, "high": 0.8}
+    results = [{"dataset": "clinic", "task": "glaucoma", "split": "test", "n": 40, "auc": interval}]
+    finished(tmp_path, "01-synthesis", {"size": 96, "images": 500, "seeds": ""}, {"sources": {"phantom": 500}})
+    weights = {"model/model.safetensors": "abc123"}
+    finished(tmp_path, "03-pretrain", {"updates": 777, "image_width": 16}, {"shares": {"phantom": 1.0}}, weights)
+    finished(tmp_path, "04-zero-shot", {"resamples": 1000}, {"results": results, "temperature": 0.5, "controls": []})
+    return tmp_path
+
+
+def answers(filled: list[cards.Card], name: str) -> str:
+    (card,) = [card for card in filled if card.name == name]
+    return "\n".join(item["answer"] for _, items in card.sections for item in items)
+
+
+def test_answers_of_the_run_are_what_its_stages_wrote(run):
+    filled = cards.fill(run, "cpu")
+    said = answers(filled, "model-card")
+    for fact in (
+        "777 updates",
+        "ResNet-50 of width 16",
+        "abc123",
+        "clinic glaucoma AUC 0.750 [0.700, 0.800]",
+        "a processor",
+    ):
+        assert fact in said
+    assert "500 to train" in answers(filled, "datasheet")
+    assert "clinic (test): glaucoma n=40" in answers(filled, "claim-2024")
+    assert "factor 0.5" in answers(filled, "tripod-ai")
+
+
+def test_what_was_not_run_is_said_so(tmp_path):
+    filled = cards.fill(tmp_path, "cpu")
+    assert [card.name for card in filled] == list(cards.NAMES)
+    for card in filled:
+        assert cards.UNKNOWN in answers(filled, card.name)
+
+
+def test_photographs_upstream_are_never_denied(run):
+    assert "None: every image is drawn" in answers(cards.fill(run, "cpu"), "datasheet")
+    finished(run, "01-synthesis", {"seeds": "data/mine"}, {"sources": {"mine": 300, "ddpm": 200}})
+    said = answers(cards.fill(run, "cpu"), "datasheet")
+    assert "None: every image" not in said
+    assert "Photographs are upstream (mine)" in said
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_a_checklist_has_every_item_once_and_in_order(name):
+    plan = yaml.safe_load((cards.FOLDER / f"{name}.yaml").read_text("utf-8"))
+    numbers = [item["n"] for section in plan["sections"] for item in section["items"]]
+    assert len(set(numbers)) == len(numbers)
+    whole = [int(number.rstrip("abcdefg")) for number in numbers]
+    assert whole == sorted(whole)
+    assert set(whole) == set(range(1, ITEMS[name] + 1))
+
+
+def test_every_item_says_who_answers_it():
+    for name in cards.NAMES:
+        plan = yaml.safe_load((cards.FOLDER / f"{name}.yaml").read_text("utf-8"))
+        for section in plan["sections"]:
+            for item in section["items"]:
+                assert item["by"] in cards.BY
+                assert ("{{" in item["answer"]) <= (item["by"] in ("run", "study"))
+                assert item["answer"].strip()
