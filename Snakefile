@@ -31,6 +31,7 @@ PATHS = {
     "05-dataset-size": {"out": f"{FOLDER}/05-dataset-size"},
     "06-transfer": {"out": f"{FOLDER}/06-transfer"},
     "07-reader": {"out": f"{FOLDER}/07-reader"},
+    "08-diversity": {"synthesis": f"{FOLDER}/01-synthesis", "out": f"{FOLDER}/08-diversity"},
 }
 PYTHON = sys.executable
 PAPERMILL = """
@@ -314,6 +315,25 @@ rule reading:
     params:
         given=options(PATHS["07-reader"]),
         external=places("07-reader"),
+    threads: TRAINING
+    resources:
+        gpu=ON_GPU,
+    shell:
+        PAPERMILL
+
+
+rule diversity:
+    input:
+        **needs("08-diversity", f"{FOLDER}/01-synthesis"),
+        like=f"params/{PRESET}/03-pretrain.yaml",
+    output:
+        card=f"{FOLDER}/08-diversity/card.json",
+        notebook=f"{FOLDER}/08-diversity/08-diversity.ipynb",
+    log:
+        notebook=f"{FOLDER}/logs/08-diversity.ipynb",
+        progress=f"{FOLDER}/logs/08-diversity.log",
+    params:
+        given=options(PATHS["08-diversity"]),
     threads: TRAINING
     resources:
         gpu=ON_GPU,

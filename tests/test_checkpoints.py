@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from visionclip import checkpoints
@@ -36,3 +37,9 @@ def test_a_checkpoint_of_other_settings_is_left_alone(tmp_path):
     before = other.weight.clone()
     assert checkpoints.restore(tmp_path / "c.safetensors", {"model": other}, other_optimizer, "new") == []
     assert torch.equal(other.weight, before)
+
+
+def test_every_epoch_shows_every_image_once_in_another_order():
+    seen = np.concatenate([checkpoints.batch_indices(20, 8, 3, step) for step in range(5)])
+    assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20))
+    assert list(seen[:20]) != list(seen[20:])

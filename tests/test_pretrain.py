@@ -87,13 +87,6 @@ def test_other_pixels_under_the_same_keys_start_over(pairs, tokenizer, tmp_path)
     assert pretrain.train(fresh(tokenizer), tokenizer, changed, SETTINGS, tmp_path) != first
 
 
-def test_every_epoch_shows_every_image_once():
-    seen = np.concatenate([pretrain.batch_indices(20, SETTINGS, step) for step in range(5)])
-    assert sorted(seen[:20]) == list(range(20))
-    assert sorted(seen[20:]) == list(range(20))
-    assert list(seen[:20]) != list(seen[20:])
-
-
 def test_smaller_subsets_are_part_of_larger_ones(pairs):
     small, large = pairs.subset(5, 1), pairs.subset(10, 1)
     assert set(small.images.keys) < set(large.images.keys)

@@ -96,14 +96,6 @@ def test_a_missing_reader_names_the_notebook(tmp_path):
         reader.load(tmp_path)
 
 
-def test_every_epoch_shows_each_image_once_in_another_order():
-    settings = reader.Settings(10, batch_size=4)
-    rows = np.concatenate([reader._rows(10, settings, step) for step in range(5)])
-    first, second = rows[:10], rows[10:]
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert first.tolist() != second.tolist()
-
-
 def task(*classes):
     return external.Task("task", False, [external.ClassOf(name, facts) for name, facts in classes], np.zeros(3, int))
 

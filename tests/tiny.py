@@ -1,4 +1,4 @@
-"""A study of seven tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
+"""A study of eight tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
 
 from pathlib import Path
 
@@ -27,6 +27,7 @@ seeds: list[int] = [0]  # of every random draw [0..9]
 updates: int = 2  # optimiser updates [1..1000]""",
     "06-transfer": """external: str = "data/external"  # folder of the photographs""",
     "07-reader": """external: str = "data/external"  # folder of the photographs""",
+    "08-diversity": """synthesis: str = "runs/smoke/01-synthesis"  # folder of stage 01""",
 }
 
 
@@ -49,7 +50,7 @@ def notebook(name: str, *cells: str, parameters: str = "") -> nbformat.NotebookN
 
 
 def study(root: Path) -> Path:
-    """Write the seven notebooks and five presets below ``root``; every notebook writes a finished stage."""
+    """Write the eight notebooks and five presets below ``root``; every notebook writes a finished stage."""
     for folder in ("notebooks", *(f"params/{preset}" for preset in PRESETS)):
         (root / folder).mkdir(parents=True)
     for name, parameters in PARAMETERS.items():

@@ -8,10 +8,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import safe_open, save_file
 
 from visionclip import runs
+
+
+def batch_indices(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The images of one step: permutations of all ``count``, one after another, cut into batches."""
+    wanted = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = {epoch: np.random.default_rng([seed, epoch]).permutation(count) for epoch in set(wanted // count)}
+    return np.array([epochs[place // count][place % count] for place in wanted])
 
 
 def save(path: Path, modules: Mapping[str, torch.nn.Module], optimizer, fingerprint: str, history: list) -> None:

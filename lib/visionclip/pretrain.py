@@ -75,14 +75,6 @@ def read_pairs(synthesis: str | Path, captions_folder: str | Path, name: str) ->
     return Pairs(eyes, table, texts_of)
 
 
-def batch_indices(count: int, settings: Settings, step: int) -> np.ndarray:
-    """The images of one step: permutations of all images one after another, cut into batches."""
-    start = step * settings.batch_size
-    wanted = np.arange(start, start + settings.batch_size)
-    epochs = {epoch: np.random.default_rng([settings.seed, epoch]).permutation(count) for epoch in set(wanted // count)}
-    return np.array([epochs[place // count][place % count] for place in wanted])
-
-
 def parameter_groups(network: model.VisionCLIP, settings: Settings) -> list[dict]:
     """Weights by tower, each at its share of the peak rate; weight decay on matrices and kernels only."""
     groups = []
@@ -116,7 +108,7 @@ def warm_up_text(network: model.VisionCLIP, tokens, pairs: Pairs, settings: Sett
     peak = WARMUP_RATE / network.config.text_config.hidden_size
     optimizer = torch.optim.AdamW([{"params": spoken, "peak": peak}], weight_decay=0.05)
     for step in progress(range(settings.text_warmup), "text warm-up"):
-        chosen = batch_indices(len(pairs.images), settings, step)
+        chosen = checkpoints.batch_indices(len(pairs.images), settings.batch_size, settings.seed, step)
         rng = np.random.default_rng([settings.seed, step, 2])
         described = [int(rng.choice(full[index])) for index in chosen]
         distinct = np.unique([int(rng.choice(pairs.texts_of[index])) for index in chosen])
@@ -180,7 +172,7 @@ def train(network: model.VisionCLIP, tokenizer, pairs: Pairs, settings: Settings
     prepared, optimizer = accelerator.prepare(network, optimizer)
 
     for step in progress(range(len(history), settings.updates), "pretrain"):
-        chosen = batch_indices(len(pairs.images), settings, step)
+        chosen = checkpoints.batch_indices(len(pairs.images), settings.batch_size, settings.seed, step)
         rng = np.random.default_rng([settings.seed, step, 1])
         texts = [int(rng.choice(pairs.texts_of[index])) for index in chosen]
         distinct, own = np.unique(texts, return_inverse=True)

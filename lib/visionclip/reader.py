@@ -233,7 +233,7 @@ def teach(
         history = checkpoints.restore(checkpoint, modules, optimizer, fingerprint)
     network.train()
     for step in progress(range(len(history), settings.updates), "teach"):
-        rows = np.sort(_rows(len(lessons), settings, step))
+        rows = np.sort(checkpoints.batch_indices(len(lessons), settings.batch_size, settings.seed, step))
         generator = torch.Generator(device).manual_seed(settings.seed * 1_000_003 + step)
         pixels, wanted = images.augment(
             images.to_tensor(lessons.pixels[rows]).to(device),
@@ -261,13 +261,6 @@ def _digest(lessons: Lessons) -> str:
     """Of a few lessons from anywhere in the set, which tell that phantoms are drawn otherwise."""
     few = np.linspace(0, len(lessons) - 1, 8).astype(int)
     return runs.digest([lessons.pixels[few].tolist(), [lessons.eyes[place] for place in few]])
-
-
-def _rows(count: int, settings: Settings, step: int) -> np.ndarray:
-    """The images of a batch: every epoch in another order."""
-    places = np.arange(step * settings.batch_size, (step + 1) * settings.batch_size)
-    orders = {epoch: np.random.default_rng([settings.seed, int(epoch)]).permutation(count) for epoch in places // count}
-    return np.array([orders[place // count][place % count] for place in places])
 
 
 def _rate(step: int, updates: int) -> float:
