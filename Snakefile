@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from visionclip import study
+from visionclip.sweep import Sweep
 
 PRESET = config.get("preset", "cpu")
 FOLDER = f"runs/{PRESET}"
@@ -49,20 +50,20 @@ def options(given):
     return " ".join(f"-p {name} {value}" for name, value in given.items())
 
 
-def pretrain_point(size, seed):
+def pretrain_point(size, seed, schedule):
     """What a point of the scaling curve changes in 03-pretrain."""
     return {
         **PATHS["03-pretrain"],
         "images": size,
         "seed": seed,
-        "updates": SWEEP.updates,
-        "out": f"{POINTS}/n{size}-s{seed}/03-pretrain",
+        "updates": SWEEP.steps(int(size), schedule.strip("-") or "updates"),
+        "out": f"{POINTS}/n{size}-s{seed}{schedule}/03-pretrain",
     }
 
 
-def zero_shot_point(size, seed):
+def zero_shot_point(size, seed, schedule):
     """What a point of the scaling curve changes in 04-zero-shot."""
-    folder = f"{POINTS}/n{size}-s{seed}"
+    folder = f"{POINTS}/n{size}-s{seed}{schedule}"
     return {
         **PATHS["04-zero-shot"],
         "checkpoint": f"{folder}/03-pretrain",
@@ -107,7 +108,8 @@ try:
         raise ValueError(f"--config {sorted(unknown)[0]}: unknown; allowed: preset=NAME")
     study.environment()
     PARAMETERS = study.preset(f"params/{PRESET}")
-    SWEEP = PARAMETERS["05-dataset-size"]
+    asked = PARAMETERS["05-dataset-size"]
+    SWEEP = Sweep(asked.sizes, asked.seeds, asked.schedules, asked.updates)
     for name, paths in PATHS.items():
         study.check(name, paths, "Snakefile")
     available = PARAMETERS["01-synthesis"].images
@@ -115,7 +117,7 @@ try:
         raise ValueError(f"{SIZES_FILE}: sizes has {max(SWEEP.sizes)}, but 01-synthesis makes {available} images")
     for size in SWEEP.sizes:
         for seed in SWEEP.seeds:
-            study.check("03-pretrain", pretrain_point(size, seed), SIZES_FILE)
+            study.check("03-pretrain", pretrain_point(size, seed, ""), SIZES_FILE)
 except ValueError as error:
     sys.exit(str(error))
 
@@ -127,6 +129,7 @@ TRAINING = workflow.cores if ON_GPU and workflow.cores else 1
 wildcard_constraints:
     size="|".join(map(str, SWEEP.sizes)),
     seed="|".join(map(str, SWEEP.seeds)),
+    schedule="(-epochs)?",
 
 
 localrules:
@@ -232,11 +235,11 @@ rule point_pretrain:
     input:
         **needs("03-pretrain", f"{FOLDER}/01-synthesis", f"{FOLDER}/02-captions"),
     output:
-        card=f"{POINTS}/n{{size}}-s{{seed}}/03-pretrain/card.json",
-        notebook=f"{POINTS}/n{{size}}-s{{seed}}/03-pretrain/03-pretrain.ipynb",
+        card=f"{POINTS}/n{{size}}-s{{seed}}{{schedule}}/03-pretrain/card.json",
+        notebook=f"{POINTS}/n{{size}}-s{{seed}}{{schedule}}/03-pretrain/03-pretrain.ipynb",
     log:
-        notebook=f"{FOLDER}/logs/n{{size}}-s{{seed}}/03-pretrain.ipynb",
-        progress=f"{FOLDER}/logs/n{{size}}-s{{seed}}/03-pretrain.log",
+        notebook=f"{FOLDER}/logs/n{{size}}-s{{seed}}{{schedule}}/03-pretrain.ipynb",
+        progress=f"{FOLDER}/logs/n{{size}}-s{{seed}}{{schedule}}/03-pretrain.log",
     params:
         given=lambda wildcards: options(pretrain_point(**wildcards)),
     threads: TRAINING
@@ -248,14 +251,14 @@ rule point_pretrain:
 
 rule point_zero_shot:
     input:
-        **needs("04-zero-shot", f"{FOLDER}/01-synthesis", f"{POINTS}/n{{size}}-s{{seed}}/03-pretrain"),
+        **needs("04-zero-shot", f"{FOLDER}/01-synthesis", f"{POINTS}/n{{size}}-s{{seed}}{{schedule}}/03-pretrain"),
         photographs=photographs("04-zero-shot"),
     output:
-        card=f"{POINTS}/n{{size}}-s{{seed}}/04-zero-shot/card.json",
-        notebook=f"{POINTS}/n{{size}}-s{{seed}}/04-zero-shot/04-zero-shot.ipynb",
+        card=f"{POINTS}/n{{size}}-s{{seed}}{{schedule}}/04-zero-shot/card.json",
+        notebook=f"{POINTS}/n{{size}}-s{{seed}}{{schedule}}/04-zero-shot/04-zero-shot.ipynb",
     log:
-        notebook=f"{FOLDER}/logs/n{{size}}-s{{seed}}/04-zero-shot.ipynb",
-        progress=f"{FOLDER}/logs/n{{size}}-s{{seed}}/04-zero-shot.log",
+        notebook=f"{FOLDER}/logs/n{{size}}-s{{seed}}{{schedule}}/04-zero-shot.ipynb",
+        progress=f"{FOLDER}/logs/n{{size}}-s{{seed}}{{schedule}}/04-zero-shot.log",
     params:
         given=lambda wildcards: options(zero_shot_point(**wildcards)),
         external=places("04-zero-shot"),
@@ -269,7 +272,7 @@ rule point_zero_shot:
 rule dataset_size:
     input:
         **needs("05-dataset-size"),
-        points=expand(f"{POINTS}/n{{size}}-s{{seed}}/04-zero-shot/card.json", size=SWEEP.sizes, seed=SWEEP.seeds),
+        points=[f"{POINTS}/{name}/04-zero-shot/card.json" for name in SWEEP.folders],
     output:
         card=f"{FOLDER}/05-dataset-size/card.json",
         notebook=f"{FOLDER}/05-dataset-size/05-dataset-size.ipynb",

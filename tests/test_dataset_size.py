@@ -1,12 +1,17 @@
 import pytest
 
 from visionclip import dataset_size, runs
+from visionclip.sweep import Sweep
 from visionclip.zeroshot import PHANTOMS
 
+SWEEP = Sweep([100, 400, 1600], [0, 1], ["updates"], 50)
+BOTH = Sweep([100, 400, 1600], [0, 1], ["updates", "epochs"], 50)
 
-def write_point(folder, size, seed, auc):
-    point = folder / f"n{size}-s{seed}"
-    training = runs.Stage("03-pretrain", point / "03-pretrain", {"images": size, "seed": seed})
+
+def write_point(folder, size, seed, auc, schedule="updates"):
+    point = folder / BOTH.names(schedule)[size, seed]
+    settings = {"images": size, "seed": seed, "updates": BOTH.steps(size, schedule)}
+    training = runs.Stage("03-pretrain", point / "03-pretrain", settings)
     training.finish({"headline": [], "shares": {"phantom": 1.0}})
     scored = runs.Stage("04-zero-shot", point / "04-zero-shot", {})
     results = [
@@ -22,24 +27,27 @@ def law(tmp_path):
     for size in (100, 400, 1600):
         for seed, noise in ((0, 0.001), (1, -0.001)):
             write_point(tmp_path, size, seed, 1 - 4 * size**-0.5 + noise)
+            if size < 1600:
+                write_point(tmp_path, size, seed, 1 - 16 * size**-0.7 + noise, "epochs")
     return tmp_path
 
 
 def test_points_are_gathered_from_their_own_cards(law):
-    table = dataset_size.points(law, [100, 400, 1600], [0, 1])
+    table = dataset_size.points(law, SWEEP)
     assert len(table) == 12
     assert set(table["images"]) == {100, 400, 1600}
 
 
 def test_the_fitted_law_is_the_one_the_points_follow(law):
-    curves = dataset_size.curve(dataset_size.points(law, [100, 400, 1600], [0, 1]))
-    fit = dataset_size.fits(curves)[PHANTOMS]
+    table = dataset_size.points(law, SWEEP)
+    fit = dataset_size.fits(table, "updates")[PHANTOMS]
+    assert fit["points"] == 6
     assert fit["exponent"] == pytest.approx(0.5, abs=0.01)
     assert fit["low"] <= fit["exponent"] <= fit["high"]
 
 
 def test_the_verdict_follows_the_fit(law):
-    curves = dataset_size.curve(dataset_size.points(law, [100, 400, 1600], [0, 1]))
+    curves = dataset_size.curve(dataset_size.points(law, SWEEP))
     steep = {"exponent": 0.5, "low": 0.4, "high": 0.6, "coefficient": 4.0}
     flat = {"exponent": 0.02, "low": 0.01, "high": 0.03, "coefficient": 4.0}
     none = {"exponent": 0.02, "low": -0.1, "high": 0.1, "coefficient": 4.0}
@@ -51,10 +59,37 @@ def test_the_verdict_follows_the_fit(law):
 
 def test_a_missing_point_is_named(law):
     with pytest.raises(FileNotFoundError, match="n800-s0"):
-        dataset_size.points(law, [800], [0])
+        dataset_size.points(law, Sweep([800], [0], ["updates"], 50))
 
 
 def test_points_outside_the_preset_are_refused_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"not a point of params/smoke/05-dataset-size\.yaml") as refusal:
-        dataset_size.run_missing(tmp_path, [123], [9], "smoke")
+        dataset_size.run_missing(tmp_path, Sweep([123], [9], ["updates"], 50), "smoke")
     assert "\n" not in str(refusal.value)
+
+
+def test_at_the_same_epochs_small_sets_take_fewer_steps_and_the_largest_is_run_once():
+    assert [BOTH.steps(size, "updates") for size in BOTH.sizes] == [50, 50, 50]
+    assert [BOTH.steps(size, "epochs") for size in BOTH.sizes] == [3, 12, 50]
+    assert Sweep([1, 1000], [0], ["epochs"], 5).steps(1, "epochs") == 1
+    assert BOTH.names("epochs")[1600, 0] == BOTH.names("updates")[1600, 0] == "n1600-s0"
+    assert len(BOTH.folders) == len(set(BOTH.folders)) == 10
+    assert SWEEP.folders == [f"n{size}-s{seed}" for size in SWEEP.sizes for seed in SWEEP.seeds]
+
+
+def test_schedules_are_gathered_and_fitted_apart(law):
+    table = dataset_size.points(law, BOTH)
+    assert table.groupby("schedule").size().to_dict() == {"epochs": 12, "updates": 12}
+    assert set(table[table["schedule"] == "epochs"]["updates"]) == {3, 12, 50}
+    exponents = {schedule: dataset_size.fits(table, schedule)[PHANTOMS]["exponent"] for schedule in BOTH.schedules}
+    assert exponents["updates"] == pytest.approx(0.5, abs=0.01)
+    assert exponents["epochs"] > 0.55
+
+
+def test_returns_diminish_where_the_law_says():
+    fit = {"exponent": 0.5, "low": 0.4, "high": 0.6, "coefficient": 4.0}
+    point = dataset_size.diminishing(fit)
+    error = [4.0 * size**-0.5 for size in (point, 2 * point)]
+    assert error[0] - error[1] == pytest.approx(dataset_size.WORTH)
+    assert dataset_size.diminishing({**fit, "low": -0.1}) is None
+    assert dataset_size.diminishing(None) is None

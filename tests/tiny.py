@@ -24,6 +24,7 @@ external: str = "data/external"  # folder of the photographs
 controls: bool = True  # score the controls too""",
     "05-dataset-size": """sizes: list[int] = [2]  # training images [1..100]
 seeds: list[int] = [0]  # of every random draw [0..9]
+schedules: list[str] = ["updates"]  # of the points [updates|epochs]
 updates: int = 2  # optimiser updates [1..1000]""",
     "06-transfer": """external: str = "data/external"  # folder of the photographs""",
     "07-reader": """external: str = "data/external"  # folder of the photographs""",

@@ -2,31 +2,26 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
 
 from visionclip import runs, statistics
+from visionclip.sweep import Sweep
 from visionclip.zeroshot import PHANTOMS
 
-
-def point_folders(folder: Path, sizes: Sequence[int], seeds: Sequence[int]) -> list[Path]:
-    """Where the graph writes the points: one folder for each size and seed, with stages 03 and 04 in it."""
-    return [folder / f"n{size}-s{seed}" for size in sizes for seed in seeds]
+WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
 
 
-def run_missing(out: str | Path, sizes: Sequence[int], seeds: Sequence[int], preset: str) -> None:
+def run_missing(out: str | Path, sweep: Sweep, preset: str) -> None:
     """Let the graph run the points that are not there yet; nothing to do where it has called this notebook itself.
 
     Raises:
-        FileNotFoundError: a point is missing and ``sizes``, ``seeds`` or ``out`` are not the preset's own, so that the
-            graph does not know it.
+        FileNotFoundError: a point is missing and the sweep or ``out`` are not the preset's own, so that the graph does
+            not know it.
         RuntimeError: a point failed; the message names the log.
     """
-    cards = [
-        folder / "04-zero-shot" / "card.json" for folder in point_folders(runs.resolve(out) / "points", sizes, seeds)
-    ]
+    cards = [runs.resolve(out) / "points" / name / "04-zero-shot" / "card.json" for name in sweep.folders]
     missing = [runs.relative(card) for card in cards if not card.is_file()]
     if not missing:
         return
@@ -34,57 +29,75 @@ def run_missing(out: str | Path, sizes: Sequence[int], seeds: Sequence[int], pre
     done = subprocess.run(command, cwd=runs.ROOT, capture_output=True, text=True, check=False)
     if "MissingRuleException" in done.stderr:
         raise FileNotFoundError(
-            f"{missing[0]}: not a point of params/{preset}/05-dataset-size.yaml; put sizes, seeds and out there first"
+            f"{missing[0]}: not a point of params/{preset}/05-dataset-size.yaml; put its parameters there first"
         )
     if done.returncode:
         raise RuntimeError(f"a point failed; see runs/{preset}/logs ({done.stderr.strip().splitlines()[-1]})")
 
 
-def points(folder: Path, sizes: list[int], seeds: list[int]) -> pandas.DataFrame:
-    """One row for each size, seed, dataset and task, with its AUC and ACA (0 to 1).
+def points(folder: Path, sweep: Sweep) -> pandas.DataFrame:
+    """One row for each schedule, size, seed, dataset and task, with its AUC and ACA (0 to 1).
 
     Raises:
         FileNotFoundError: a point has not been run; the message names it.
     """
     rows = []
-    for point in point_folders(folder, sizes, seeds):
-        runs.require(point / "04-zero-shot", "04-zero-shot")
-        used = runs.require(point / "03-pretrain", "03-pretrain")["parameters"]
-        for result in runs.read_json(point / "04-zero-shot" / "numbers.json")["results"]:
-            rows.append(
-                {
-                    "images": used["images"],
-                    "seed": used["seed"],
-                    "dataset": result["dataset"],
-                    "task": result["task"],
-                    **{score: result[score]["value"] for score in ("auc", "aca")},
-                }
-            )
+    for schedule in sweep.schedules:
+        for name in sweep.names(schedule).values():
+            runs.require(folder / name / "04-zero-shot", "04-zero-shot")
+            used = runs.require(folder / name / "03-pretrain", "03-pretrain")["parameters"]
+            for result in runs.read_json(folder / name / "04-zero-shot" / "numbers.json")["results"]:
+                rows.append(
+                    {
+                        "schedule": schedule,
+                        "images": used["images"],
+                        "updates": used["updates"],
+                        "seed": used["seed"],
+                        "dataset": result["dataset"],
+                        "task": result["task"],
+                        **{score: result[score]["value"] for score in ("auc", "aca")},
+                    }
+                )
     return pandas.DataFrame(rows)
 
 
-def shares(folder: Path, sizes: Sequence[int], seeds: Sequence[int]) -> dict[str, float]:
+def shares(folder: Path, sweep: Sweep) -> dict[str, float]:
     """The share (0 to 1) of each source in the largest point's training set."""
-    largest = point_folders(folder, [max(sizes)], seeds)[0]
-    return runs.read_json(largest / "03-pretrain" / "numbers.json")["shares"]
+    largest = sweep.names(sweep.schedules[0])[max(sweep.sizes), sweep.seeds[0]]
+    return runs.read_json(folder / largest / "03-pretrain" / "numbers.json")["shares"]
+
+
+def _by_seed(table: pandas.DataFrame, score: str) -> pandas.DataFrame:
+    """The mean over tasks, a row for each schedule, dataset, size and seed."""
+    return table.groupby(["schedule", "dataset", "images", "seed"], sort=True)[score].mean().reset_index(name="value")
 
 
 def curve(table: pandas.DataFrame, score: str = "auc") -> pandas.DataFrame:
-    """Mean over tasks, then over seeds with a 95 % t-interval: a row for each dataset and size."""
-    by_seed = table.groupby(["dataset", "images", "seed"], sort=True)[score].mean()
+    """Mean over tasks, then over seeds with a 95 % t-interval: a row for each schedule, dataset and size."""
     rows = [
-        {"dataset": dataset, "images": images, **statistics.summary_interval(values.to_numpy())}
-        for (dataset, images), values in by_seed.groupby(level=["dataset", "images"])
+        {"schedule": schedule, "dataset": dataset, "images": images, **statistics.summary_interval(of_size["value"])}
+        for (schedule, dataset, images), of_size in _by_seed(table, score).groupby(["schedule", "dataset", "images"])
     ]
     return pandas.DataFrame(rows)
 
 
-def fits(curves: pandas.DataFrame) -> dict[str, dict | None]:
-    """A power law of the error (1 - AUC) for each dataset; None where fewer than three sizes were run."""
+def fits(table: pandas.DataFrame, schedule: str) -> dict[str, dict | None]:
+    """A power law of the error (1 - AUC) for each dataset, through the means over tasks of every seed, each of which is
+    a training of its own; None where fewer than three sizes were run."""
+    of_schedule = _by_seed(table[table["schedule"] == schedule], "auc")
     return {
         str(dataset): statistics.power_law(rows["images"].to_numpy(), 1 - rows["value"].to_numpy())
-        for dataset, rows in curves.groupby("dataset")
+        for dataset, rows in of_schedule.groupby("dataset")
     }
+
+
+def diminishing(fit: dict | None) -> float | None:
+    """The number of images from which a doubling adds less than ``WORTH`` AUC, by the fitted law; None without one that
+    falls for sure."""
+    if fit is None or fit["low"] <= 0:
+        return None
+    gained = fit["coefficient"] * (1 - 2 ** -fit["exponent"])  # by doubling from one image
+    return float((gained / WORTH) ** (1 / fit["exponent"]))
 
 
 def verdict(curves: pandas.DataFrame, fit: dict | None, dataset: str = PHANTOMS) -> str:
@@ -98,11 +111,13 @@ def verdict(curves: pandas.DataFrame, fit: dict | None, dataset: str = PHANTOMS)
         )
     last = curves[curves["dataset"] == dataset].sort_values("images").iloc[-1]
     gain = (1 - last["value"]) * (1 - 2 ** -fit["exponent"])
-    words = "returns diminish" if gain < 0.01 else "returns do not diminish yet"
+    words = "returns diminish" if gain < WORTH else "returns do not diminish yet"
+    point = diminishing(fit)
+    beyond = ", beyond the sizes run" if point > last["images"] else ""
     return (
         f"On {dataset} the error falls as images^-{fit['exponent']:.2f} (95 % interval {fit['low']:.2f} to "
-        f"{fit['high']:.2f}); doubling from {last['images']:.0f} would add about {gain:.3f} AUC: {words} "
-        "(the line is drawn at 0.01 AUC a doubling)."
+        f"{fit['high']:.2f}); doubling from {last['images']:.0f} would add about {gain:.3f} AUC: {words}. By the law, "
+        f"a doubling adds less than {WORTH} AUC from about {point:.2g} images{beyond}."
     )
 
 
