@@ -127,3 +127,32 @@ def test_predictions_are_written_one_file_a_task(tmp_path):
     written = pandas.read_csv(tmp_path / "my-eyes-gc.csv")
     assert list(written.columns) == ["file", "target", "no", "yes"]
     assert written["yes"].tolist() == [1, 3]
+
+
+def test_scores_are_those_of_clip_benchmark_on_the_same_embeddings():
+    """CLIP_benchmark wants torchvision, which the study lives without; installed alone (--no-deps) it is compared."""
+    benchmark = pytest.importorskip("clip_benchmark.metrics.zeroshot_classification", exc_type=ImportError)
+    rng = np.random.default_rng(0)
+    texts = torch.from_numpy(rng.normal(size=(3, 2, 8)).astype(np.float32))  # two prompts of each of three classes
+    pictures = torch.from_numpy(rng.normal(size=(60, 8)).astype(np.float32))
+    targets = torch.from_numpy(rng.integers(0, 3, 60))
+
+    class Towers:
+        def encode_text(self, numbers):
+            return texts.reshape(6, 8)[numbers]
+
+        def encode_image(self, numbers):
+            return pictures[numbers]
+
+    number = lambda sentences: torch.tensor([int(sentence) for sentence in sentences])  # noqa: E731
+    prompts = {"a": ["0", "1"], "b": ["2", "3"], "c": ["4", "5"]}
+    classifier = benchmark.zero_shot_classifier(Towers(), number, list(prompts), prompts, "cpu", amp=False)
+    # Not its evaluate(), whose last step NumPy 2.4 refuses: what that scores, by the same functions.
+    theirs, _ = benchmark.run_classification(Towers(), classifier, [(torch.arange(60), targets)], "cpu", amp=False)
+    unit = torch.nn.functional.normalize(texts, dim=2).mean(1)
+    classes = [torch.nn.functional.normalize(row, dim=0)[None] for row in unit]
+    logits = zeroshot.class_logits(torch.nn.functional.normalize(pictures, dim=1), classes, 100.0)
+    assert np.allclose(logits, theirs.numpy(), atol=1e-3)
+    ours = statistics.scores(targets.numpy(), logits, False)
+    assert ours["accuracy"] == pytest.approx((theirs.argmax(1) == targets).double().mean().item())
+    assert ours["aca"] == pytest.approx(benchmark.balanced_accuracy_score(targets, theirs.argmax(1)))
