@@ -78,3 +78,16 @@ def test_shown_eyes_are_of_different_kinds():
     assert len(places) == len(set(places)) == 5
     kinds = {reading.conditions.presentation(held.eyes[place]) for place in places}
     assert len(kinds) == 5
+
+
+def test_a_reader_is_taught_once_and_again_when_something_changes(tmp_path):
+    settings = reader.Settings(2, width=8, batch_size=8)
+    first = reading.teach(tmp_path, 32, 32, settings)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    stamp = (tmp_path / "reader.safetensors").stat().st_mtime_ns
+    again = reading.teach(tmp_path, 32, 32, settings)
+    assert (tmp_path / "reader.safetensors").stat().st_mtime_ns == stamp
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    assert np.array_equal(reader.read(first, pixels), reader.read(again, pixels))
+    reading.teach(tmp_path, 33, 32, settings)
+    assert (tmp_path / "reader.safetensors").stat().st_mtime_ns > stamp

@@ -23,6 +23,15 @@ def test_the_minutes_are_those_of_the_run():
             assert float(minutes.split(",")[0]) == round(NUMBERS[name]["seconds"] / 60, 1), name
 
 
+def test_the_reader_s_scores_are_those_of_the_run():
+    told = rows("photographs read")
+    results = NUMBERS["07-reader"]["results"]
+    assert len(told) == len(results)
+    for one in results:
+        cells = told[f"{one['dataset']} ({one['split']}), {one['task'].replace('_', ' ')}"]
+        assert cells == [str(one["n"]), *(zeroshot.cell(one[score]) for score in ("auc", "aca"))]
+
+
 def test_the_scores_are_those_of_the_run():
     told = rows("real photographs")
     results = [one for one in NUMBERS["04-zero-shot"]["results"] if one["dataset"] != zeroshot.PHANTOMS]

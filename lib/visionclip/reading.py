@@ -1,13 +1,14 @@
 """Stage 07: how far phantoms alone go. Readers taught on phantoms are asked about the reported photographs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas
 from sklearn.metrics import roc_auc_score
 
-from visionclip import conditions, images, reader, statistics, transfer, zeroshot
+from visionclip import conditions, images, reader, runs, statistics, transfer, zeroshot
 from visionclip.external import Dataset
 
 FEWEST = 5  # eyes with and without a condition below which no AUC is quoted
@@ -19,6 +20,25 @@ GREEN = ("disc", "fovea")
 def held_out(count: int, seed: int, size: int) -> reader.Lessons:
     """``count`` phantoms that teach no reader, with healthy twins as those that do."""
     return transfer.lessons(transfer.ARMS[transfer.WHOLE], count, seed + 1_000_000, size, "held-out phantoms")
+
+
+def teach(folder: Path, count: int, size: int, settings: reader.Settings) -> reader.Reader:
+    """The reader that ``count`` phantoms of the settings' seed teach; it is kept in ``folder`` and read back from there.
+
+    A stopped run goes on from its checkpoint, which a finished one leaves no longer.
+    """
+    arm = transfer.ARMS[transfer.WHOLE]
+    told = {"count": count, "size": size, "settings": repr(settings), "arm": repr(arm)}
+    told["pixels"] = transfer.digest(arm, settings.seed, size)
+    kept, checkpoint = folder / "taught.json", folder / "checkpoint.safetensors"
+    if kept.is_file() and runs.read_json(kept) == told:
+        return reader.load(folder)[0]
+    lessons = transfer.lessons(arm, count, settings.seed, size, f"phantoms, seed {settings.seed}")
+    taught = reader.teach(lessons, settings, checkpoint=checkpoint)
+    reader.save(taught, size, folder)
+    runs.write_json(kept, told)
+    checkpoint.unlink(missing_ok=True)
+    return taught
 
 
 def evaluate(dataset: Dataset, odds: np.ndarray, seed: int, resamples: int) -> list[dict]:

@@ -226,8 +226,8 @@ def table(rows: Sequence[dict]) -> pandas.DataFrame:
     )
 
 
-def _digest(arm: Arm, seed: int, size: int, datasets: Sequence[Dataset]) -> str:
-    """What a few phantoms and all photographs look like: answers kept from another way of drawing are of no use."""
+def digest(arm: Arm, seed: int, size: int, datasets: Sequence[Dataset] = ()) -> str:
+    """What a few phantoms and all photographs look like: what is kept from another way of drawing is of no use."""
     seen = hashlib.sha256()
     for eye, chance in zip(*eyes_of(4, arm.twins, seed), strict=True):
         seen.update(phantom.render(eye, np.random.default_rng(chance), size, **arm.fixed).image)
@@ -248,7 +248,7 @@ def answers(
         updates, augmentation=arm.augmentation, mapping=arm.mapping, seed=seed, checkpoint_every=updates
     )
     told = {"count": count, "size": size, "arm": repr(arm), "settings": repr(settings), "tasks": list(tasks)}
-    told["pixels"] = _digest(arm, seed, size, datasets)
+    told["pixels"] = digest(arm, seed, size, datasets)
     kept = folder / f"{name}-{size}-{seed}.json".replace(" ", "-")
     if kept.is_file() and (read := runs.read_json(kept))["told"] == told:
         return {task: (tasks[task], np.array(odds)) for task, odds in read["odds"].items()}
