@@ -23,7 +23,7 @@ def held_out(count: int, seed: int, size: int) -> reader.Lessons:
 
 
 def teach(folder: Path, count: int, size: int, settings: reader.Settings) -> reader.Reader:
-    """The reader that ``count`` phantoms of the settings' seed teach; it is kept in ``folder`` and read back from there.
+    """The reader that ``count`` phantoms of the settings' seed teach; kept in ``folder`` and read back from there.
 
     A stopped run goes on from its checkpoint, which a finished one leaves no longer.
     """
