@@ -239,7 +239,7 @@ def digest(arm: Arm, seed: int, size: int, datasets: Sequence[Dataset] = ()) -> 
 def answers(
     folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
 ) -> dict[str, tuple[Task, np.ndarray]]:
-    """Teach a reader as the arm ``name`` does, ``updates`` steps of 32 images of ``size`` pixels, and ask it.
+    """Teach a reader as the arm ``name`` does, ``updates`` steps of 24 images of ``size`` pixels, and ask it.
 
     Its answers are kept below ``folder`` and read back.
     """

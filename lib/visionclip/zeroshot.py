@@ -172,19 +172,18 @@ def cell(interval: dict | None) -> str:
 
 
 def score_table(results: Sequence[dict]) -> pandas.DataFrame:
-    """One row a task: every score with its interval, the majority and the chance value beside them."""
-    return pandas.DataFrame(
-        {
-            "dataset": result["dataset"],
-            "task": result["task"],
-            "split": result["split"],
-            "n": result["n"],
-            **{title: cell(result[score]) for score, title in SCORES.items()},
-            "majority accuracy": f"{result['majority_accuracy']:.3f}",
-            "chance ACA": f"{result['chance_aca']:.3f}",
-        }
-        for result in results
-    )
+    """One row a task: every score with its interval, what chance and the commonest class reach right beside theirs."""
+    rows = []
+    for result in results:
+        row = {"dataset": f"{result['dataset']} ({result['split']})", "task": result["task"], "n": result["n"]}
+        for score, title in SCORES.items():
+            row[title] = cell(result[score])
+            if score == "aca":
+                row["chance"] = f"{result['chance_aca']:.3f}"
+            if score == "accuracy":
+                row["majority"] = f"{result['majority_accuracy']:.3f}"
+        rows.append(row)
+    return pandas.DataFrame(rows)
 
 
 def grade_table(results: Sequence[dict]) -> pandas.DataFrame:
