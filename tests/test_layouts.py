@@ -9,7 +9,7 @@ import pandas
 import pytest
 import xlwt
 
-from visionclip import external, layouts
+from visionclip import external, layouts, zeroshot
 
 
 def picture(path: Path, seed: int = 0) -> None:
@@ -158,6 +158,18 @@ def test_fives_tells_eyes_of_one_name_apart(fives):
     read = external.load(fives, 16)
     assert len(read) == 8
     assert sorted(read.tasks[0].targets) == sorted([0, 1, 2, 3] * 2)
+
+
+def test_a_protocol_says_which_rows_are_reported(fives):
+    assert external.protocol_rows(fives, "flair") is None
+    assert external.protocol_rows(fives, "own") == {"split": "test"}
+    whole, own = (zeroshot.load_all(fives.parent, 16, protocol)[0] for protocol in ("flair", "own"))
+    assert (len(whole), whole.split) == (8, "all")
+    assert (len(own), own.split) == (4, "test")
+    (fives / "labels.csv").write_text("file,label\n1_A.png,A\n")
+    assert external.protocol_rows(fives, "own") is None  # a table of one's own comes before what the tree looks like
+    with pytest.raises(ValueError, match="choose flair or own"):
+        external.protocol_rows(fives, "mine")
 
 
 def refuge(folder: Path) -> Path:
