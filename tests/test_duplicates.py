@@ -39,6 +39,19 @@ def test_different_eyes_are_no_duplicates_and_a_pair_is_told_once(eyes):
     assert duplicates.pairs(np.concatenate([pixels, pixels[3:4]])) == [(3, 40)]
 
 
+def test_an_embedding_gives_candidates_that_the_hash_misses(eyes, monkeypatch):
+    pixels = prepared(eyes)
+    monkeypatch.setattr(duplicates, "DISTANCE", -1)  # no hash is alike
+    assert duplicates.pairs(pixels, pixels) == []
+    embeds = np.eye(len(eyes), dtype=np.float32)
+    assert duplicates.pairs(pixels, pixels, (embeds, embeds)) == [(number, number) for number in range(len(eyes))]
+    twice = np.concatenate([pixels, pixels[3:4]])
+    near = np.concatenate([embeds, embeds[3:4]])
+    assert duplicates.pairs(twice, None, (near, near)) == [(3, 40)]
+    told = duplicates.table({"training": pixels[:5]}, {"clinic": pixels[3:8]}, lambda some: np.ones((len(some), 1)))
+    assert told["near-duplicate pairs"].tolist() == [0, 2]
+
+
 def test_the_table_counts_each_set_with_itself_and_with_what_trained(eyes):
     pixels = prepared(eyes)
     told = duplicates.table({"training": pixels[:5]}, {"clinic": pixels[3:8], "other": pixels[20:]})

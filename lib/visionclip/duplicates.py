@@ -1,10 +1,11 @@
 """Photographs that occur twice: within a set, or in a set that trains and a set that tests.
 
 Open collections of retina photographs share many images, and a score on a photograph that was trained on means nothing.
-Candidates are found by perceptual hash and confirmed by correlation. Two photographs of one eye are not found.
+Candidates are found by perceptual hash, and by a network's embedding where there is one, and confirmed by correlation.
+Two photographs of one eye are not found.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from visionclip import images
 DISTANCE = 10  # bits of 63
 CORRELATION = 0.965
 SIDE = 32  # pixels at which patterns are compared: coarse enough to forgive a crop that is off by one
+NEAREST = 5  # neighbours in the embedding that are candidates
 INNER = 0.7  # of the field's radius, as its rim is alike in all
 
 
@@ -45,17 +47,29 @@ def patterns(pixels: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def pairs(one: np.ndarray, other: np.ndarray | None = None) -> list[tuple[int, int]]:
-    """Indices of near-duplicates between two sets of prepared images, or within one set (each pair once)."""
+def neighbours(one: np.ndarray, other: np.ndarray) -> set[tuple[int, int]]:
+    """Each row of unit-length N×P with its ``NEAREST`` rows of M×P, by cosine."""
+    count = min(NEAREST, len(other))
+    nearest = np.argpartition(-(one @ other.T), count - 1, axis=1)[:, :count]
+    return {(row, int(column)) for row, columns in enumerate(nearest) for column in columns}
+
+
+def pairs(
+    one: np.ndarray, other: np.ndarray | None = None, embeds: tuple[np.ndarray, np.ndarray] | None = None
+) -> list[tuple[int, int]]:
+    """Indices of near-duplicates between two sets of prepared images, or within one set (each pair once).
+
+    ``embeds`` are unit-length embeddings N×P and M×P of both sets, whose neighbours are candidates too.
+    """
     within = other is None
     other = one if within else other
     told, asked = hashes(one), hashes(other)
-    candidates = [
-        (row, int(column))
-        for row, code in enumerate(told)
-        for column in np.flatnonzero(np.bitwise_count(code ^ asked) <= DISTANCE)
-        if not within or column > row
-    ]
+    found = neighbours(*embeds) if embeds else set()
+    for row, code in enumerate(told):
+        found |= {(row, int(column)) for column in np.flatnonzero(np.bitwise_count(code ^ asked) <= DISTANCE)}
+    if within:
+        found = {(min(pair), max(pair)) for pair in found if pair[0] != pair[1]}
+    candidates = sorted(found)
     if not candidates:
         return []
     left, right = np.array(candidates).T
@@ -65,11 +79,20 @@ def pairs(one: np.ndarray, other: np.ndarray | None = None) -> list[tuple[int, i
     return [pair for pair, same in zip(candidates, alike, strict=True) if same]
 
 
-def table(trained_on: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray]) -> pandas.DataFrame:
-    """Counts of near-duplicates of each tested set: within itself, and with each set that trained the model."""
+def table(
+    trained_on: Mapping[str, np.ndarray],
+    asked: Mapping[str, np.ndarray],
+    embed: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> pandas.DataFrame:
+    """Counts of near-duplicates of each tested set: within itself, and with each set that trained the model.
+
+    ``embed`` makes prepared images N×S×S×3 unit-length embeddings N×P, for more candidates than hashes give.
+    """
+    embedded = {id(pixels): embed(pixels) for pixels in [*trained_on.values(), *asked.values()]} if embed else {}
     rows = []
     for name, pixels in asked.items():
-        rows.append({"tested set": name, "compared with": "itself", "near-duplicate pairs": len(pairs(pixels))})
-        for other, known in trained_on.items():
-            rows.append({"tested set": name, "compared with": other, "near-duplicate pairs": len(pairs(pixels, known))})
+        for other, known in {"itself": pixels, **trained_on}.items():
+            embeds = (embedded[id(pixels)], embedded[id(known)]) if embed else None
+            found = pairs(pixels, None if other == "itself" else known, embeds)
+            rows.append({"tested set": name, "compared with": other, "near-duplicate pairs": len(found)})
     return pandas.DataFrame(rows)
