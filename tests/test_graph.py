@@ -11,6 +11,7 @@ import pytest
 
 import tiny
 from visionclip import runs, study
+from visionclip.sweep import Sweep
 
 REPORT = """
 import sys
@@ -62,8 +63,8 @@ def finished(copy):
 def test_every_preset_of_the_study_builds_a_graph(preset):
     result = snakemake(runs.ROOT, "--dry-run", "--forceall", "--config", f"preset={preset}")
     assert result.returncode == 0, result.stderr
-    sweep = study.preset(f"params/{preset}")["05-dataset-size"]
-    points = len(sweep.sizes) * len(sweep.seeds)
+    asked = study.preset(f"params/{preset}")["05-dataset-size"]
+    points = len(Sweep(asked.sizes, asked.seeds, asked.schedules, asked.updates).folders)
     assert re.search(rf"^point_zero_shot +{points}$", result.stdout + result.stderr, re.M)
 
 
@@ -74,7 +75,16 @@ def test_slurm_profile_gives_every_gpu_stage_its_resources(copy):
     result = snakemake(copy, "--dry-run", "--profile", "profiles/slurm", "--cores", "512", "--config", "preset=paper")
     assert result.returncode == 0, result.stderr
     jobs = dict(re.findall(r"rule (\w+):\n(.*?)(?=\n\S|\Z)", result.stdout + result.stderr, re.S))
-    for rule in ("synthesis", "pretrain", "zero_shot", "point_pretrain", "point_zero_shot", "transfer"):
+    for rule in (
+        "synthesis",
+        "pretrain",
+        "zero_shot",
+        "point_pretrain",
+        "point_zero_shot",
+        "transfer",
+        "reading",
+        "diversity",
+    ):
         assert re.search(r"gpu=[1-9]", jobs[rule]), rule
         assert "runtime=60," not in jobs[rule], rule
     assert "threads: 32" in jobs["pretrain"]
@@ -86,7 +96,9 @@ def test_committed_reports_do_not_pass_for_a_finished_study(copy):
     page.write_text("as it comes with a clone")
     jobs = planned(copy, "--config", "preset=cpu")
     shutil.rmtree(page.parent)
-    assert {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "report"} <= set(jobs)
+    assert {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "reading", "report"} <= set(
+        jobs
+    )
 
 
 def test_a_finished_study_is_not_run_again(finished):
@@ -116,7 +128,7 @@ def test_a_change_that_no_stage_depends_on_reruns_nothing(finished):
 
 def test_other_photographs_rerun_only_the_stages_that_look_at_them(finished):
     jobs = planned(finished, "--config", "preset=smoke", VISIONCLIP_EXTERNAL="/photographs")
-    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "transfer", "report"}
+    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "transfer", "reading", "report"}
 
 
 def test_a_new_dataset_in_the_folder_of_photographs_reruns_the_stages_that_look_at_it(finished):
@@ -124,7 +136,7 @@ def test_a_new_dataset_in_the_folder_of_photographs_reruns_the_stages_that_look_
     published.mkdir(parents=True)
     jobs = planned(finished, "--config", "preset=smoke")
     shutil.rmtree(published)
-    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "transfer", "report"}
+    assert set(jobs) == {"zero_shot", "point_zero_shot", "dataset_size", "transfer", "reading", "report"}
 
 
 def test_a_new_size_runs_only_its_own_points(finished):

@@ -17,7 +17,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from visionclip import report, runs
+from visionclip import cards, report, runs
 
 SOURCES = {
     "01-synthesis": "# 01 · Synthetic eyes\n\nDoes a generator that saw only phantoms draw *plausible* eyes?",
@@ -171,6 +171,7 @@ def test_one_page_per_executed_notebook_beside_index_and_stylesheet(reports):
         "02-captions.html",
         "03-pretrain.html",
         "05-dataset-size--n500-s1--03-pretrain.html",
+        *(f"{name}.html" for name in cards.NAMES),
     }
 
 

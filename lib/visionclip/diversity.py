@@ -6,8 +6,9 @@ its own words. No photograph takes part, so that whatever is chosen here was cho
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -50,6 +51,12 @@ ARMS: dict[str, Arm] = {
     "one anatomy": Arm(fixed={"pigment": 0.5, "age": 60, "rotation": 0, "gaze": 0.2, "tortuosity": 1.0}),
     "one disease an eye": Arm(alone=True),
 }
+
+
+def settings_like(like: SimpleNamespace, updates: int, seed: int) -> Settings:
+    """The settings of these parameters of stage 03, at other ``updates`` and another ``seed``."""
+    names = {one.name for one in fields(Settings)} - {"updates", "seed", "checkpoint_every"}
+    return Settings(updates=updates, seed=seed, **{name: getattr(like, name) for name in names})
 
 
 def check_arms(names: Sequence[str]) -> None:
