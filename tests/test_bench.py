@@ -13,4 +13,5 @@ def test_every_kind_of_work_runs_at_its_smallest():
     assert bench.rendering(32) > 0
     assert min(bench.preparation(32).values()) > 0
     assert bench.tower_training(32, 8, bf16=True) > 0
+    assert bench.reader_teaching(32, 8) > 0
     assert bench.intervals(50) > 0

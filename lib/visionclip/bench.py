@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import torch
 
-from visionclip import conditions, images, model, phantom, statistics, synthesis
+from visionclip import conditions, images, model, phantom, reader, statistics, synthesis
 
 EYES = conditions.balanced(64, np.random.default_rng(0))
 
@@ -68,6 +68,16 @@ def tower_training(size: int, width: int, bf16: bool) -> float:
     return rate(work, len(batch))
 
 
+def reader_teaching(size: int, width: int) -> float:
+    """Images a second of whole updates of a reader: augmentation, standardisation, both passes, averaging."""
+    rng = np.random.default_rng(0)
+    cells = size // reader.STRIDE
+    maps = rng.integers(0, 256, (48, len(reader.MAPPED), cells, cells), np.uint8)
+    lessons = reader.Lessons(rng.integers(0, 256, (48, size, size, 3), np.uint8), maps, EYES[:48])
+    settings = reader.Settings(updates=4, width=width)
+    return rate(lambda: reader.teach(lessons, settings), settings.updates * settings.batch_size)
+
+
 def intervals(count: int) -> float:
     """Images a second of all scores with 1000 bootstrap resamples, five classes."""
     rng = np.random.default_rng(0)
@@ -84,6 +94,7 @@ def table() -> pandas.DataFrame:
         full, half = (tower_training(size, width, bf16) for bf16 in (False, True))
         rows += [(f"ResNet-50 width {width}, fp32", size, full, 1.0)]
         rows += [(f"ResNet-50 width {width}, bf16", size, half, half / full)]
+    rows += [("reader of width 32, whole updates", size, reader_teaching(size, 32), None) for size in (192, 256)]
     rows += [("scores with intervals", 0, intervals(1744), None)]
     return pandas.DataFrame(rows, columns=["work", "pixels", "items a second", "of fp32"])
 
