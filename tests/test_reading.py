@@ -37,6 +37,7 @@ def test_only_what_can_be_answered_is_scored(photographs, odds):
 
 def test_grades_that_are_not_found_show(photographs, odds):
     rows = {row["against none"]: row["auc"]["value"] for row in reading.by_grade(photographs, odds)}
+    assert rows.pop("any of them") == pytest.approx((0.5 + 3) / 4)
     assert rows == {"grade 1": 0.5, "grade 2": 1.0, "grade 3": 1.0, "grade 4": 1.0}
     assert list(reading.grade_table(reading.by_grade(photographs, odds)).columns)[-1] == "AUC"
 

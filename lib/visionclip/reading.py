@@ -94,19 +94,21 @@ def condition_table(rows: Sequence[dict]) -> pandas.DataFrame:
 
 
 def by_grade(dataset: Dataset, odds: np.ndarray) -> list[dict]:
-    """For a graded task, the AUC of "any retinopathy" of each grade against grade 0, with DeLong's interval."""
+    """For a graded task, the AUC of "any retinopathy" of all higher grades, and of each, against grade 0, with DeLong's
+    interval."""
     rows = []
     for task in dataset.tasks:
         if not task.ordinal or not reader.can_answer(task):
             continue
         ranking = odds[:, reader.NAMED.index("dr_grade>=1")]
-        for label, one in enumerate(task.classes):
-            chosen = np.isin(task.targets, (0, label))
-            positive = task.targets[chosen] == label
-            if not label or positive.sum() < 2:
-                continue
-            interval = statistics.auc_interval(positive, ranking[chosen])
-            rows.append({"dataset": dataset.name, "against none": one.name, "n": int(positive.sum()), "auc": interval})
+        highest = len(task.classes)
+        kinds = {"any of them": range(1, highest)} | {task.classes[label].name: [label] for label in range(1, highest)}
+        for name, labels in kinds.items():
+            chosen = np.isin(task.targets, [0, *labels])
+            positive = task.targets[chosen] > 0
+            if positive.sum() >= 2:
+                interval = statistics.auc_interval(positive, ranking[chosen])
+                rows.append({"dataset": dataset.name, "against none": name, "n": int(positive.sum()), "auc": interval})
     return rows
 
 
