@@ -53,10 +53,10 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def settings_like(like: SimpleNamespace, updates: int, seed: int) -> Settings:
-    """The settings of these parameters of stage 03, at other ``updates`` and another ``seed``."""
-    names = {one.name for one in fields(Settings)} - {"updates", "seed", "checkpoint_every"}
-    return Settings(updates=updates, seed=seed, **{name: getattr(like, name) for name in names})
+def settings_like(like: SimpleNamespace, **changed: int) -> Settings:
+    """The settings of these parameters of stage 03, but for those ``changed``."""
+    names = {one.name for one in fields(Settings)} - {"checkpoint_every", *changed}
+    return Settings(**{name: getattr(like, name) for name in names}, **changed)
 
 
 def check_arms(names: Sequence[str]) -> None:
