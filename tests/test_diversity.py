@@ -78,12 +78,15 @@ def test_arms_are_compared_seed_by_seed():
     told = {
         diversity.WHOLE: [{"a": 0.8, "b": 0.6}, {"a": 0.9, "b": 0.7}, {"a": 0.7, "b": 0.5}],
         "worse": [{"a": 0.7, "b": 0.5}, {"a": 0.8, "b": 0.61}, {"a": 0.6, "b": 0.41}],
+        "perhaps": [{"a": 0.79, "b": 0.6}, {"a": 0.88, "b": 0.7}, {"a": 0.69, "b": 0.5}],
         "same": [{"a": 0.8, "b": 0.7}, {"a": 0.8, "b": 0.7}, {"a": 0.7, "b": 0.55}],
     }
     rows = {row["arm"]: row for row in diversity.compare(told)}
     assert rows[diversity.WHOLE]["auc"]["value"] == pytest.approx(0.7)
     assert rows["worse"]["difference"]["value"] == pytest.approx(-0.0967, abs=1e-3)
     assert rows["worse"]["difference"]["high"] < 0  # though the seeds vary more than that
+    assert rows["worse"]["adjusted_p"] < 0.05 < rows["perhaps"]["adjusted_p"]
+    assert rows[diversity.WHOLE]["adjusted_p"] is None
     assert diversity.verdict(list(rows.values())) == "Over 3 seeds, worse than everything: worse."
     assert diversity.table(list(rows.values()))["set"].tolist()[-1] == "worse"
     single = diversity.compare({name: seeds[:1] for name, seeds in told.items()})

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import torch
+from scipy import stats
 
 from visionclip import captions, conditions, images, model, phantom, pretrain, runs, statistics, zeroshot
 from visionclip.captions import PLAIN, Style
@@ -21,6 +22,7 @@ from visionclip.pretrain import Pairs, Settings
 from visionclip.shards import Images
 
 WHOLE = "everything"
+SURE = 0.05  # adjusted p below which a difference is told
 PROMPTS = 6  # wordings of each condition and language that are asked
 
 
@@ -143,28 +145,36 @@ def answers(
 
 def compare(told: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict]:
     """One row an arm: its AUC, mean over tasks and seeds with a 95 % t-interval over seeds, and likewise its difference
-    to everything, seed by seed. ``told`` holds the answers of each seed, in the same order for all arms."""
+    to everything, seed by seed; ``adjusted_p`` is of a paired t-test, Holm-corrected over the arms, None for one seed.
+    ``told`` holds the answers of each seed, in the same order for all arms."""
     means = {name: np.array([np.mean(list(answer.values())) for answer in seeds]) for name, seeds in told.items()}
-    return [
+    rows = [
         {
             "arm": name,
             "auc": statistics.summary_interval(values),
             "difference": statistics.summary_interval(values - means[WHOLE]) if name != WHOLE else None,
+            "adjusted_p": None,
             "seeds": values.tolist(),
         }
         for name, values in means.items()
     ]
+    tested = [row for row in rows if row["difference"] and len(row["seeds"]) > 1]
+    p_values = [float(stats.ttest_rel(means[row["arm"]], means[WHOLE]).pvalue) for row in tested]
+    for row, adjusted in zip(tested, statistics.holm(np.nan_to_num(p_values, nan=1.0)), strict=True):
+        row["adjusted_p"] = adjusted
+    return rows
 
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:
-    """One row an arm, the best first."""
+    """One row an arm, the best first; * where it differs from everything at an adjusted 5 %."""
 
     def difference(row: dict) -> str:
         if row["difference"] is None:
             return ""
         low, high = (row["difference"][end] for end in ("low", "high"))
         interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
-        return f"{row['difference']['value']:+.3f}{interval}"
+        star = "*" if row["adjusted_p"] is not None and row["adjusted_p"] < SURE else ""
+        return f"{row['difference']['value']:+.3f}{interval}{star}"
 
     return pandas.DataFrame(
         {"set": row["arm"], "mean AUC": zeroshot.cell(row["auc"]), "difference": difference(row)}
@@ -174,13 +184,13 @@ def table(rows: Sequence[dict]) -> pandas.DataFrame:
 
 def verdict(rows: Sequence[dict]) -> str:
     """Which arms differ from everything by more than chance over seeds, in words."""
-    sure = [row for row in rows if row["difference"] and (row["difference"]["low"] is not None)]
-    if not sure:
+    tested = [row for row in rows if row["adjusted_p"] is not None]
+    if not tested:
         return "One seed was run: nothing is said of what differs by chance."
-    parts = []
+    sure, parts = [row for row in tested if row["adjusted_p"] < SURE], []
     for words, found in (
-        ("worse", [row["arm"] for row in sure if row["difference"]["high"] < 0]),
-        ("better", [row["arm"] for row in sure if row["difference"]["low"] > 0]),
+        ("worse", [row["arm"] for row in sure if row["difference"]["value"] < 0]),
+        ("better", [row["arm"] for row in sure if row["difference"]["value"] > 0]),
     ):
         if found:
             parts.append(f"{words} than everything: {', '.join(found)}")
