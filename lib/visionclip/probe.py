@@ -7,6 +7,7 @@ of a patient resemble each other. It is taught on real labels, and therefore nev
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from visionclip import statistics
+from visionclip import zeroshot
 from visionclip.external import Dataset, Task
 
 FOLDS = 5
@@ -55,20 +56,8 @@ def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: i
 
 def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> list[dict]:
     """A result for each task that can be probed, in the shape of ``zeroshot.evaluate``'s, over its labelled images."""
-    results = []
-    groups = np.array(dataset.groups or dataset.keys)
-    for task in dataset.tasks:
-        logits = out_of_fold(features, task, groups, seed)
-        if logits is None:
-            continue
-        known = task.targets >= 0
-        scored = statistics.with_intervals(
-            task.targets[known],
-            logits[known],
-            task.ordinal,
-            np.random.default_rng(seed),
-            resamples,
-            groups[known],
-        )
-        results.append({"dataset": dataset.name, "task": task.name, "split": dataset.split, **scored})
-    return results
+    groups = dataset.groups or dataset.keys
+    logits = {task.name: out_of_fold(features, task, groups, seed) for task in dataset.tasks}
+    probed = {name: found for name, found in logits.items() if found is not None}
+    tasks = [task for task in dataset.tasks if task.name in probed]
+    return zeroshot.evaluate(replace(dataset, tasks=tasks), probed, seed, resamples)

@@ -1,6 +1,7 @@
 """Stage 07: how far phantoms alone go. Readers taught on phantoms are asked about the reported photographs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -44,8 +45,9 @@ def teach(folder: Path, count: int, size: int, settings: reader.Settings) -> rea
 def evaluate(dataset: Dataset, odds: np.ndarray, seed: int, resamples: int) -> list[dict]:
     """A result for each task that a reader can answer, in the shape of ``zeroshot.evaluate``'s."""
     tasks = [task for task in dataset.tasks if reader.can_answer(task)]
-    asked = Dataset(dataset.name, dataset.split, dataset.pixels, dataset.keys, tasks, groups=dataset.groups)
-    return zeroshot.evaluate(asked, {task.name: reader.task_logits(task, odds) for task in tasks}, seed, resamples)
+    return zeroshot.evaluate(
+        replace(dataset, tasks=tasks), {task.name: reader.task_logits(task, odds) for task in tasks}, seed, resamples
+    )
 
 
 def by_seed(results: Sequence[Sequence[dict]]) -> list[dict]:
