@@ -57,6 +57,7 @@ def pretrain_point(size, seed, schedule):
         "images": size,
         "seed": seed,
         "updates": SWEEP.steps(int(size), schedule.strip("-") or "updates"),
+        "text_warmup": asked.text_warmup,
         "out": f"{POINTS}/n{size}-s{seed}{schedule}/03-pretrain",
     }
 

@@ -56,7 +56,7 @@ def test_a_size_that_does_not_fit_is_refused_before_anything_is_drawn(size):
 def test_it_learns_sides_and_maps_and_comes_back_from_its_file(lessons, tmp_path):
     settings = reader.Settings(60, width=8, augmentation=0.0, seed=1)
     taught = reader.teach(lessons, settings)
-    odds = reader.read(taught, lessons.pixels)
+    odds, _ = reader.read(taught, lessons.pixels)
     side = np.array([eye["eye_side"] for eye in lessons.eyes])
     found = odds[:, reader.NAMED.index("eye_side>=1")]
     assert statistics.scores(side, np.stack([-found, found], 1), False)["auc"] > 0.8
@@ -66,7 +66,8 @@ def test_it_learns_sides_and_maps_and_comes_back_from_its_file(lessons, tmp_path
     reader.save(taught, 48, tmp_path)
     again, size = reader.load(tmp_path)
     assert size == 48
-    assert np.array_equal(reader.read(again, lessons.pixels[:8]), reader.read(taught, lessons.pixels[:8]))
+    for one, other in zip(reader.read(again, lessons.pixels[:8]), reader.read(taught, lessons.pixels[:8]), strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_a_stopped_run_goes_on_where_it_was(lessons, tmp_path):
@@ -138,3 +139,15 @@ def test_normal_is_the_absence_of_everything():
 def test_what_it_does_not_name_it_does_not_answer():
     assert reader.can_answer(task(("no", [{"gc": 0}]), ("yes", [{"gc": 1}])))
     assert not reader.can_answer(task(("no", [{"fundus_readable": 0}]), ("yes", [{"fundus_readable": 1}])))
+
+
+def test_findings_bear_out_what_they_define_and_nothing_else():
+    named, maps = torch.zeros(3, len(reader.NAMED)), torch.full((3, len(reader.MAPPED), 12, 12), 0.01)
+    maps[1, list(reader.MAPPED).index("exudate"), 3:6, 3:6] = 0.99
+    maps[2, list(reader.MAPPED).index("drusen")] = 0.99
+    joined = dict(zip(reader.NAMED, reader.borne_out(named, maps).T.tolist(), strict=True))
+    for condition in ("dr_grade>=1", "dr_grade>=4", "dme>=1"):
+        none, leaking, drusen = joined[condition]
+        assert leaking == pytest.approx(np.log(99) / 2, abs=0.03)
+        assert none == drusen < -1
+    assert all(joined[name] == [0, 0, 0] for name in reader.NAMED if name not in reader.FINDINGS)

@@ -35,6 +35,17 @@ def test_only_what_can_be_answered_is_scored(photographs, odds):
     assert result["by_thresholds"]["kappa"]["value"] > 0.9
 
 
+def test_both_kinds_of_answer_come_by_dataset(photographs):
+    untaught = reader.Reader(8).train(False)
+    named, borne_out = reading.ask(untaught, [photographs])
+    assert named.keys() == borne_out.keys() == {photographs.name}
+    direct = reader.read(untaught, photographs.pixels)
+    assert np.array_equal(named[photographs.name], direct[0])
+    assert np.array_equal(borne_out[photographs.name], direct[1])
+    rows = reading.evaluate_all([photographs] * 2, named, 100)
+    assert rows == reading.evaluate(photographs, direct[0], 0, 100) * 2
+
+
 def test_grades_that_are_not_found_show(photographs, odds):
     rows = {row["against none"]: row["auc"]["value"] for row in reading.by_grade(photographs, odds)}
     assert rows.pop("any of them") == pytest.approx((0.5 + 3) / 4)
@@ -49,18 +60,23 @@ def test_seeds_are_put_side_by_side(photographs, odds):
     assert len(row["seeds"]) == 3
     assert row["auc"]["value"] == pytest.approx(np.mean(row["seeds"]))
     assert row["auc"]["low"] < row["auc"]["value"] < row["auc"]["high"]
-    table = reading.seed_table([row], results[0])
-    assert table["untaught"].iloc[0] == f"{results[0][0]['auc']['value']:.3f}"
+    table = reading.seed_table([row], reading.by_seed(results[:1]), results[1])
+    assert table["as named"].iloc[0].startswith(f"{results[0][0]['auc']['value']:.3f}")
+    assert table["untaught"].iloc[0] == f"{results[1][0]['auc']['value']:.3f}"
 
 
 def test_held_out_phantoms_are_others_than_those_that_teach():
     held = reading.held_out(40, 0, 32)
     taught = reading.transfer.lessons(reading.transfer.ARMS[reading.transfer.WHOLE], 40, 0, 32, "phantoms", 1)
     assert not any(np.array_equal(one, other) for one in held.pixels for other in taught.pixels)
-    rows = reading.by_condition(held, [reader.targets(held.eyes)] * 2)
+    known = reader.targets(held.eyes)
+    rows = reading.by_condition(held, [known] * 2, [-known] * 2)
     told = [row["auc"]["value"] for row in rows if row["auc"]["value"] is not None]
     assert told
     assert all(value == 1 for value in told)
+    shown = reading.condition_table(rows).set_index("condition")["borne out"]
+    assert shown["dr_grade>=1"].startswith("0.000")
+    assert shown["gc>=1"] == ""
     assert all(row["auc"]["value"] is None for row in rows if row["positives"] < reading.FEWEST)
 
 
@@ -89,6 +105,28 @@ def test_a_reader_is_taught_once_and_again_when_something_changes(tmp_path):
     again = reading.teach(tmp_path, 32, 32, settings)
     assert (tmp_path / "reader.safetensors").stat().st_mtime_ns == stamp
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    assert np.array_equal(reader.read(first, pixels), reader.read(again, pixels))
-    reading.teach(tmp_path, 33, 32, settings)
+    assert np.array_equal(reader.read(first, pixels)[0], reader.read(again, pixels)[0])
+    reading.teach(tmp_path, 15, 32, settings)
     assert (tmp_path / "reader.safetensors").stat().st_mtime_ns > stamp
+
+
+def test_a_finer_step_goes_on_from_the_coarser(tmp_path):
+    steps = tmp_path, 32, [32, 48], [2, 1], 0, 8
+    taught = reading.coarse_to_fine(*steps)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["32px", "48px"]
+    coarse, _ = reader.load(tmp_path / "32px")
+    near = [(taught.state_dict()[name] - value).abs().max() for name, value in coarse.named_parameters()]
+    assert 0 < max(near) < 0.01
+    stamps = [path.stat().st_mtime_ns for path in tmp_path.rglob("taught.json")]
+    reading.coarse_to_fine(*steps)
+    assert [path.stat().st_mtime_ns for path in tmp_path.rglob("taught.json")] == stamps
+    reading.coarse_to_fine(tmp_path, 32, [32, 48], [3, 1], 0, 8)
+    assert all(
+        path.stat().st_mtime_ns > stamp for path, stamp in zip(tmp_path.rglob("taught.json"), stamps, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("sizes", "updates"), [([32], [1, 2]), ([], []), ([32, 50], [1, 1])])
+def test_steps_that_do_not_fit_are_refused(sizes, updates):
+    with pytest.raises(ValueError, match="sizes"):
+        reading.check_sizes(sizes, updates)

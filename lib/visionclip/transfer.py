@@ -172,12 +172,14 @@ def scaled(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def ask(taught: reader.Reader, arm: Arm, datasets: Sequence[Dataset]) -> dict[str, tuple[Task, np.ndarray]]:
-    """For each two-class task of each dataset the reader's log-odds N of its second class."""
+    """For each two-class task of each dataset the reader's log-odds N of its second class, borne out by its maps if the
+    arm has them."""
     answers = {}
     for dataset in datasets:
-        logits = reader.read(taught, dataset.pixels, prepare_of(arm))
+        named, borne_out = reader.read(taught, dataset.pixels, prepare_of(arm))
         for task in two_class_tasks(dataset):
-            answers[f"{dataset.name} {task.name}"] = task, reader.task_logits(task, logits) @ [-1.0, 1.0]
+            logits = reader.task_logits(task, borne_out if arm.mapping else named)
+            answers[f"{dataset.name} {task.name}"] = task, logits @ [-1.0, 1.0]
     return answers
 
 
