@@ -1,3 +1,4 @@
+import pandas
 import pytest
 
 from visionclip import dataset_size, runs
@@ -49,8 +50,8 @@ def test_the_fitted_law_is_the_one_the_points_follow(law):
 def test_the_verdict_follows_the_fit(law):
     curves = dataset_size.curve(dataset_size.points(law, SWEEP))
     steep = {"exponent": 0.5, "low": 0.4, "high": 0.6, "coefficient": 4.0}
-    flat = {"exponent": 0.02, "low": 0.01, "high": 0.03, "coefficient": 4.0}
-    none = {"exponent": 0.02, "low": -0.1, "high": 0.1, "coefficient": 4.0}
+    flat = {"exponent": 0.02, "low": 0.01, "high": 0.03, "coefficient": 0.3}
+    none = {"exponent": 0.02, "low": -0.1, "high": 0.1, "coefficient": 0.3}
     assert "do not diminish yet" in dataset_size.verdict(curves, steep)
     assert "returns diminish" in dataset_size.verdict(curves, flat)
     assert "do not show that more images help" in dataset_size.verdict(curves, none)
@@ -93,3 +94,23 @@ def test_returns_diminish_where_the_law_says():
     assert error[0] - error[1] == pytest.approx(dataset_size.WORTH)
     assert dataset_size.diminishing({**fit, "low": -0.1}) is None
     assert dataset_size.diminishing(None) is None
+
+
+def test_a_curve_levels_off_where_no_later_doubling_is_worth_it():
+    rows = pandas.DataFrame({"images": [100, 200, 800, 3200], "value": [0.6, 0.7, 0.71, 0.70]})
+    assert dataset_size.levelled(rows.sample(frac=1, random_state=0)) == 200
+    assert dataset_size.levelled(rows.assign(value=[0.6, 0.7, 0.71, 0.80])) is None
+    assert dataset_size.levelled(rows.assign(value=0.5)) == 100
+
+
+def test_the_verdict_and_the_point_of_diminishing_returns_agree():
+    """A curve that has levelled off below its law: both are told, and the law is quoted with itself."""
+    sizes = [200, 930, 4300, 20000]
+    curves = pandas.DataFrame({"dataset": PHANTOMS, "images": sizes, "value": [0.69, 0.772, 0.787, 0.78]})
+    fit = {"exponent": 0.0717, "low": 0.03, "high": 0.11, "coefficient": 0.4128}
+    told = dataset_size.verdict(curves, fit)
+    assert "returns diminish, and a doubling adds less than 0.01 from about 1.6e+04 images." in told
+    assert told.endswith("As measured, from 930 images on no doubling adds 0.01.")
+    rising = dataset_size.verdict(curves.assign(value=[0.5, 0.6, 0.7, 0.8]), {**fit, "coefficient": 1.0})
+    assert "do not diminish yet" in rising
+    assert rising.endswith("no size run is so large that a doubling adds less than 0.01.")

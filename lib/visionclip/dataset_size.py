@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas
 
 from visionclip import runs, statistics
@@ -100,24 +101,39 @@ def diminishing(fit: dict | None) -> float | None:
     return float((gained / WORTH) ** (1 / fit["exponent"]))
 
 
+def levelled(of_dataset: pandas.DataFrame) -> int | None:
+    """The smallest size that was run from which on every doubling added less than ``WORTH`` AUC, as measured; None if
+    the last step still added more. ``of_dataset`` are the rows of a curve."""
+    rows = of_dataset.sort_values("images")
+    sizes, means = rows["images"].to_numpy(), rows["value"].to_numpy()
+    slow = np.diff(means) / np.diff(np.log2(sizes)) < WORTH
+    fast = np.flatnonzero(~slow)
+    first = fast[-1] + 1 if fast.size else 0
+    return int(sizes[first]) if first < len(slow) else None
+
+
 def verdict(curves: pandas.DataFrame, fit: dict | None, dataset: str = PHANTOMS) -> str:
-    """Whether returns diminish on ``dataset``, in words: what the fitted law says of the next doubling."""
+    """Whether returns diminish on ``dataset``, in words: what the fitted law says of the next doubling, and where the
+    measured curve levels off."""
     if fit is None:
         return "Fewer than three sizes were run: no law is fitted, and nothing is said of returns."
+    interval = f"(95 % interval {fit['low']:.2f} to {fit['high']:.2f})"
     if fit["low"] <= 0:
         return (
-            f"On {dataset} the fitted exponent is {fit['exponent']:.2f} "
-            f"(95 % interval {fit['low']:.2f} to {fit['high']:.2f}): these points do not show that more images help."
+            f"On {dataset} the fitted exponent is {fit['exponent']:.2f} {interval}: "
+            "these points do not show that more images help."
         )
-    last = curves[curves["dataset"] == dataset].sort_values("images").iloc[-1]
-    gain = (1 - last["value"]) * (1 - 2 ** -fit["exponent"])
+    of_dataset = curves[curves["dataset"] == dataset]
+    largest, point = of_dataset["images"].max(), diminishing(fit)
+    gain = fit["coefficient"] * largest ** -fit["exponent"] * (1 - 2 ** -fit["exponent"])
     words = "returns diminish" if gain < WORTH else "returns do not diminish yet"
-    point = diminishing(fit)
-    beyond = ", beyond the sizes run" if point > last["images"] else ""
+    beyond = ", beyond the sizes run" if point > largest else ""
+    level = levelled(of_dataset)
+    measured = f"from {level} images on no doubling" if level else "no size run is so large that a doubling"
     return (
-        f"On {dataset} the error falls as images^-{fit['exponent']:.2f} (95 % interval {fit['low']:.2f} to "
-        f"{fit['high']:.2f}); doubling from {last['images']:.0f} would add about {gain:.3f} AUC: {words}. By the law, "
-        f"a doubling adds less than {WORTH} AUC from about {point:.2g} images{beyond}."
+        f"On {dataset} the error falls as images^-{fit['exponent']:.2f} {interval}; by this law doubling from "
+        f"{largest:.0f} adds about {gain:.3f} AUC: {words}, and a doubling adds less than {WORTH} from about "
+        f"{point:.2g} images{beyond}. As measured, {measured} adds {WORTH if level else f'less than {WORTH}'}."
     )
 
 
