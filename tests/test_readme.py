@@ -41,3 +41,9 @@ def test_the_scores_are_those_of_the_run():
         assert cells == [str(one["n"]), *(zeroshot.cell(one[score]) for score in ("auc", "aca")), *(
             f"{one[control]:.3f}" for control in ("majority_accuracy", "chance_aca")
         )]  # fmt: skip
+
+
+def test_the_verdicts_are_those_of_the_run():
+    verdicts = [*OVERNIGHT["05-dataset-size"]["verdicts"].values(), OVERNIGHT["08-diversity"]["verdict"]]
+    assert len(verdicts) == 3
+    assert all(verdict in README for verdict in verdicts)
