@@ -23,7 +23,7 @@ setup: .venv/ready ## make .venv from requirements.lock (the other targets do it
 	$(BIN)/python -m visionclip.study environment
 	@touch $@
 
-study: .venv/ready ## run the study: PRESET=cpu (default, 25 min), smoke, overnight, gpu or paper
+study: .venv/ready ## run the study: PRESET=cpu (default, 26 min), smoke, overnight, gpu or paper
 	@$(BIN)/python -m visionclip.study run $(PRESET)
 	@echo "Report: reports/$(PRESET)/index.html"
 
