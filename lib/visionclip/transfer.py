@@ -251,6 +251,7 @@ def answers(
     )
     told = {"count": count, "size": size, "arm": repr(arm), "settings": repr(settings), "tasks": list(tasks)}
     told["pixels"] = digest(arm, seed, size, datasets)
+    told["findings"] = repr(reader.FINDINGS) if arm.mapping else None
     kept = folder / f"{name}-{size}-{seed}.json".replace(" ", "-")
     if kept.is_file() and (read := runs.read_json(kept))["told"] == told:
         return {task: (tasks[task], np.array(odds)) for task, odds in read["odds"].items()}
