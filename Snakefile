@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from visionclip import study
-from visionclip.sweep import Sweep
+from visionclip.stages.sweep import Sweep
 
 PRESET = config.get("preset", "cpu")
 FOLDER = f"runs/{PRESET}"

@@ -1,4 +1,4 @@
-from visionclip import bench
+from visionclip.study import bench
 
 
 def test_a_rate_counts_items_and_leaves_the_warm_up_out(monkeypatch):

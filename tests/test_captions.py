@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from visionclip import captions, conditions
-from visionclip.captions import LANGUAGES
+from visionclip import conditions
 from visionclip.conditions import DISEASES, READABILITY, VOCABULARY
+from visionclip.text import captions
+from visionclip.text.captions import LANGUAGES
 
 # Written here once more: were they taken from the grammar, a wording of the wrong polarity would go unnoticed.
 DENIES = {

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from visionclip import cards, runs
+from visionclip import runs
+from visionclip.report import cards
 
 ITEMS = {"claim-2024": 44, "tripod-ai": 27}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from visionclip import checkpoints
+from visionclip.training import checkpoints
 
 
 def trained(steps):

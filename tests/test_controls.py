@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from test_zeroshot import held_out, trained  # noqa: F401
-from visionclip import controls, statistics, zeroshot
+from visionclip.evaluation import controls, metrics, zero_shot
 
 
 @pytest.fixture
 def phantoms(held_out):  # noqa: F811
-    return zeroshot.phantom_tasks(held_out)
+    return zero_shot.phantom_tasks(held_out)
 
 
 def test_colour_statistics_are_those_of_the_field():
@@ -23,10 +23,10 @@ def test_colour_statistics_are_those_of_the_field():
 def test_a_probe_on_colour_finds_what_colour_tells(held_out):  # noqa: F811
     for pixels, eye in zip(held_out.pixels, held_out.conditions, strict=True):
         pixels[..., 0] = 250 if eye["tessellated"] else 60
-    dataset = zeroshot.phantom_tasks(held_out)
+    dataset = zero_shot.phantom_tasks(held_out)
     found = controls.colour_logits(dataset, held_out)
     (task,) = [task for task in dataset.tasks if task.name == "tessellated"]
-    assert statistics.scores(task.targets, found["tessellated"], False)["auc"] > 0.95
+    assert metrics.scores(task.targets, found["tessellated"], False)["auc"] > 0.95
 
 
 def test_random_weights_are_drawn_from_their_seed_and_leave_the_generator_alone(trained, phantoms):  # noqa: F811
@@ -38,7 +38,7 @@ def test_random_weights_are_drawn_from_their_seed_and_leave_the_generator_alone(
 
 
 def test_every_task_has_every_control(trained, held_out, phantoms):  # noqa: F811
-    logits = zeroshot.predict(*trained, phantoms, ("zh", "en"), 2)
+    logits = zero_shot.predict(*trained, phantoms, ("zh", "en"), 2)
     rows = controls.compare(*trained, phantoms, held_out, logits, ("zh", "en"), 10, 0)
     controls.adjust(rows)
     assert [row["task"] for row in rows] == [task.name for task in phantoms.tasks]

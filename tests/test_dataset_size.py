@@ -1,9 +1,10 @@
 import pandas
 import pytest
 
-from visionclip import dataset_size, runs
-from visionclip.sweep import Sweep
-from visionclip.zeroshot import PHANTOMS
+from visionclip import runs
+from visionclip.evaluation.zero_shot import PHANTOMS
+from visionclip.stages import dataset_size
+from visionclip.stages.sweep import Sweep
 
 SWEEP = Sweep([100, 400, 1600], [0, 1], ["updates"], 50)
 BOTH = Sweep([100, 400, 1600], [0, 1], ["updates", "epochs"], 50)

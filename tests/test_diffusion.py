@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import diffusion, fidelity, phantom
+from visionclip import phantom
 from visionclip.conditions import VECTOR_NAMES, balanced, vector
+from visionclip.evaluation import fidelity
+from visionclip.models import generator
 from visionclip.phantom import ANATOMY, LESIONS
 
-SMALL = diffusion.Settings(
+SMALL = generator.Settings(
     patch=2, channels=(16, 32), updates=6, batch=4, precision="fp32", checkpoint_every=2, learning_rate=2e-3
 )
 
@@ -33,7 +35,7 @@ def discs(count: int, size: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def trained(tmp_path_factory):
     images, vectors, layouts, _ = discs(24)
     folder = tmp_path_factory.mktemp("generator")
-    return diffusion.train(images, vectors, layouts, SMALL, folder)[0], folder
+    return generator.train(images, vectors, layouts, SMALL, folder)[0], folder
 
 
 def test_every_mask_of_the_phantom_has_exactly_one_layout_channel():
@@ -53,7 +55,7 @@ def test_layout_unites_masks_of_one_channel_and_refuses_unknown_ones():
 
 
 def test_loss_without_a_cap_is_the_error_of_the_velocity():
-    schedule = diffusion.noise_schedule()
+    schedule = generator.noise_schedule()
     clean = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     velocity_errors = []
 
@@ -69,7 +71,7 @@ def test_loss_without_a_cap_is_the_error_of_the_velocity():
 
     settings = replace(SMALL, highest_weight=float("inf"))
     source = torch.Generator().manual_seed(1)
-    loss = diffusion.denoising_loss(model, schedule, clean, clean, None, settings, source)
+    loss = generator.denoising_loss(model, schedule, clean, clean, None, settings, source)
     assert loss.item() == pytest.approx(velocity_errors[0], rel=1e-2)
     assert schedule.alphas_cumprod[-1] < 1e-6
 
@@ -78,11 +80,11 @@ def test_all_components_encode_without_loss_and_fewer_keep_the_stated_variance()
     images = discs(16)[0]
     vectors = np.zeros((16, 3), np.float32)
     pixels = torch.from_numpy(images)
-    whole = diffusion.build(images, vectors, None, replace(SMALL, variance=1.0))
+    whole = generator.build(images, vectors, None, replace(SMALL, variance=1.0))
     assert (whole.decode(whole.encode(pixels)).int() - pixels.int()).abs().max() <= 1
     assert whole.encode(pixels).square().mean().item() == pytest.approx(1, abs=0.01)
     assert whole.encode(pixels).mean().abs().item() < 0.01
-    part = diffusion.build(images, vectors, None, replace(SMALL, variance=0.95))
+    part = generator.build(images, vectors, None, replace(SMALL, variance=0.95))
     patches = torch.nn.functional.pixel_unshuffle(pixels.permute(0, 3, 1, 2).float(), 2)
     lost = (part.decode(part.encode(pixels)).float() - pixels).square().mean()
     assert part.config.components < 12
@@ -110,7 +112,7 @@ def test_conditions_are_dropped_at_the_stated_rate():
 
     latents = torch.zeros(4000, 1, 1, 1)
     source = torch.Generator().manual_seed(0)
-    diffusion.denoising_loss(model, diffusion.noise_schedule(), latents, latents, None, SMALL, source)
+    generator.denoising_loss(model, generator.noise_schedule(), latents, latents, None, SMALL, source)
     assert set(seen[0].tolist()) == {0.0, 1.0}
     assert 1 - seen[0].mean().item() == pytest.approx(SMALL.drop, abs=0.02)
 
@@ -118,9 +120,9 @@ def test_conditions_are_dropped_at_the_stated_rate():
 def test_short_training_lowers_a_finite_loss_and_moves_the_average(tmp_path):
     images, vectors, layouts, _ = discs(24)
     settings = replace(SMALL, updates=40, batch=8)
-    generator, losses = diffusion.train(images, vectors, layouts, settings, tmp_path)
+    generator, losses = generator.train(images, vectors, layouts, settings, tmp_path)
     torch.manual_seed(settings.seed)
-    start = diffusion.build(images, vectors, layouts, settings)
+    start = generator.build(images, vectors, layouts, settings)
     assert np.isfinite(losses).all()
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     assert (generator.label.weight - start.label.weight).abs().max() > 1e-4
@@ -135,13 +137,13 @@ def test_interrupted_training_ends_as_uninterrupted_training(trained, tmp_path, 
                 raise KeyboardInterrupt
             yield item
 
-    monkeypatch.setattr(diffusion, "progress", killed)
+    monkeypatch.setattr(generator, "progress", killed)
     with pytest.raises(KeyboardInterrupt):
-        diffusion.train(images, vectors, layouts, SMALL, tmp_path)
+        generator.train(images, vectors, layouts, SMALL, tmp_path)
     assert (tmp_path / "checkpoint.safetensors").is_file()
     steps = []
-    monkeypatch.setattr(diffusion, "progress", lambda items, label: (steps.append(i) or i for i in items))
-    resumed, losses = diffusion.train(images, vectors, layouts, SMALL, tmp_path)
+    monkeypatch.setattr(generator, "progress", lambda items, label: (steps.append(i) or i for i in items))
+    resumed, losses = generator.train(images, vectors, layouts, SMALL, tmp_path)
     assert steps == [4, 5]
     assert len(losses) == SMALL.updates
     for name, weights in trained[0].state_dict().items():
@@ -151,46 +153,46 @@ def test_interrupted_training_ends_as_uninterrupted_training(trained, tmp_path, 
 def test_finished_run_returns_at_once_and_changed_settings_start_over(trained, monkeypatch):
     images, vectors, layouts, _ = discs(24)
     steps = []
-    monkeypatch.setattr(diffusion, "progress", lambda items, label: (steps.append(i) or i for i in items))
-    diffusion.train(images, vectors, layouts, SMALL, trained[1])
+    monkeypatch.setattr(generator, "progress", lambda items, label: (steps.append(i) or i for i in items))
+    generator.train(images, vectors, layouts, SMALL, trained[1])
     assert steps == []
-    identity = diffusion.fingerprint(SMALL, images, vectors, layouts)
-    assert diffusion.fingerprint(replace(SMALL, seed=1), images, vectors, layouts) != identity
-    assert diffusion.fingerprint(SMALL, images[:, ::-1], vectors, layouts) != identity
-    assert diffusion.fingerprint(SMALL, images, vectors, None) != identity
+    identity = generator.fingerprint(SMALL, images, vectors, layouts)
+    assert generator.fingerprint(replace(SMALL, seed=1), images, vectors, layouts) != identity
+    assert generator.fingerprint(SMALL, images[:, ::-1], vectors, layouts) != identity
+    assert generator.fingerprint(SMALL, images, vectors, None) != identity
 
 
 def test_samples_follow_from_the_seed_whatever_the_batch(trained):
     generator, _ = trained
     _, vectors, layouts, _ = discs(5)
     draw = {"steps": 3, "seed": 7, "precision": "fp32"}
-    images = diffusion.sample(generator, vectors, layouts, batch=5, **draw)
+    images = generator.sample(generator, vectors, layouts, batch=5, **draw)
     assert images.shape == (5, 16, 16, 3)
     assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, diffusion.sample(generator, vectors, layouts, batch=5, **draw))
-    pieces = diffusion.sample(generator, vectors, layouts, batch=2, **draw).astype(int)
+    np.testing.assert_array_equal(images, generator.sample(generator, vectors, layouts, batch=5, **draw))
+    pieces = generator.sample(generator, vectors, layouts, batch=2, **draw).astype(int)
     assert np.abs(pieces - images).max() <= 1
-    tail = diffusion.sample(generator, vectors[3:], layouts[3:], first=3, **draw).astype(int)
+    tail = generator.sample(generator, vectors[3:], layouts[3:], first=3, **draw).astype(int)
     assert np.abs(tail - images[3:]).max() <= 1
-    assert np.abs(diffusion.sample(generator, vectors, layouts, **{**draw, "seed": 8}).astype(int) - images).max() > 5
+    assert np.abs(generator.sample(generator, vectors, layouts, **{**draw, "seed": 8}).astype(int) - images).max() > 5
 
 
 def test_saved_generator_draws_the_same_images(trained, tmp_path):
     generator, folder = trained
     _, vectors, layouts, _ = discs(3)
-    loaded = diffusion.Generator.from_pretrained(folder)
+    loaded = generator.Generator.from_pretrained(folder)
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
-    expected = diffusion.sample(generator, vectors, layouts, steps=2, precision="fp32")
-    np.testing.assert_array_equal(diffusion.sample(loaded, vectors, layouts, steps=2, precision="fp32"), expected)
+    expected = generator.sample(generator, vectors, layouts, steps=2, precision="fp32")
+    np.testing.assert_array_equal(generator.sample(loaded, vectors, layouts, steps=2, precision="fp32"), expected)
 
 
 def test_label_only_generator_needs_no_layout_and_refuses_one(tmp_path):
     images, vectors, layouts, _ = discs(8)
-    generator, losses = diffusion.train(images, vectors, None, replace(SMALL, updates=2), tmp_path)
+    generator, losses = generator.train(images, vectors, None, replace(SMALL, updates=2), tmp_path)
     assert len(losses) == 2
-    assert diffusion.sample(generator, vectors[:2], None, steps=2, precision="fp32").shape == (2, 16, 16, 3)
+    assert generator.sample(generator, vectors[:2], None, steps=2, precision="fp32").shape == (2, 16, 16, 3)
     with pytest.raises(ValueError, match="layouts"):
-        diffusion.sample(generator, vectors[:2], layouts[:2])
+        generator.sample(generator, vectors[:2], layouts[:2])
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_unusable_input_is_refused_in_one_line(tmp_path, change, message):
         "settings": SMALL,
     }
     with pytest.raises(ValueError, match=message):
-        diffusion.train(*{**given, **change}.values(), tmp_path)
+        generator.train(*{**given, **change}.values(), tmp_path)
 
 
 def test_referee_learns_the_side_and_quotes_no_rate_without_cases():

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from visionclip import conditions, diversity, phantom, zeroshot
-from visionclip.pretrain import Settings
+from visionclip import conditions, phantom
+from visionclip.evaluation import zero_shot
+from visionclip.stages import diversity
+from visionclip.training.contrastive import Settings
 
 SETTINGS = Settings(
     updates=2,
@@ -27,7 +29,7 @@ def training():
 
 @pytest.fixture(scope="module")
 def asked(training):
-    return zeroshot.phantom_tasks(training)
+    return zero_shot.phantom_tasks(training)
 
 
 def test_arms_with_the_same_eyes_share_them():

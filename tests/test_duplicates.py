@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from visionclip import conditions, duplicates, images, phantom
+from visionclip import conditions, phantom
+from visionclip.data import duplicates, images
 
 
 @pytest.fixture(scope="module")

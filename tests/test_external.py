@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from visionclip import conditions, external, images
+from visionclip import conditions
+from visionclip.data import folders, images
 
 TASKS = """\
 drop: {dup_conflict: 1}
@@ -61,7 +62,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8")
 
 
-def refused(folder: Path, kind=ValueError, read=external.load) -> str:
+def refused(folder: Path, kind=ValueError, read=folders.load) -> str:
     """The one line with which the folder is refused."""
     with pytest.raises(kind) as refusal:
         read(folder, 16)
@@ -71,7 +72,7 @@ def refused(folder: Path, kind=ValueError, read=external.load) -> str:
 
 
 def test_reported_rows_are_read_as_laid_out(folder):
-    dataset = external.load(folder, 16)
+    dataset = folders.load(folder, 16)
     assert (dataset.name, dataset.split, len(dataset)) == ("clinic", "test", 4)
     assert dataset.keys == [f"images/{letter}.png" for letter in "abcd"]
     assert dataset.pixels.shape == (4, 16, 16, 3)
@@ -84,7 +85,7 @@ def test_reported_rows_are_read_as_laid_out(folder):
 
 
 def test_labels_of_no_class_are_minus_one_and_counted(folder):
-    dataset = external.load(folder, 16)
+    dataset = folders.load(folder, 16)
     grade, edema = dataset.tasks
     assert grade.targets.tolist() == [0, 1, 1, -1]
     assert edema.targets.tolist() == [0, 1, -1, 0]
@@ -97,31 +98,31 @@ def test_labels_of_no_class_are_minus_one_and_counted(folder):
 
 
 def test_pixels_are_the_prepared_photographs_in_the_order_of_the_rows(folder):
-    dataset = external.load(folder, 16)
+    dataset = folders.load(folder, 16)
     for key, pixels in zip(dataset.keys, dataset.pixels, strict=True):
         np.testing.assert_array_equal(pixels, images.prepare(images.read(folder / key), 16))
     assert len(np.unique(dataset.pixels.reshape(4, -1), axis=0)) == 4
 
 
 def test_another_split_is_read_on_demand(folder):
-    train = external.load(folder, 16, rows={"split": "train"})
+    train = folders.load(folder, 16, rows={"split": "train"})
     assert (train.split, train.keys) == ("train", ["images/f.png", "images/g.png"])
-    assert external.load(folder, 16, rows={}).split == "all"
-    assert external.load(folder, 16, rows={"dup_conflict": 0}).split == "dup_conflict 0"
+    assert folders.load(folder, 16, rows={}).split == "all"
+    assert folders.load(folder, 16, rows={"dup_conflict": 0}).split == "dup_conflict 0"
 
 
 def test_without_test_all_rows_are_reported(folder):
     rewrite(folder / "tasks.yaml", "test: {split: test}\n", "")
-    dataset = external.load(folder, 16)
+    dataset = folders.load(folder, 16)
     assert (dataset.split, len(dataset)) == ("all", 6)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_separator_and_byte_order_mark_make_no_difference(folder, separator, encoding):
-    expected = external.load(folder, 16)
+    expected = folders.load(folder, 16)
     (folder / "labels.csv").write_text(LABELS.replace(",", separator).replace("\n", "\r\n") + "\r\n", encoding)
-    dataset = external.load(folder, 16)
+    dataset = folders.load(folder, 16)
     assert dataset.keys == expected.keys
     assert dataset.skipped == expected.skipped
 
@@ -130,17 +131,17 @@ def test_quoted_cells_and_spaces_in_headers_are_read(folder):
     rewrite(folder / "labels.csv", "file,split,grade,", '"file", split ,grade ,')
     rewrite(folder / "labels.csv", "images/a.png", '"images/a, left.png"')
     (folder / "images/a.png").rename(folder / "images/a, left.png")
-    assert external.load(folder, 16).keys[0] == "images/a, left.png"
+    assert folders.load(folder, 16).keys[0] == "images/a, left.png"
 
 
 def test_names_outside_ascii_are_read(folder):
     (folder / "images/a.png").rename(folder / "images/眼底 é.png")
     rewrite(folder / "labels.csv", "images/a.png", "images/眼底 é.png")
-    assert external.load(folder, 16).keys[0] == "images/眼底 é.png"
+    assert folders.load(folder, 16).keys[0] == "images/眼底 é.png"
 
 
 def test_a_task_whose_class_has_no_image_in_the_split_is_not_scored(folder):
-    dataset = external.load(folder, 16, rows={"split": "train", "grade": "0"})
+    dataset = folders.load(folder, 16, rows={"split": "train", "grade": "0"})
     assert dataset.tasks == []
     assert dataset.unscored == {
         "dr_grade": "class 'mild or worse' has no image in split 'train, grade 0'",
@@ -150,7 +151,7 @@ def test_a_task_whose_class_has_no_image_in_the_split_is_not_scored(folder):
 
 def test_a_class_without_any_image_is_told_apart(folder):
     rewrite(folder / "labels.csv", "yes", "no")
-    dataset = external.load(folder, 16)
+    dataset = folders.load(folder, 16)
     assert [task.name for task in dataset.tasks] == ["dr_grade"]
     assert dataset.unscored == {"edema": "class 'edema' has no image in labels.csv"}
 
@@ -160,14 +161,14 @@ def test_datasets_are_found_directly_below_a_folder(folder):
     (folder.parent / "seeds/labels.csv").write_text("file\n", "utf-8")
     (folder.parent / "notes").mkdir()
     (folder.parent / "labels.txt").write_text("", "utf-8")
-    assert [path.name for path in external.find(folder.parent)] == ["clinic", "seeds"]
+    assert [path.name for path in folders.find(folder.parent)] == ["clinic", "seeds"]
 
 
 def test_a_dataset_folder_given_for_its_parent_is_refused(folder):
     with pytest.raises(ValueError, match="itself a dataset"):
-        external.find(folder)
+        folders.find(folder)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        external.find(folder / "nowhere")
+        folders.find(folder / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def test_a_missing_image_is_found_before_any_is_decoded(folder, monkeypatch):
 
 def test_a_missing_image_of_another_split_does_not_matter(folder):
     (folder / "images/f.png").unlink()
-    assert len(external.load(folder, 16)) == 4
+    assert len(folders.load(folder, 16)) == 4
 
 
 def test_a_name_in_other_capitals_is_suggested(folder):
@@ -291,7 +292,7 @@ def seeds(tmp_path) -> Path:
 
 
 def test_labelled_seed_images_get_complete_conditions(seeds):
-    pixels, eyes = external.labelled(seeds, 16)
+    pixels, eyes = folders.labelled(seeds, 16)
     assert pixels.shape == (2, 16, 16, 3)
     assert eyes[0] == conditions.complete({"dr_grade": 3, "eye_side": 1})
     assert eyes[1] == conditions.complete({})
@@ -311,43 +312,43 @@ def test_labelled_seed_images_get_complete_conditions(seeds):
 )
 def test_seed_images_with_wrong_labels_are_refused(seeds, old, new, said):
     rewrite(seeds / "labels.csv", old, new)
-    line = refused(seeds, read=external.labelled)
+    line = refused(seeds, read=folders.labelled)
     assert "labels.csv" in line
     assert said in line
 
 
 def test_seed_images_that_are_not_there_are_named(seeds):
     (seeds / "images/b.png").unlink()
-    assert "images/b.png" in refused(seeds, FileNotFoundError, external.labelled)
+    assert "images/b.png" in refused(seeds, FileNotFoundError, folders.labelled)
 
 
-@pytest.mark.parametrize("published", external.PUBLISHED, ids=lambda one: one.folder)
+@pytest.mark.parametrize("published", folders.PUBLISHED, ids=lambda one: one.folder)
 def test_published_tasks_can_be_read_from_the_layout_described(published, tmp_path):
     place = tmp_path / published.folder
     place.mkdir()
     (place / "tasks.yaml").write_text(published.tasks, "utf-8")
-    plan = external._read_plan(place / "tasks.yaml")
+    plan = folders._read_plan(place / "tasks.yaml")
     for column in {*plan.drop, *plan.test, *(question.column for question in plan.questions)}:
         assert column in published.layout
     with pytest.raises(FileNotFoundError, match=r"labels\.csv"):
-        external.load(place, 16)
+        folders.load(place, 16)
 
 
 def test_published_accuracies_stand_beside_the_majority():
-    stated = {one.folder: (one.accuracy, one.majority) for one in external.PUBLISHED if one.accuracy}
+    stated = {one.folder: (one.accuracy, one.majority) for one in folders.PUBLISHED if one.accuracy}
     assert stated == {"messidor": (0.431, 0.455), "fives": (0.739, 0.25), "refuge": (0.925, 0.9)}
-    assert all(one.get and one.terms and one.owner and one.images for one in external.PUBLISHED)
+    assert all(one.get and one.terms and one.owner and one.images for one in folders.PUBLISHED)
 
 
 def test_missing_lists_the_published_sets_that_are_not_there(folder):
     folder.rename(folder.parent / "REFUGE")
-    absent = [one.folder for one in external.missing(folder.parent)]
+    absent = [one.folder for one in folders.missing(folder.parent)]
     assert absent == ["messidor", "messidor2", "fives", "idrid", "palm", "odir"]
 
 
 def test_results_can_not_be_changed_by_accident(folder):
     with pytest.raises(dataclasses.FrozenInstanceError):
-        external.load(folder, 16).split = "train"
+        folders.load(folder, 16).split = "train"
 
 
 def test_images_of_one_group_are_told(folder):
@@ -356,4 +357,4 @@ def test_images_of_one_group_are_told(folder):
     patients = ["p1", "p1", "p2", "", "p3", "p4", "p5"]
     lines = [text[0], *(f"{line},{patient}" for line, patient in zip(text[1:], patients, strict=True))]
     (folder / "labels.csv").write_text("\n".join(lines), "utf-8")
-    assert external.load(folder, 16).groups == ["p1", "p1", "p2", "images/d.png"]
+    assert folders.load(folder, 16).groups == ["p1", "p1", "p2", "images/d.png"]

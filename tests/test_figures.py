@@ -5,7 +5,7 @@ import numpy as np
 import pandas
 import pytest
 
-from visionclip import figures
+from visionclip.report import figures
 
 PICTURE = np.full((16, 16, 3), 120, np.uint8)
 CURVES = pandas.DataFrame(

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from visionclip import runs, study
-from visionclip.sweep import Sweep
+from visionclip.stages.sweep import Sweep
 
 REPORT = """
 import sys

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import images
+from visionclip.data import images
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pandas
 import pytest
 import xlwt
 
-from visionclip import external, layouts, zeroshot
+from visionclip.data import archives, folders
+from visionclip.evaluation import zero_shot
 
 
 def picture(path: Path, seed: int = 0) -> None:
@@ -36,7 +37,7 @@ def book(path: Path, header: list[str], rows: list[list]) -> None:
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
     """The rows of a recognised tree by file."""
-    rows, _ = layouts.read(folder, layouts.recognise(folder))
+    rows, _ = archives.read(folder, archives.recognise(folder))
     assert all((folder / row["file"]).is_file() for row in rows)
     return {row["file"]: row for row in rows}
 
@@ -77,20 +78,20 @@ def test_an_updated_label_book_replaces_the_old_one_and_errata_change_nothing_tw
 
 
 def test_messidor_is_scored_without_its_twins(messidor):
-    read = external.load(messidor, 16)
+    read = folders.load(messidor, 16)
     assert len(read) == 3
     assert read.skipped["duplicate is 1"] == 1
     assert any("published are 0: 546" in remark for remark in read.remarks)
 
 
 def test_there_are_thirteen_twins():
-    assert len(layouts.MESSIDOR_TWINS) == 13
+    assert len(archives.MESSIDOR_TWINS) == 13
 
 
 def test_what_lacks_its_other_half_is_counted(messidor):
     picture(messidor / "Base12/20051021_00001_0100_PP.tif")
     (messidor / "Base11/20051020_43808_0100_PP.tif").unlink()
-    _, remarks = layouts.read(messidor, "messidor")
+    _, remarks = archives.read(messidor, "messidor")
     assert "1 labels without an image" in remarks
     assert "1 images without a label" in remarks
 
@@ -98,21 +99,21 @@ def test_what_lacks_its_other_half_is_counted(messidor):
 def test_one_name_twice_is_refused(messidor):
     picture(messidor / "copy/20051020_43808_0100_pp.TIF")
     with pytest.raises(ValueError, match="the same name as"):
-        layouts.read(messidor, "messidor")
+        archives.read(messidor, "messidor")
 
 
 @pytest.mark.parametrize("content", [b"", b"no spreadsheet"])
 def test_a_broken_label_book_is_named(messidor, content):
     (messidor / "Base11/Annotation_Base11.xls").write_bytes(content)
     with pytest.raises(ValueError, match=r"Annotation_Base11\.xls: not readable as a table") as refused:
-        layouts.read(messidor, "messidor")
+        archives.read(messidor, "messidor")
     assert "\n" not in str(refused.value)
 
 
 def test_a_label_book_without_its_column_is_named(messidor):
     old_book(messidor / "Base11/Annotation_Base11.xls", HEADER[:3], [["a.tif", "Brest", 1]])
     with pytest.raises(ValueError, match=r"Annotation_Base11\.xls: no column like 'risk of macular"):
-        layouts.read(messidor, "messidor")
+        archives.read(messidor, "messidor")
 
 
 def test_messidor2_matches_capitals_and_pairs_eyes(tmp_path):
@@ -128,7 +129,7 @@ def test_messidor2_matches_capitals_and_pairs_eyes(tmp_path):
     assert rows["IMAGES/IM002.JPG"]["dr_grade"] == "2"
     assert rows["IMAGES/IM001.JPG"]["group"] == rows["IMAGES/IM002.JPG"]["group"]
     assert rows["IMAGES/IM001.JPG"]["group"] != rows["IMAGES/20060411_1_0200_PP.png"]["group"]
-    assert len(external.load(folder, 16)) == 3
+    assert len(folders.load(folder, 16)) == 3
 
 
 def test_the_mirror_of_messidor2_has_grades_alone(tmp_path):
@@ -155,21 +156,21 @@ def test_fives_tells_eyes_of_one_name_apart(fives):
     rows = rows_of(fives)
     assert len(rows) == 8
     assert rows["train/Original/1_A.png"]["label"] == rows["test/Original/1_A.png"]["label"] == "A"
-    read = external.load(fives, 16)
+    read = folders.load(fives, 16)
     assert len(read) == 8
     assert sorted(read.tasks[0].targets) == sorted([0, 1, 2, 3] * 2)
 
 
 def test_a_protocol_says_which_rows_are_reported(fives):
-    assert external.protocol_rows(fives, "flair") is None
-    assert external.protocol_rows(fives, "own") == {"split": "test"}
-    whole, own = (zeroshot.load_all(fives.parent, 16, protocol)[0] for protocol in ("flair", "own"))
+    assert folders.protocol_rows(fives, "flair") is None
+    assert folders.protocol_rows(fives, "own") == {"split": "test"}
+    whole, own = (zero_shot.load_all(fives.parent, 16, protocol)[0] for protocol in ("flair", "own"))
     assert (len(whole), whole.split) == (8, "all")
     assert (len(own), own.split) == (4, "test")
     (fives / "labels.csv").write_text("file,label\n1_A.png,A\n")
-    assert external.protocol_rows(fives, "own") is None  # a table of one's own comes before what the tree looks like
+    assert folders.protocol_rows(fives, "own") is None  # a table of one's own comes before what the tree looks like
     with pytest.raises(ValueError, match="choose flair or own"):
-        external.protocol_rows(fives, "mine")
+        folders.protocol_rows(fives, "mine")
 
 
 def refuge(folder: Path) -> Path:
@@ -186,11 +187,11 @@ def refuge(folder: Path) -> Path:
 
 def test_refuge_leaves_out_a_split_whose_labels_are_not_there(tmp_path):
     folder = refuge(tmp_path / "REFUGE")
-    rows, remarks = layouts.read(folder, layouts.recognise(folder))
+    rows, remarks = archives.read(folder, archives.recognise(folder))
     told = sorted((row["split"], row["glaucoma"]) for row in rows)
     assert told == [("train", "0"), ("train", "0"), ("train", "1"), ("val", "0"), ("val", "0"), ("val", "1")]
     assert "3 images of test, whose labels are not there" in remarks
-    assert external.load(folder, 16).split == "train"
+    assert folders.load(folder, 16).split == "train"
 
 
 def test_refuge_reads_the_labels_of_its_test_split(tmp_path):
@@ -198,7 +199,7 @@ def test_refuge_reads_the_labels_of_its_test_split(tmp_path):
     rows = [[f"T000{number}.jpg", int(number == 3), 1.0, 1.0] for number in range(1, 4)]
     header = ["ImgName", "Label(Glaucoma=1)", "Fovea_X", "Fovea_Y"]
     book(folder / "REFUGE-Test-GT/Glaucoma_label_and_Fovea_location.xlsx", header, rows)
-    read = external.load(folder, 16, {"split": "test"})
+    read = folders.load(folder, 16, {"split": "test"})
     assert read.tasks[0].targets.tolist() == [0, 0, 1]
 
 
@@ -210,7 +211,7 @@ def test_a_copy_of_refuge_with_indices_is_never_all_negative(tmp_path):
             picture(folder / split / "Images" / f"{split[0]}{number}.jpg", number)
             entries[str(number)] = {"ImgName": f"{split[0]}{number}.jpg"} | ({"Label": number % 2} if labelled else {})
         (folder / split / "index.json").write_text(json.dumps(entries))
-    rows, remarks = layouts.read(folder, "refuge")
+    rows, remarks = archives.read(folder, "refuge")
     assert [row["glaucoma"] for row in rows if row["split"] == "train"] == ["0", "1", "0"]
     assert not [row for row in rows if row["split"] == "test"]
     assert "3 images of test, whose labels are not there" in remarks
@@ -226,7 +227,7 @@ def test_idrid_tells_the_splits_apart(tmp_path):
         place = folder / "2. Groundtruths"
         place.mkdir(exist_ok=True)
         (place / f"{split[:2]} IDRiD_Disease Grading_{word} Labels.csv").write_text("\n".join(lines))
-    read = external.load(folder, 16)
+    read = folders.load(folder, 16)
     assert (read.split, len(read)) == ("test", 5)
     assert read.tasks[0].targets.tolist() == [0, 1, 2, 3, 4]
     assert all("Testing" in key for key in read.keys)
@@ -244,7 +245,7 @@ def test_palm_reads_classes_from_names_and_from_its_book(tmp_path):
     read = rows_of(folder)
     assert read["PALM-Training400/P0001.jpg"]["pm"] == "1"
     assert read["PALM-Training400/H0001.jpg"]["pm"] == "0"
-    assert external.load(folder, 16).tasks[0].targets.tolist() == [1, 0]
+    assert folders.load(folder, 16).tasks[0].targets.tolist() == [1, 0]
 
 
 def test_odir_labels_each_eye_by_its_own_keywords(tmp_path):
@@ -268,9 +269,9 @@ def test_odir_labels_each_eye_by_its_own_keywords(tmp_path):
 
 def test_a_published_tree_is_found_and_described(fives, monkeypatch, capsys):
     monkeypatch.setenv("VISIONCLIP_EXTERNAL", str(fives.parent))
-    assert external.find(fives.parent) == [fives]
-    assert "fives" not in [one.folder for one in external.missing(fives.parent)]
-    external.main([])
+    assert folders.find(fives.parent) == [fives]
+    assert "fives" not in [one.folder for one in folders.missing(fives.parent)]
+    folders.main([])
     said = capsys.readouterr().out
     assert "found    FIVES: 8 images, tasks disease" in said
     assert "missing  MESSIDOR: 1200 images of" in said
@@ -281,11 +282,11 @@ def test_links_are_not_followed_and_other_folders_are_nothing(fives):
     assert len(rows_of(fives)) == 8
     empty = fives.parent / "notes"
     empty.mkdir()
-    assert layouts.recognise(empty) is None
+    assert archives.recognise(empty) is None
 
 
 def test_images_alone_are_refused_with_the_reason(tmp_path):
     folder = tmp_path / "REFUGE"
     picture(folder / "REFUGE-Validation400" / "V0001.jpg")
     with pytest.raises(ValueError, match="1 images of val, whose labels are not there"):
-        layouts.read(folder, "refuge")
+        archives.read(folder, "refuge")

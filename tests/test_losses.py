@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from visionclip import losses
+from visionclip.models import losses
 
 
 def unit(rows, columns, seed=0):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionclip import external, images, runs
+from visionclip import runs
+from visionclip.data import folders, images
 
 PLAN = """\
 tasks:
@@ -104,7 +105,7 @@ READ = {
 def test_it_is_refused_in_one_line_that_names_file_and_remedy(folder, spoil, said):
     spoil(folder / "a.png")
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
-        external.load(folder, 32)
+        folders.load(folder, 32)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -112,7 +113,7 @@ def test_it_is_refused_in_one_line_that_names_file_and_remedy(folder, spoil, sai
 @pytest.mark.parametrize(("change", "grey"), READ.values(), ids=READ)
 def test_it_is_read_as_the_plain_photograph(folder, change, grey):
     change(folder / "a.png")
-    read = external.load(folder, 32)
+    read = folders.load(folder, 32)
     expected = photograph()
     expected = expected[..., 1:2].repeat(3, axis=2) if grey else expected
     difference = read.pixels[0].astype(int) - images.prepare(expected, 32)
@@ -125,13 +126,13 @@ def test_it_is_read_as_the_plain_photograph(folder, change, grey):
 def test_names_with_spaces_and_of_other_scripts_are_read(folder, name):
     (folder / "a.png").rename(folder / name)
     tell(folder / "a.png", f"file,label\n{name},0\nb.png,1\n")
-    assert external.load(folder, 32).keys == [name, "b.png"]
+    assert folders.load(folder, 32).keys == [name, "b.png"]
 
 
 def test_a_label_of_no_class_is_counted_and_not_scored(folder):
     Image.fromarray(photograph(2)).save(folder / "c.png")
     tell(folder / "a.png", "file,label\na.png,0\nb.png,1\nc.png,maybe\n")
-    read = external.load(folder, 32)
+    read = folders.load(folder, 32)
     assert read.tasks[0].targets.tolist() == [0, 1, -1]
     assert read.skipped == {"glaucoma: label that no class lists": 1}
 

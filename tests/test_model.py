@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 from transformers import BertTokenizer, pipeline
 
-from visionclip import images, model
+from visionclip.data import images
+from visionclip.models import visionclip
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "eye", "with", "without"]
 
@@ -20,7 +21,7 @@ def tokenizer(tmp_path):
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return model.VisionCLIP(model.sized(8, 1, 64, 16, len(WORDS))).train(False)
+    return visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(WORDS))).train(False)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def photograph():
 
 def test_the_paper_s_sizes_are_resnet50_and_roberta_base():
     with torch.device("meta"):
-        network = model.VisionCLIP(model.sized(64, 12, 768, 1024, 21128))
+        network = visionclip.VisionCLIP(visionclip.sized(64, 12, 768, 1024, 21128))
     assert network.vision.num_parameters() == 23_508_032, "ResNet-50 without its classifier"
     assert 141e6 * 0.85 < network.num_parameters() < 141e6 * 1.15, "about 141 M weights in all"
     assert network.config.vision_config.depths == [3, 4, 6, 3]
@@ -56,8 +57,8 @@ def test_the_temperature_is_clamped(network):
 
 
 def test_a_saved_folder_gives_the_same_embeddings_and_holds_no_pickle(network, tokenizer, photograph, tmp_path):
-    model.save(network, tokenizer, 32, tmp_path / "model")
-    loaded, words, processor = model.load(tmp_path / "model")
+    visionclip.save(network, tokenizer, 32, tmp_path / "model")
+    loaded, words, processor = visionclip.load(tmp_path / "model")
     assert not [path.name for path in (tmp_path / "model").iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
     pixels = processor(photograph, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
@@ -67,14 +68,14 @@ def test_a_saved_folder_gives_the_same_embeddings_and_holds_no_pickle(network, t
 
 
 def test_the_processor_is_the_preprocessing_of_training(photograph):
-    processor = model.VisionCLIPImageProcessor(size=48)
+    processor = visionclip.VisionCLIPImageProcessor(size=48)
     given = processor([Image.fromarray(photograph)] * 2, return_tensors="pt")["pixel_values"]
     prepared = images.to_tensor(images.prepare(photograph, 48)[None])
     assert torch.equal(given[1:], images.standardise(prepared))
 
 
 def test_the_folder_runs_in_the_zero_shot_pipeline(network, tokenizer, photograph, tmp_path):
-    model.save(network, tokenizer, 32, tmp_path / "model")
+    visionclip.save(network, tokenizer, 32, tmp_path / "model")
     classify = pipeline("zero-shot-image-classification", model=str(tmp_path / "model"))
     answers = classify(
         Image.fromarray(photograph), candidate_labels=["with a", "without a"], hypothesis_template="eye {}"
@@ -85,4 +86,4 @@ def test_the_folder_runs_in_the_zero_shot_pipeline(network, tokenizer, photograp
 
 def test_a_folder_without_a_model_names_the_notebook_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="03-pretrain"):
-        model.load(tmp_path)
+        visionclip.load(tmp_path)

@@ -5,10 +5,13 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from visionclip import captions, conditions, model, pretrain
-from visionclip.shards import Images
+from visionclip import conditions
+from visionclip.data.shards import Images
+from visionclip.models import visionclip
+from visionclip.text import captions
+from visionclip.training import contrastive
 
-SETTINGS = pretrain.Settings(
+SETTINGS = contrastive.Settings(
     updates=6,
     batch_size=8,
     learning_rate=1e-3,
@@ -30,7 +33,7 @@ def pairs():
     eyes = conditions.balanced(24, rng)
     pixels = rng.integers(0, 256, (24, 32, 32, 3), np.uint8)
     table, texts_of = captions.table(eyes, ("zh", "en"), 2, rng)
-    return pretrain.Pairs(Images(pixels, eyes, ["phantom"] * 24, [str(i) for i in range(24)]), table, texts_of)
+    return contrastive.Pairs(Images(pixels, eyes, ["phantom"] * 24, [str(i) for i in range(24)]), table, texts_of)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +43,13 @@ def tokenizer(pairs, tmp_path_factory):
 
 def fresh(tokenizer):
     torch.manual_seed(0)
-    return model.VisionCLIP(model.sized(8, 1, 64, 16, len(tokenizer)))
+    return visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(tokenizer)))
 
 
 @pytest.mark.parametrize("loss", ["clip", "multi_positive"])
 def test_training_lowers_the_loss_and_never_passes_the_floor(pairs, tokenizer, tmp_path, loss):
     settings = replace(SETTINGS, updates=25, loss=loss, augmentation=0)
-    history = pretrain.train(fresh(tokenizer), tokenizer, pairs, settings, tmp_path)
+    history = contrastive.train(fresh(tokenizer), tokenizer, pairs, settings, tmp_path)
     gaps = [entry["loss"] - entry["floor"] for entry in history]
     assert np.mean(gaps[-5:]) < 0.8 * np.mean(gaps[:3])
     assert min(gaps) > 0
@@ -55,7 +58,7 @@ def test_training_lowers_the_loss_and_never_passes_the_floor(pairs, tokenizer, t
 
 def test_a_resumed_run_equals_an_uninterrupted_one(pairs, tokenizer, tmp_path, monkeypatch):
     whole, resumed = fresh(tokenizer), fresh(tokenizer)
-    expected = pretrain.train(whole, tokenizer, pairs, SETTINGS, tmp_path / "whole")
+    expected = contrastive.train(whole, tokenizer, pairs, SETTINGS, tmp_path / "whole")
 
     def interrupted(items, label, total=None):
         for done, item in enumerate(items):
@@ -63,28 +66,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(pairs, tokenizer, tmp_path, m
                 raise KeyboardInterrupt
             yield item
 
-    monkeypatch.setattr(pretrain, "progress", interrupted)
+    monkeypatch.setattr(contrastive, "progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(resumed, tokenizer, pairs, SETTINGS, tmp_path / "resumed")
+        contrastive.train(resumed, tokenizer, pairs, SETTINGS, tmp_path / "resumed")
     monkeypatch.undo()
     resumed = fresh(tokenizer)
-    assert pretrain.train(resumed, tokenizer, pairs, SETTINGS, tmp_path / "resumed") == expected
+    assert contrastive.train(resumed, tokenizer, pairs, SETTINGS, tmp_path / "resumed") == expected
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
 
 
 def test_a_changed_setting_starts_over(pairs, tokenizer, tmp_path):
-    first = pretrain.train(fresh(tokenizer), tokenizer, pairs, SETTINGS, tmp_path)
-    second = pretrain.train(fresh(tokenizer), tokenizer, pairs, replace(SETTINGS, seed=4), tmp_path)
+    first = contrastive.train(fresh(tokenizer), tokenizer, pairs, SETTINGS, tmp_path)
+    second = contrastive.train(fresh(tokenizer), tokenizer, pairs, replace(SETTINGS, seed=4), tmp_path)
     assert first != second
     assert len(second) == SETTINGS.updates
 
 
 def test_other_pixels_under_the_same_keys_start_over(pairs, tokenizer, tmp_path):
-    first = pretrain.train(fresh(tokenizer), tokenizer, pairs, SETTINGS, tmp_path)
+    first = contrastive.train(fresh(tokenizer), tokenizer, pairs, SETTINGS, tmp_path)
     changed = replace(pairs, images=replace(pairs.images, pixels=255 - pairs.images.pixels))
-    assert pretrain.train(fresh(tokenizer), tokenizer, changed, SETTINGS, tmp_path) != first
+    assert contrastive.train(fresh(tokenizer), tokenizer, changed, SETTINGS, tmp_path) != first
 
 
 def test_smaller_subsets_are_part_of_larger_ones(pairs):
@@ -104,7 +107,9 @@ def gradients_of_half_a_batch(rank, pixels, tokens, words, queue):
         store = distributed.TCPStore("127.0.0.1", queue.get(), is_master=False)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.manual_seed(0)
-    network = torch.nn.parallel.DistributedDataParallel(model.VisionCLIP(model.sized(8, 1, 64, 16, words)).train(False))
+    network = torch.nn.parallel.DistributedDataParallel(
+        visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, words)).train(False)
+    )
     step(network, network.module, pixels, tokens, rank, 2)
     if rank == 0:
         queue.put({name: value.grad.numpy() for name, value in network.module.named_parameters()})
@@ -113,9 +118,9 @@ def gradients_of_half_a_batch(rank, pixels, tokens, words, queue):
 
 
 def step(network, inner, pixels, tokens, rank, world):
-    from visionclip import losses
+    from visionclip.models import losses
 
-    images, texts = pretrain.embed(network, pixels, tokens, rank, world)
+    images, texts = contrastive.embed(network, pixels, tokens, rank, world)
     positives = torch.eye(5)[[0, 1, 2, 3, 4, 0, 1, 2]]
     losses.multi_positive_loss(images, texts, inner.scale, positives).backward()
 
@@ -127,7 +132,7 @@ def test_two_processes_equal_one_with_the_whole_batch():
     ids = torch.randint(5, words, (5, 7), generator=source)
     tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     torch.manual_seed(0)
-    alone = model.VisionCLIP(model.sized(8, 1, 64, 16, words)).train(False)
+    alone = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, words)).train(False)
     step(alone, alone, pixels, tokens, 0, 1)
 
     context = multiprocessing.get_context("spawn")
@@ -148,26 +153,26 @@ def test_two_processes_equal_one_with_the_whole_batch():
 def test_retrieval_counts_any_true_caption_and_knows_chance():
     images, texts = torch.eye(4), torch.eye(4)
     positives = np.eye(4, dtype=bool)
-    perfect = pretrain.retrieval(images, texts, positives)
+    perfect = contrastive.retrieval(images, texts, positives)
     assert perfect["image to text"]["R@1"] == {"value": 1.0, "chance": 0.25}
-    wrong = pretrain.retrieval(images, texts, np.roll(positives, 1, axis=1))
+    wrong = contrastive.retrieval(images, texts, np.roll(positives, 1, axis=1))
     assert wrong["text to image"]["R@1"]["value"] == 0
-    several = pretrain.retrieval(images, texts, np.ones((4, 4), bool))
+    several = contrastive.retrieval(images, texts, np.ones((4, 4), bool))
     assert several["image to text"]["R@1"]["chance"] == 1
 
 
 def test_a_collapsed_text_tower_fails_the_run(pairs):
     different = list({caption.semantic_id: caption for caption in pairs.captions}.values())[:6]
     same = torch.nn.functional.normalize(torch.ones(6, 8) + 1e-3 * torch.randn(6, 8), dim=1)
-    assert pretrain.text_spread(torch.eye(6), different) == pytest.approx(0)
+    assert contrastive.text_spread(torch.eye(6), different) == pytest.approx(0)
     with pytest.raises(RuntimeError, match="text tower collapsed"):
-        pretrain.refuse_collapse(pretrain.text_spread(same, different))
-    pretrain.refuse_collapse(0.5)
+        contrastive.refuse_collapse(contrastive.text_spread(same, different))
+    contrastive.refuse_collapse(0.5)
 
 
 def test_norms_biases_and_temperature_do_not_decay_and_towers_have_their_own_rates(tokenizer):
     network = fresh(tokenizer)
-    groups = pretrain.parameter_groups(network, SETTINGS)
+    groups = contrastive.parameter_groups(network, SETTINGS)
     place = {id(value): group for group in groups for value in group["params"]}
     assert len(place) == len(list(network.parameters()))
     assert place[id(network.logit_scale)]["weight_decay"] == 0
@@ -180,7 +185,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero():
     optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.ones(1))], "peak": 2.0}])
     rates = []
     for done in range(100):
-        pretrain.set_rate(optimizer, done, 100, 0.1)
+        contrastive.set_rate(optimizer, done, 100, 0.1)
         rates.append(optimizer.param_groups[0]["lr"])
     assert max(rates) == pytest.approx(2.0)
     assert rates[0] == pytest.approx(0.2)
@@ -194,13 +199,13 @@ def test_the_text_warm_up_brings_captions_near_what_entails_them(pairs, tokenize
     image_weights = network.vision_projection.weight.clone()
 
     def separation():
-        embeds = pretrain.encode_texts(network, tokenizer, [one.text for one in pairs.captions])
+        embeds = contrastive.encode_texts(network, tokenizer, [one.text for one in pairs.captions])
         same = torch.tensor([[a.semantic_id == b.semantic_id for a in pairs.captions] for b in pairs.captions])
         cosine = embeds @ embeds.T
         return (cosine[same].mean() - cosine[~same].mean()).item()
 
     before = separation()
-    pretrain.warm_up_text(network, tokens, pairs, replace(SETTINGS, text_warmup=60))
+    contrastive.warm_up_text(network, tokens, pairs, replace(SETTINGS, text_warmup=60))
     assert separation() > before + 0.1
     assert torch.equal(image_weights, network.vision_projection.weight), "no image was seen"
     assert network.scale.item() == pytest.approx(1 / 0.07, rel=1e-5)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from visionclip import probe
-from visionclip.external import ClassOf, Dataset, Task
+from visionclip.data.folders import ClassOf, Dataset, Task
+from visionclip.evaluation import probe
 
 
 def task(targets, classes=2, ordinal=False):

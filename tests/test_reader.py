@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import conditions, external, images, reader, statistics, transfer
+from visionclip import conditions
+from visionclip.data import folders, images
+from visionclip.evaluation import metrics
+from visionclip.models import classifier
+from visionclip.stages import transfer
 
 EYES = [conditions.complete(eye) for eye in ({}, {"dr_grade": 3, "dme": 1}, {"pm": 1, "eye_side": 1}, {"dm": 1})]
 SEEDS = [[7, number] for number in range(4)]
@@ -14,11 +18,13 @@ def lessons():
 
 
 def test_maps_lie_where_the_picture_changed():
-    drawn = reader.draw(EYES, SEEDS, 96, "phantoms", workers=1)
-    healthy = reader.draw([{**eye, **dict.fromkeys(conditions.DISEASES, 0)} for eye in EYES], SEEDS, 96, "phantoms", 1)
+    drawn = classifier.draw(EYES, SEEDS, 96, "phantoms", workers=1)
+    healthy = classifier.draw(
+        [{**eye, **dict.fromkeys(conditions.DISEASES, 0)} for eye in EYES], SEEDS, 96, "phantoms", 1
+    )
     assert drawn.pixels.shape == (4, 96, 96, 3)
-    assert drawn.maps.shape == (4, len(reader.MAPPED), 24, 24)
-    names = list(reader.MAPPED)
+    assert drawn.maps.shape == (4, len(classifier.MAPPED), 24, 24)
+    names = list(classifier.MAPPED)
     blood = drawn.maps[1, names.index("haemorrhage")]
     changed = np.abs(drawn.pixels[1].astype(int) - healthy.pixels[1]).sum(2).reshape(24, 4, 24, 4).mean((1, 3))
     assert changed[blood > 80].mean() > 2 * changed[blood == 0].mean()
@@ -29,8 +35,8 @@ def test_maps_lie_where_the_picture_changed():
 def test_maps_follow_the_crop_of_their_picture():
     """A field that leaves a margin is cropped, and the map of the disc with it: the disc is the brightest part."""
     (eye,) = [conditions.complete({})]
-    drawn = reader.draw([eye], [[3]], 192, "phantoms", 1, {"field_radius": 3.2, "gaze": 1.0, "flare": 0})
-    disc = drawn.maps[0, list(reader.MAPPED).index("disc")] > 200
+    drawn = classifier.draw([eye], [[3]], 192, "phantoms", 1, {"field_radius": 3.2, "gaze": 1.0, "flare": 0})
+    disc = drawn.maps[0, list(classifier.MAPPED).index("disc")] > 200
     red_green = drawn.pixels[0, ..., 1].reshape(48, 4, 48, 4).mean((1, 3))
     inside = red_green > 20
     assert red_green[disc].mean() > 1.2 * red_green[inside & ~disc].mean()
@@ -39,40 +45,42 @@ def test_maps_follow_the_crop_of_their_picture():
 
 
 def test_both_kinds_of_myopia_count_as_one():
-    named = reader.targets(EYES)
-    myopia, side = reader.NAMED.index("pm>=1"), reader.NAMED.index("eye_side>=1")
-    assert "dm>=1" not in reader.NAMED
+    named = classifier.targets(EYES)
+    myopia, side = classifier.NAMED.index("pm>=1"), classifier.NAMED.index("eye_side>=1")
+    assert "dm>=1" not in classifier.NAMED
     assert named[:, myopia].tolist() == [0, 0, 1, 1]
     assert named[:, side].tolist() == [0, 0, 1, 0]
-    assert [named[1, reader.NAMED.index(f"dr_grade>={grade}")] for grade in (1, 2, 3, 4)] == [1, 1, 1, 0]
+    assert [named[1, classifier.NAMED.index(f"dr_grade>={grade}")] for grade in (1, 2, 3, 4)] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("size", [16, 40, 100])
 def test_a_size_that_does_not_fit_is_refused_before_anything_is_drawn(size):
     with pytest.raises(ValueError, match="multiples of 16"):
-        reader.draw(EYES, SEEDS, size, "phantoms", 1)
+        classifier.draw(EYES, SEEDS, size, "phantoms", 1)
 
 
 def test_it_learns_sides_and_maps_and_comes_back_from_its_file(lessons, tmp_path):
-    settings = reader.Settings(60, width=8, augmentation=0.0, seed=1)
-    taught = reader.teach(lessons, settings)
-    odds, _ = reader.read(taught, lessons.pixels)
+    settings = classifier.Settings(60, width=8, augmentation=0.0, seed=1)
+    taught = classifier.teach(lessons, settings)
+    odds, _ = classifier.read(taught, lessons.pixels)
     side = np.array([eye["eye_side"] for eye in lessons.eyes])
-    found = odds[:, reader.NAMED.index("eye_side>=1")]
-    assert statistics.scores(side, np.stack([-found, found], 1), False)["auc"] > 0.8
-    disc = list(reader.MAPPED).index("disc")
-    maps, truth = reader.maps_of(taught, lessons.pixels[:20])[:, disc], lessons.maps[:20, disc] > 128
+    found = odds[:, classifier.NAMED.index("eye_side>=1")]
+    assert metrics.scores(side, np.stack([-found, found], 1), False)["auc"] > 0.8
+    disc = list(classifier.MAPPED).index("disc")
+    maps, truth = classifier.maps_of(taught, lessons.pixels[:20])[:, disc], lessons.maps[:20, disc] > 128
     assert maps[truth].mean() > 2 * maps[~truth].mean()
-    reader.save(taught, 48, tmp_path)
-    again, size = reader.load(tmp_path)
+    classifier.save(taught, 48, tmp_path)
+    again, size = classifier.load(tmp_path)
     assert size == 48
-    for one, other in zip(reader.read(again, lessons.pixels[:8]), reader.read(taught, lessons.pixels[:8]), strict=True):
+    for one, other in zip(
+        classifier.read(again, lessons.pixels[:8]), classifier.read(taught, lessons.pixels[:8]), strict=True
+    ):
         assert np.array_equal(one, other)
 
 
 def test_a_stopped_run_goes_on_where_it_was(lessons, tmp_path):
-    settings = reader.Settings(6, width=8, batch_size=8, checkpoint_every=3)
-    whole = reader.teach(lessons, settings)
+    settings = classifier.Settings(6, width=8, batch_size=8, checkpoint_every=3)
+    whole = classifier.teach(lessons, settings)
     path = tmp_path / "checkpoint.safetensors"
 
     def stop(pixels):
@@ -83,29 +91,29 @@ def test_a_stopped_run_goes_on_where_it_was(lessons, tmp_path):
 
     stop.left, stop.__name__ = 4, images.standardise.__name__
     with pytest.raises(KeyboardInterrupt):
-        reader.teach(lessons, settings, stop, checkpoint=path)
-    resumed = reader.teach(lessons, settings, checkpoint=path)
+        classifier.teach(lessons, settings, stop, checkpoint=path)
+    resumed = classifier.teach(lessons, settings, checkpoint=path)
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.allclose(one.float(), other.float(), atol=1e-5)
     stamp = path.stat().st_mtime_ns
-    reader.teach(lessons, settings, checkpoint=path)
+    classifier.teach(lessons, settings, checkpoint=path)
     assert path.stat().st_mtime_ns == stamp  # finished: returned at once
 
 
 def test_a_missing_reader_names_the_notebook(tmp_path):
     with pytest.raises(FileNotFoundError, match="07-reader"):
-        reader.load(tmp_path)
+        classifier.load(tmp_path)
 
 
 def task(*classes):
-    return external.Task("task", False, [external.ClassOf(name, facts) for name, facts in classes], np.zeros(3, int))
+    return folders.Task("task", False, [folders.ClassOf(name, facts) for name, facts in classes], np.zeros(3, int))
 
 
 def odds_of(**values):
     """Log-odds of three eyes, -6 where nothing is said."""
-    odds = np.full((3, len(reader.NAMED)), -6.0)
+    odds = np.full((3, len(classifier.NAMED)), -6.0)
     for name, value in values.items():
-        odds[:, reader.NAMED.index(name.replace("_at_least_", ">="))] = value
+        odds[:, classifier.NAMED.index(name.replace("_at_least_", ">="))] = value
     return odds
 
 
@@ -114,40 +122,40 @@ def test_a_class_is_read_from_thresholds():
     referable = task(
         ("no", [{"dr_grade": 0}, {"dr_grade": 1}]), ("yes", [{"dr_grade": 2}, {"dr_grade": 3}, {"dr_grade": 4}])
     )
-    logits = reader.task_logits(referable, odds)
+    logits = classifier.task_logits(referable, odds)
     assert logits.argmax(1).tolist() == [0, 0, 1]
     assert np.allclose(logits @ [-1, 1], [-4, -3, 3], atol=1e-3)  # the odds of grade 2 or more themselves
     grades = task(*((str(grade), [{"dr_grade": grade}]) for grade in range(5)))
-    logits = reader.task_logits(grades, odds)
+    logits = classifier.task_logits(grades, odds)
     assert logits.argmax(1).tolist() == [0, 1, 2]
     assert np.allclose(np.exp(logits).sum(1), 1)
 
 
 def test_thresholds_that_contradict_each_other_give_no_negative_chance():
     grades = task(*((str(grade), [{"dr_grade": grade}]) for grade in range(5)))
-    logits = reader.task_logits(grades, odds_of(dr_grade_at_least_1=0, dr_grade_at_least_3=4))
+    logits = classifier.task_logits(grades, odds_of(dr_grade_at_least_1=0, dr_grade_at_least_3=4))
     assert np.isfinite(logits).all()
     assert np.exp(logits).sum(1) == pytest.approx(1, abs=1e-6)
 
 
 def test_normal_is_the_absence_of_everything():
     kinds = task(("normal", [{}]), ("amd", [{"amd": 1}]), ("myopia", [{"dm": 1}]))
-    logits = reader.task_logits(kinds, odds_of(amd_at_least_1=[-6, 4, -6], pm_at_least_1=[-6, -6, 4]))
+    logits = classifier.task_logits(kinds, odds_of(amd_at_least_1=[-6, 4, -6], pm_at_least_1=[-6, -6, 4]))
     assert logits.argmax(1).tolist() == [0, 1, 2]
 
 
 def test_what_it_does_not_name_it_does_not_answer():
-    assert reader.can_answer(task(("no", [{"gc": 0}]), ("yes", [{"gc": 1}])))
-    assert not reader.can_answer(task(("no", [{"fundus_readable": 0}]), ("yes", [{"fundus_readable": 1}])))
+    assert classifier.can_answer(task(("no", [{"gc": 0}]), ("yes", [{"gc": 1}])))
+    assert not classifier.can_answer(task(("no", [{"fundus_readable": 0}]), ("yes", [{"fundus_readable": 1}])))
 
 
 def test_findings_bear_out_what_they_define_and_nothing_else():
-    named, maps = torch.zeros(3, len(reader.NAMED)), torch.full((3, len(reader.MAPPED), 12, 12), 0.01)
-    maps[1, list(reader.MAPPED).index("exudate"), 3:6, 3:6] = 0.99
-    maps[2, list(reader.MAPPED).index("drusen")] = 0.99
-    joined = dict(zip(reader.NAMED, reader.borne_out(named, maps).T.tolist(), strict=True))
+    named, maps = torch.zeros(3, len(classifier.NAMED)), torch.full((3, len(classifier.MAPPED), 12, 12), 0.01)
+    maps[1, list(classifier.MAPPED).index("exudate"), 3:6, 3:6] = 0.99
+    maps[2, list(classifier.MAPPED).index("drusen")] = 0.99
+    joined = dict(zip(classifier.NAMED, classifier.borne_out(named, maps).T.tolist(), strict=True))
     for condition in ("dr_grade>=1", "dr_grade>=4", "dme>=1"):
         none, leaking, drusen = joined[condition]
         assert leaking == pytest.approx(np.log(99) / 2, abs=0.03)
         assert none == drusen < -1
-    assert all(joined[name] == [0, 0, 0] for name in reader.NAMED if name not in reader.FINDINGS)
+    assert all(joined[name] == [0, 0, 0] for name in classifier.NAMED if name not in classifier.FINDINGS)

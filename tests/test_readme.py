@@ -2,7 +2,8 @@
 
 import re
 
-from visionclip import runs, zeroshot
+from visionclip import runs
+from visionclip.evaluation import zero_shot
 
 README = (runs.ROOT / "README.md").read_text("utf-8")
 NUMBERS, OVERNIGHT = (runs.read_json(runs.ROOT / "reports" / name / "numbers.json") for name in ("cpu", "overnight"))
@@ -29,16 +30,16 @@ def test_the_readers_scores_are_those_of_the_runs():
     assert len(told) == len(results)
     for one, other in zip(results, longer, strict=True):
         cells = told[f"{one['dataset']} ({one['split']}), {one['task'].replace('_', ' ')}"]
-        assert cells == [str(one["n"]), *(zeroshot.cell(auc) for auc in (one["auc"], other["auc"], other["aca"]))]
+        assert cells == [str(one["n"]), *(zero_shot.cell(auc) for auc in (one["auc"], other["auc"], other["aca"]))]
 
 
 def test_the_scores_are_those_of_the_run():
     told = rows("real photographs")
-    results = [one for one in NUMBERS["04-zero-shot"]["results"] if one["dataset"] != zeroshot.PHANTOMS]
+    results = [one for one in NUMBERS["04-zero-shot"]["results"] if one["dataset"] != zero_shot.PHANTOMS]
     assert len(told) == len(results)
     for one in results:
         cells = told[f"{one['dataset']} ({one['split']}), {one['task'].replace('_', ' ')}"]
-        assert cells == [str(one["n"]), *(zeroshot.cell(one[score]) for score in ("auc", "aca")), *(
+        assert cells == [str(one["n"]), *(zero_shot.cell(one[score]) for score in ("auc", "aca")), *(
             f"{one[control]:.3f}" for control in ("majority_accuracy", "chance_aca")
         )]  # fmt: skip
 

@@ -17,7 +17,8 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from visionclip import cards, report, runs
+from visionclip import report, runs
+from visionclip.report import cards
 
 SOURCES = {
     "01-synthesis": "# 01 · Synthetic eyes\n\nDoes a generator that saw only phantoms draw *plausible* eyes?",

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from test_report import build, study
-from visionclip import cards, runs
+from visionclip import runs
+from visionclip.report import cards
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from visionclip import shards
+from visionclip.data import shards
 
 
 def records(count, size=16):

@@ -3,7 +3,7 @@ import pytest
 from scipy import special
 from sklearn import metrics
 
-from visionclip import statistics
+from visionclip.evaluation import metrics
 
 
 def drawn(counts, skill=1.0, seed=0):
@@ -35,7 +35,7 @@ def test_scores_equal_those_of_scikit_learn(counts):
         "brier": np.square(probabilities - np.eye(len(counts))[targets]).sum(1).mean(),
         "sensitivity": np.mean([sensitivity_of_curve(targets == k, probabilities[:, k]) for k in range(len(counts))]),
     }
-    measured = statistics.scores(targets, logits, ordinal=True)
+    measured = metrics.scores(targets, logits, ordinal=True)
     assert {name: measured[name] for name in expected} == pytest.approx(expected)
 
 
@@ -48,12 +48,12 @@ def sensitivity_of_curve(positive, ranking):
 def test_resampled_scores_equal_those_of_scikit_learn_on_the_repeated_images():
     targets, logits = drawn((20, 14, 9))
     logits = logits.round(1)  # ties
-    weights = statistics._resampled(targets, 5, np.random.default_rng(3))
-    measured = statistics._measure(targets, logits, True, weights)
+    weights = metrics._resampled(targets, 5, np.random.default_rng(3))
+    measured = metrics._measure(targets, logits, True, weights)
     for resample, row in enumerate(weights.astype(int)):
         again = np.repeat(np.arange(len(targets)), row)
-        one = statistics.scores(targets[again], logits[again], ordinal=True)
-        exact = set(statistics.SCORES) - {"ece"}  # its bins may part the copies of one image
+        one = metrics.scores(targets[again], logits[again], ordinal=True)
+        exact = set(metrics.SCORES) - {"ece"}  # its bins may part the copies of one image
         assert {name: measured[name][resample] for name in exact} == pytest.approx({name: one[name] for name in exact})
         assert measured["ece"][resample] == pytest.approx(one["ece"], abs=0.05)
         binary = [metrics.roc_auc_score(targets[again] == k, special.softmax(logits, 1)[again, k]) for k in range(3)]
@@ -61,25 +61,25 @@ def test_resampled_scores_equal_those_of_scikit_learn_on_the_repeated_images():
 
 
 def test_tied_logits_give_an_auc_of_a_half():
-    assert statistics.scores(np.array([0, 1, 0, 1]), np.zeros((4, 2)), ordinal=False)["auc"] == 0.5
+    assert metrics.scores(np.array([0, 1, 0, 1]), np.zeros((4, 2)), ordinal=False)["auc"] == 0.5
 
 
 def test_auc_ranks_logits_whose_softmax_is_saturated():
     targets = np.array([0, 0, 1, 1])
     logits = np.array([[0, 100.0], [0, 200], [0, 300], [0, 400]])
-    assert statistics.scores(targets, logits, ordinal=False)["auc"] == 1
+    assert metrics.scores(targets, logits, ordinal=False)["auc"] == 1
 
 
 def test_every_class_weighs_the_same_in_the_average_recall():
     targets = np.array([0] * 99 + [1])
     logits = np.tile([1.0, 0.0], (100, 1))
-    scored = statistics.scores(targets, logits, ordinal=False)
+    scored = metrics.scores(targets, logits, ordinal=False)
     assert (scored["accuracy"], scored["aca"]) == (0.99, 0.5)
 
 
 def test_a_class_without_images_is_left_out_of_the_averages():
     targets, logits = drawn((30, 20, 0))
-    scored = statistics.scores(targets, logits, ordinal=False)
+    scored = metrics.scores(targets, logits, ordinal=False)
     probabilities = special.softmax(logits, axis=1)
     recalls = metrics.recall_score(targets, logits.argmax(1), labels=[0, 1], average="macro")
     f1 = metrics.f1_score(targets, logits.argmax(1), labels=[0, 1], average="macro")
@@ -91,7 +91,7 @@ def test_a_class_without_images_is_left_out_of_the_averages():
 
 def test_one_class_alone_leaves_auc_and_kappa_undefined_and_nothing_nan():
     targets, logits = np.zeros(8, int), drawn((4, 4))[1]
-    result = statistics.with_intervals(targets, logits, True, np.random.default_rng(0), resamples=20)
+    result = metrics.with_intervals(targets, logits, True, np.random.default_rng(0), resamples=20)
     undefined = {"value": None, "low": None, "high": None}
     assert result["auc"] == undefined
     assert result["kappa"] == undefined
@@ -100,13 +100,13 @@ def test_one_class_alone_leaves_auc_and_kappa_undefined_and_nothing_nan():
 
 def test_result_has_the_shape_that_reports_read():
     targets, logits = drawn((30, 12, 8))
-    result = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=50)
-    assert set(result) == {"n", "groups", *statistics.SCORES, "majority_accuracy", "chance_aca"}
+    result = metrics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=50)
+    assert set(result) == {"n", "groups", *metrics.SCORES, "majority_accuracy", "chance_aca"}
     assert result["n"] == 50
     assert result["kappa"] is None
     assert result["majority_accuracy"] == 0.6
     assert result["chance_aca"] == pytest.approx(1 / 3)
-    scored = statistics.scores(targets, logits, ordinal=False)
+    scored = metrics.scores(targets, logits, ordinal=False)
     for name in ("auc", "aca", "accuracy", "macro_f1"):
         assert result[name]["value"] == scored[name]
         assert 0 <= result[name]["low"] < scored[name] < result[name]["high"] <= 1
@@ -114,18 +114,18 @@ def test_result_has_the_shape_that_reports_read():
 
 def test_intervals_repeat_with_the_seed_and_hardly_change_with_the_blocks(monkeypatch):
     targets, logits = drawn((30, 12))
-    first = statistics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
-    assert first == statistics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
-    monkeypatch.setattr(statistics, "BLOCK", 7 * len(targets))
-    blocked = statistics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=400)
+    first = metrics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
+    assert first == metrics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
+    monkeypatch.setattr(metrics, "BLOCK", 7 * len(targets))
+    blocked = metrics.with_intervals(targets, logits, True, np.random.default_rng(5), resamples=400)
     monkeypatch.undo()
-    whole = statistics.with_intervals(targets, logits, True, np.random.default_rng(6), resamples=400)
+    whole = metrics.with_intervals(targets, logits, True, np.random.default_rng(6), resamples=400)
     assert blocked["aca"]["low"] == pytest.approx(whole["aca"]["low"], abs=0.03)
 
 
 def test_interval_narrows_with_the_square_root_of_the_images():
     few, many = (
-        statistics.with_intervals(*drawn((count, count)), False, np.random.default_rng(0), resamples=400)["accuracy"]
+        metrics.with_intervals(*drawn((count, count)), False, np.random.default_rng(0), resamples=400)["accuracy"]
         for count in (50, 800)
     )
     ratio = (few["high"] - few["low"]) / (many["high"] - many["low"])
@@ -134,7 +134,7 @@ def test_interval_narrows_with_the_square_root_of_the_images():
 
 def test_interval_of_accuracy_matches_the_normal_approximation():
     targets, logits = drawn((500, 500))
-    accuracy = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=4000)["accuracy"]
+    accuracy = metrics.with_intervals(targets, logits, False, np.random.default_rng(0), resamples=4000)["accuracy"]
     half = 1.96 * np.sqrt(accuracy["value"] * (1 - accuracy["value"]) / 1000)
     assert accuracy["value"] - accuracy["low"] == pytest.approx(half, rel=0.08)
     assert accuracy["high"] - accuracy["value"] == pytest.approx(half, rel=0.08)
@@ -145,14 +145,14 @@ def test_intervals_cover_the_true_auc_about_as_often_as_they_say():
     covered = 0
     for seed in range(100):
         targets, logits = drawn((40, 40), seed=seed)
-        auc = statistics.with_intervals(targets, logits, False, np.random.default_rng(seed), resamples=200)["auc"]
+        auc = metrics.with_intervals(targets, logits, False, np.random.default_rng(seed), resamples=200)["auc"]
         covered += auc["low"] <= truth <= auc["high"]
     assert 88 <= covered <= 99
 
 
 def test_resamples_keep_the_count_of_every_class():
     targets, _ = drawn((40, 7, 1))
-    weights = statistics._resampled(targets, 100, np.random.default_rng(0))
+    weights = metrics._resampled(targets, 100, np.random.default_rng(0))
     for label, count in enumerate((40, 7, 1)):
         assert (weights[:, targets == label].sum(axis=1) == count).all()
     assert (weights[:, targets == 0] > 1).any()
@@ -171,37 +171,37 @@ def test_resamples_keep_the_count_of_every_class():
 )
 def test_what_can_not_be_scored_is_refused_in_one_line(targets, logits, said):
     with pytest.raises(ValueError, match=said) as refusal:
-        statistics.scores(np.array(targets), logits, ordinal=False)
+        metrics.scores(np.array(targets), logits, ordinal=False)
     assert "\n" not in str(refusal.value)
 
 
 def test_no_resample_is_refused():
     with pytest.raises(ValueError, match="resamples: 0"):
-        statistics.with_intervals(*drawn((4, 4)), False, np.random.default_rng(0), resamples=0)
+        metrics.with_intervals(*drawn((4, 4)), False, np.random.default_rng(0), resamples=0)
 
 
 def test_small_integer_targets_do_not_overflow():
     targets, logits = drawn((2,) * 20)
-    assert statistics.scores(targets.astype(np.uint8), logits, True) == statistics.scores(targets, logits, True)
+    assert metrics.scores(targets.astype(np.uint8), logits, True) == metrics.scores(targets, logits, True)
 
 
 def test_summary_interval_is_the_t_interval_of_the_mean():
-    summary = statistics.summary_interval([0.7, 0.8, 0.75])
+    summary = metrics.summary_interval([0.7, 0.8, 0.75])
     assert summary["value"] == pytest.approx(0.75)
     assert summary["high"] - 0.75 == pytest.approx(4.3027 * 0.05 / np.sqrt(3), rel=1e-4)
     assert summary["low"] == pytest.approx(1.5 - summary["high"])
 
 
 def test_summary_of_one_or_undefined_values_has_no_interval():
-    assert statistics.summary_interval([0.7]) == {"value": 0.7, "low": None, "high": None}
+    assert metrics.summary_interval([0.7]) == {"value": 0.7, "low": None, "high": None}
     for values in ([], [0.7, None], [np.nan]):
-        assert statistics.summary_interval(values) == {"value": None, "low": None, "high": None}
+        assert metrics.summary_interval(values) == {"value": None, "low": None, "high": None}
 
 
 def test_power_law_finds_the_exponent_it_was_drawn_from():
     sizes = np.array([100, 300, 1000, 3000, 10000])
     noise = np.exp(np.random.default_rng(0).normal(0, 0.02, 5))
-    fit = statistics.power_law(sizes, 2 * sizes**-0.35 * noise)
+    fit = metrics.power_law(sizes, 2 * sizes**-0.35 * noise)
     assert fit["exponent"] == pytest.approx(0.35, abs=0.02)
     assert fit["coefficient"] == pytest.approx(2, rel=0.15)
     assert fit["low"] < fit["exponent"] < fit["high"] < 0.42
@@ -210,38 +210,38 @@ def test_power_law_finds_the_exponent_it_was_drawn_from():
 
 
 def test_power_law_needs_three_sizes_with_an_error_above_zero():
-    assert statistics.power_law([100, 200], [0.3, 0.2]) is None
-    assert statistics.power_law([100, 200, 200], [0.3, 0.2, 0.2]) is None
-    assert statistics.power_law([100, 200, 400], [0.3, 0.2, 0.0]) is None
-    assert statistics.power_law([100, 200, 400, 800], [0.3, np.nan, 0.2, 0.1])["points"] == 3
+    assert metrics.power_law([100, 200], [0.3, 0.2]) is None
+    assert metrics.power_law([100, 200, 200], [0.3, 0.2, 0.2]) is None
+    assert metrics.power_law([100, 200, 400], [0.3, 0.2, 0.0]) is None
+    assert metrics.power_law([100, 200, 400, 800], [0.3, np.nan, 0.2, 0.1])["points"] == 3
 
 
 def test_power_law_refuses_sizes_without_logarithm_or_error():
     for sizes, errors in (([0, 1, 2], [1, 1, 1]), ([1, 2, 3], [1, 1])):
         with pytest.raises(ValueError, match="power law"):
-            statistics.power_law(sizes, errors)
+            metrics.power_law(sizes, errors)
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     logits = np.tile([0.0, np.log(3)], (400, 1))  # 75 % sure of class 1
     targets = np.ones(400, int)
-    assert statistics.scores(targets, logits, False)["ece"] == pytest.approx(0.25)
+    assert metrics.scores(targets, logits, False)["ece"] == pytest.approx(0.25)
     targets[np.arange(400) % 4 == 0] = 0
-    assert statistics.scores(targets, logits, False)["ece"] == pytest.approx(0, abs=0.02)
+    assert metrics.scores(targets, logits, False)["ece"] == pytest.approx(0, abs=0.02)
 
 
 def test_one_temperature_undoes_a_scale():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 3))
     targets = np.array([rng.choice(3, p=row) for row in special.softmax(logits, axis=1)])
-    assert statistics.temperature(targets, 5 * logits) == pytest.approx(5, rel=0.1)
+    assert metrics.temperature(targets, 5 * logits) == pytest.approx(5, rel=0.1)
 
 
 def test_delong_agrees_with_the_variance_of_its_definition_and_with_itself():
     rng = np.random.default_rng(1)
     positive = rng.random(80) < 0.4
     first, second = (positive * skill + rng.normal(size=80) for skill in (1.5, 0.5))
-    told = statistics.delong(positive, first, second)
+    told = metrics.delong(positive, first, second)
     aucs = [metrics.roc_auc_score(positive, ranking) for ranking in (first, second)]
     assert told["difference"] == pytest.approx(aucs[0] - aucs[1])
 
@@ -252,23 +252,23 @@ def test_delong_agrees_with_the_variance_of_its_definition_and_with_itself():
     pairs = kernel(first) - kernel(second)
     variance = pairs.mean(1).var(ddof=1) / positive.sum() + pairs.mean(0).var(ddof=1) / (~positive).sum()
     assert told["high"] - told["low"] == pytest.approx(2 * 1.959964 * np.sqrt(variance))
-    assert statistics.delong(positive, first, first) == {"difference": 0, "low": 0, "high": 0, "p": 1}
+    assert metrics.delong(positive, first, first) == {"difference": 0, "low": 0, "high": 0, "p": 1}
     with pytest.raises(ValueError, match="at least two positives"):
-        statistics.delong(np.array([True, False, False]), np.arange(3), np.arange(3))
+        metrics.delong(np.array([True, False, False]), np.arange(3), np.arange(3))
 
 
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
-    assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert statistics.holm([0.9, 0.8]) == [1, 1]
+    assert metrics.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert metrics.holm([0.9, 0.8]) == [1, 1]
 
 
 def test_intervals_of_grouped_images_are_those_of_the_groups():
     targets, logits = drawn((60, 40))
     rng = np.random.default_rng
-    alone = statistics.with_intervals(targets, logits, False, rng(0), 400)
-    copied = statistics.with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400)
+    alone = metrics.with_intervals(targets, logits, False, rng(0), 400)
+    copied = metrics.with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400)
     groups = np.tile([f"patient {number}" for number in range(100)], 4)
-    grouped = statistics.with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400, groups)
+    grouped = metrics.with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400, groups)
     width = {name: one["auc"]["high"] - one["auc"]["low"] for name, one in
              (("alone", alone), ("copied", copied), ("grouped", grouped))}  # fmt: skip
     assert grouped["groups"] == 100
@@ -279,5 +279,5 @@ def test_intervals_of_grouped_images_are_those_of_the_groups():
 def test_a_resample_without_a_class_does_not_count():
     targets, logits = drawn((5, 4))
     groups = ["a"] * 3 + ["b"] * 3 + ["c"] * 3
-    told = statistics.with_intervals(targets, logits, False, np.random.default_rng(0), 200, groups)
+    told = metrics.with_intervals(targets, logits, False, np.random.default_rng(0), 200, groups)
     assert 0 <= told["auc"]["low"] <= told["auc"]["high"] <= 1

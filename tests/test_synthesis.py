@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from visionclip import conditions, phantom, shards, synthesis
+from visionclip import conditions, phantom
+from visionclip.data import shards
+from visionclip.stages import synthesis
 
 
 def test_an_eye_follows_from_its_seed_however_many_processes_draw():

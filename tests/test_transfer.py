@@ -3,7 +3,10 @@ import numpy as np
 import pandas
 import pytest
 
-from visionclip import conditions, external, phantom, runs, statistics, transfer
+from visionclip import conditions, phantom, runs
+from visionclip.data import folders
+from visionclip.evaluation import metrics
+from visionclip.stages import transfer
 
 PLAN = """\
 test: {split: test}
@@ -111,14 +114,14 @@ def test_answers_are_kept_and_asked_of_the_right_condition(folder, tmp_path):
 
 def test_arms_are_compared_with_everything():
     targets = np.array([0, 1] * 40)
-    task = external.Task("myopia", False, [external.ClassOf("no", [{}]), external.ClassOf("yes", [{"pm": 1}])], targets)
+    task = folders.Task("myopia", False, [folders.ClassOf("no", [{}]), folders.ClassOf("yes", [{"pm": 1}])], targets)
     rng = np.random.default_rng(0)
     good, bad = targets * 3 + rng.normal(size=80), rng.normal(size=80)
     rows = transfer.compare(
         {transfer.WHOLE: {"clinic myopia": (task, good)}, "no camera": {"clinic myopia": (task, bad)}}
     )
     whole, without = rows
-    assert whole["auc"] == pytest.approx(statistics.scores(targets, np.stack([-good, good], 1), False)["auc"])
+    assert whole["auc"] == pytest.approx(metrics.scores(targets, np.stack([-good, good], 1), False)["auc"])
     assert whole["low"] < whole["auc"] < whole["high"]
     assert without["against"]["difference"] < -0.2
     assert without["against"]["adjusted_p"] < 0.05

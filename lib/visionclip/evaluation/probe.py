@@ -15,8 +15,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from visionclip import zeroshot
-from visionclip.external import Dataset, Task
+from visionclip.data.folders import Dataset, Task
+from visionclip.evaluation import zero_shot
 
 FOLDS = 5
 STRENGTH = 0.316  # inverse of the regularisation, scikit-learn's C
@@ -55,9 +55,9 @@ def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: i
 
 
 def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> list[dict]:
-    """A result for each task that can be probed, in the shape of ``zeroshot.evaluate``'s, over its labelled images."""
+    """A result for each task that can be probed, in the shape of ``zero_shot.evaluate``'s, over its labelled images."""
     groups = dataset.groups or dataset.keys
     logits = {task.name: out_of_fold(features, task, groups, seed) for task in dataset.tasks}
     probed = {name: found for name, found in logits.items() if found is not None}
     tasks = [task for task in dataset.tasks if task.name in probed]
-    return zeroshot.evaluate(replace(dataset, tasks=tasks), probed, seed, resamples)
+    return zero_shot.evaluate(replace(dataset, tasks=tasks), probed, seed, resamples)

@@ -30,7 +30,7 @@ from transformers.models.resnet.modeling_resnet import ResNetBottleNeckLayer
 from transformers.utils import ModelOutput
 from transformers.utils.logging import disable_progress_bar
 
-from visionclip import images
+from visionclip.data import images
 
 LOGIT_SCALE = math.log(1 / 0.07)
 LARGEST_LOGIT_SCALE = math.log(100)

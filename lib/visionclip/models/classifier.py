@@ -24,10 +24,12 @@ from scipy import special
 from torch import nn
 from torch.nn import functional
 
-from visionclip import checkpoints, images, phantom, runs
+from visionclip import phantom, runs
 from visionclip.conditions import DISEASES, VECTOR_NAMES, VOCABULARY, Conditions, vector
-from visionclip.external import Task
+from visionclip.data import images
+from visionclip.data.folders import Task
 from visionclip.progress import progress
+from visionclip.training import checkpoints
 
 # What is mapped: masks of the phantoms, those that look alike or are rare joined.
 MAPPED: dict[str, tuple[str, ...]] = {

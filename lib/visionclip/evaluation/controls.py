@@ -16,11 +16,14 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from visionclip import conditions, images, model, statistics, zeroshot
-from visionclip.captions import prompts
-from visionclip.external import Dataset, Task
-from visionclip.pretrain import encode_images, encode_texts
-from visionclip.shards import Images
+from visionclip import conditions
+from visionclip.data import images
+from visionclip.data.folders import Dataset, Task
+from visionclip.data.shards import Images
+from visionclip.evaluation import metrics, zero_shot
+from visionclip.models import visionclip
+from visionclip.text.captions import prompts
+from visionclip.training.contrastive import encode_images, encode_texts
 
 SHUFFLES = 30
 FOLDS = 5
@@ -30,8 +33,8 @@ def random_logits(network, tokenizer, dataset: Dataset, languages: Sequence[str]
     """Logits N×K of every task from towers of the same shape with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        untrained = model.VisionCLIP(network.config)
-    return zeroshot.predict(untrained, tokenizer, dataset, languages, count)
+        untrained = visionclip.VisionCLIP(network.config)
+    return zero_shot.predict(untrained, tokenizer, dataset, languages, count)
 
 
 def colour_statistics(pixels: np.ndarray) -> np.ndarray:
@@ -52,7 +55,7 @@ def colour_logits(dataset: Dataset, held_out: Images) -> dict[str, np.ndarray]:
     The phantoms themselves are scored by cross-validation. A task is left out where a class has too few phantoms.
     """
     known = colour_statistics(held_out.pixels)
-    asked = known if dataset.name == zeroshot.PHANTOMS else colour_statistics(dataset.pixels)
+    asked = known if dataset.name == zero_shot.PHANTOMS else colour_statistics(dataset.pixels)
     found = {}
     for task in dataset.tasks:
         member = np.array(
@@ -85,7 +88,7 @@ def shuffled(network, tokenizer, image_embeds: torch.Tensor, task: Task, languag
     found = []
     for _ in range(SHUFFLES):
         drawn = embeds[rng.choice(len(facts), len(task.classes), replace=False)]
-        found.append(_auc(task, zeroshot.class_logits(image_embeds, [row[None] for row in drawn], 1.0)))
+        found.append(_auc(task, zero_shot.class_logits(image_embeds, [row[None] for row in drawn], 1.0)))
     return found
 
 
@@ -100,13 +103,13 @@ def single_prompts(
         for one in task.classes:
             wordings = [prompts(facts, language, count) for facts in one.facts]
             classes.append(encode_texts(network, tokenizer, [texts[number % len(texts)] for texts in wordings]))
-        found.append(_auc(task, zeroshot.class_logits(image_embeds, classes, network.scale.item())))
+        found.append(_auc(task, zero_shot.class_logits(image_embeds, classes, network.scale.item())))
     return found
 
 
 def _auc(task: Task, logits: np.ndarray) -> float | None:
     known = task.targets >= 0
-    return statistics.scores(task.targets[known], logits[known], task.ordinal)["auc"]
+    return metrics.scores(task.targets[known], logits[known], task.ordinal)["auc"]
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
@@ -142,7 +145,7 @@ def compare(
             row[name] = None if other is None else _auc(task, other)
             if other is not None and len(task.classes) == 2 and np.bincount(task.targets[known]).min() >= 2:
                 rankings = (one[known] @ [-1.0, 1.0] for one in (logits[task.name], other))
-                row["against"][name] = statistics.delong(task.targets[known] == 1, *rankings)
+                row["against"][name] = metrics.delong(task.targets[known] == 1, *rankings)
         row["shuffled prompts"] = _summary(shuffled(network, tokenizer, image_embeds, task, languages, seed))
         row["single prompts"] = _summary(single_prompts(network, tokenizer, image_embeds, task, languages, count))
         rows.append(row)
@@ -152,7 +155,7 @@ def compare(
 def adjust(rows: Sequence[dict]) -> None:
     """Add ``adjusted_p`` to every comparison, in place: Holm's correction over all of them."""
     told = [comparison for row in rows for comparison in row["against"].values()]
-    for comparison, adjusted in zip(told, statistics.holm([one["p"] for one in told]), strict=True):
+    for comparison, adjusted in zip(told, metrics.holm([one["p"] for one in told]), strict=True):
         comparison["adjusted_p"] = adjusted
 
 

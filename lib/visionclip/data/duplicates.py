@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas
 
-from visionclip import images
+from visionclip.data import images
 
 # Measured on 400 photographs of IDRiD's and PALM's train splits. Copies (smaller, in another file, darker, on a wider
 # canvas): 99 % within 8 bits and above 0.962. Different eyes: 99 % beyond 8 bits, none above 0.963.

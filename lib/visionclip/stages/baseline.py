@@ -9,8 +9,12 @@ import numpy as np
 import pandas
 from sklearn.metrics import roc_auc_score
 
-from visionclip import conditions, images, reader, runs, statistics, transfer, zeroshot
-from visionclip.external import Dataset
+from visionclip import conditions, runs
+from visionclip.data import images
+from visionclip.data.folders import Dataset
+from visionclip.evaluation import metrics, zero_shot
+from visionclip.models import classifier
+from visionclip.stages import transfer
 
 FEWEST = 5  # eyes with and without a condition below which no AUC is quoted
 RED = ("microaneurysms", "haemorrhage", "neovessel")
@@ -18,7 +22,7 @@ YELLOW = ("exudate", "cotton_wool", "drusen", "atrophy")
 GREEN = ("disc", "fovea")
 
 
-def held_out(count: int, seed: int, size: int) -> reader.Lessons:
+def held_out(count: int, seed: int, size: int) -> classifier.Lessons:
     """``count`` phantoms that teach no reader, with healthy twins as those that do."""
     return transfer.lessons(transfer.ARMS[transfer.WHOLE], count, seed + 1_000_000, size, "held-out phantoms")
 
@@ -28,12 +32,12 @@ def check_sizes(sizes: Sequence[int], updates: Sequence[int]) -> None:
     if len(sizes) != len(updates) or not sizes:
         raise ValueError(f"sizes, updates: {len(sizes)} and {len(updates)} given; give updates for each size")
     for size in sizes:
-        reader.check_size(size)
+        classifier.check_size(size)
 
 
 def coarse_to_fine(
     folder: Path, count: int, sizes: Sequence[int], updates: Sequence[int], seed: int, width: int
-) -> reader.Reader:
+) -> classifier.Reader:
     """A reader taught at each of ``sizes`` in turn, for as many updates, by at most ``count`` phantoms.
 
     What is learnt at few pixels need not be learnt at many: 150 updates at 384 px, after 700 at 256, gave an AUC of
@@ -42,14 +46,14 @@ def coarse_to_fine(
     """
     taught = None
     for size, steps in zip(sizes, updates, strict=True):
-        settings = reader.Settings(steps, seed=seed, width=width)
+        settings = classifier.Settings(steps, seed=seed, width=width)
         taught = teach(folder / f"{size}px", count, size, settings, taught)
     return taught
 
 
 def teach(
-    folder: Path, count: int, size: int, settings: reader.Settings, start: reader.Reader | None = None
-) -> reader.Reader:
+    folder: Path, count: int, size: int, settings: classifier.Settings, start: classifier.Reader | None = None
+) -> classifier.Reader:
     """The reader that phantoms of the settings' seed teach, ``count`` of them or as many as are seen; kept in
     ``folder`` and read back from there.
 
@@ -60,29 +64,32 @@ def teach(
     told = {"count": count, "size": size, "settings": repr(settings), "arm": repr(arm)}
     told["pixels"] = transfer.digest(arm, settings.seed, size)
     if start:
-        told["start"] = reader.fingerprint(start)
+        told["start"] = classifier.fingerprint(start)
     kept, checkpoint = folder / "taught.json", folder / "checkpoint.safetensors"
     if kept.is_file() and runs.read_json(kept) == told:
-        return reader.load(folder)[0]
+        return classifier.load(folder)[0]
     lessons = transfer.lessons(arm, count, settings.seed, size, f"phantoms of {size} px, seed {settings.seed}")
-    taught = reader.teach(lessons, settings, checkpoint=checkpoint, start=start)
-    reader.save(taught, size, folder)
+    taught = classifier.teach(lessons, settings, checkpoint=checkpoint, start=start)
+    classifier.save(taught, size, folder)
     runs.write_json(kept, told)
     checkpoint.unlink(missing_ok=True)
     return taught
 
 
 def evaluate(dataset: Dataset, odds: np.ndarray, seed: int, resamples: int) -> list[dict]:
-    """A result for each task that a reader can answer, in the shape of ``zeroshot.evaluate``'s."""
-    tasks = [task for task in dataset.tasks if reader.can_answer(task)]
-    return zeroshot.evaluate(
-        replace(dataset, tasks=tasks), {task.name: reader.task_logits(task, odds) for task in tasks}, seed, resamples
+    """A result for each task that a reader can answer, in the shape of ``zero_shot.evaluate``'s."""
+    tasks = [task for task in dataset.tasks if classifier.can_answer(task)]
+    return zero_shot.evaluate(
+        replace(dataset, tasks=tasks),
+        {task.name: classifier.task_logits(task, odds) for task in tasks},
+        seed,
+        resamples,
     )
 
 
-def ask(taught: reader.Reader, datasets: Sequence[Dataset]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def ask(taught: classifier.Reader, datasets: Sequence[Dataset]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Log-odds N×J for each dataset by name, as named and as borne out by the maps."""
-    answers = {dataset.name: reader.read(taught, dataset.pixels) for dataset in datasets}
+    answers = {dataset.name: classifier.read(taught, dataset.pixels) for dataset in datasets}
     return {name: named for name, (named, _) in answers.items()}, {
         name: joined for name, (_, joined) in answers.items()
     }
@@ -99,7 +106,7 @@ def by_seed(results: Sequence[Sequence[dict]]) -> list[dict]:
     for of_task in zip(*results, strict=True):
         values = [result["auc"]["value"] for result in of_task]
         row = {name: of_task[0][name] for name in ("dataset", "task", "split", "n")}
-        rows.append({**row, "seeds": values, "auc": statistics.summary_interval(values)})
+        rows.append({**row, "seeds": values, "auc": metrics.summary_interval(values)})
     return rows
 
 
@@ -112,27 +119,27 @@ def seed_table(rows: Sequence[dict], named: Sequence[dict], untaught: Sequence[d
             "task": row["task"],
             "n": row["n"],
             "AUC of each seed": ", ".join(f"{value:.3f}" for value in row["seeds"]),
-            "mean": zeroshot.cell(row["auc"]),
-            "as named": zeroshot.cell(alone["auc"]),
+            "mean": zero_shot.cell(row["auc"]),
+            "as named": zero_shot.cell(alone["auc"]),
             "untaught": f"{control['auc']['value']:.3f}",
         }
         for row, alone, control in zip(rows, named, untaught, strict=True)
     )
 
 
-def by_condition(held: reader.Lessons, named: Sequence[np.ndarray], borne_out: Sequence[np.ndarray]) -> list[dict]:
-    """On held-out phantoms, for each of ``reader.NAMED`` the mean AUC over seeds with its interval, as named and as
+def by_condition(held: classifier.Lessons, named: Sequence[np.ndarray], borne_out: Sequence[np.ndarray]) -> list[dict]:
+    """On held-out phantoms, for each of ``classifier.NAMED`` the mean AUC over seeds with its interval, as named and as
     borne out by the maps.
 
     None where fewer than ``FEWEST`` have the condition, or lack it.
     """
     rows = []
-    for place, target in enumerate(reader.targets(held.eyes).T > 0):
+    for place, target in enumerate(classifier.targets(held.eyes).T > 0):
         enough = min(target.sum(), (~target).sum()) >= FEWEST
-        row = {"condition": reader.NAMED[place], "positives": int(target.sum())}
+        row = {"condition": classifier.NAMED[place], "positives": int(target.sum())}
         for name, seeds in (("auc", named), ("borne_out", borne_out)):
             values = [roc_auc_score(target, odds[:, place]) if enough else None for odds in seeds]
-            row[name] = statistics.summary_interval(values)
+            row[name] = metrics.summary_interval(values)
         rows.append(row)
     return rows
 
@@ -142,8 +149,8 @@ def condition_table(rows: Sequence[dict]) -> pandas.DataFrame:
         {
             "condition": row["condition"],
             "positives": row["positives"],
-            "AUC": zeroshot.cell(row["auc"]),
-            "borne out": zeroshot.cell(row["borne_out"]) if row["condition"] in reader.FINDINGS else "",
+            "AUC": zero_shot.cell(row["auc"]),
+            "borne out": zero_shot.cell(row["borne_out"]) if row["condition"] in classifier.FINDINGS else "",
         }
         for row in rows
     )
@@ -154,30 +161,30 @@ def by_grade(dataset: Dataset, odds: np.ndarray) -> list[dict]:
     interval."""
     rows = []
     for task in dataset.tasks:
-        if not task.ordinal or not reader.can_answer(task):
+        if not task.ordinal or not classifier.can_answer(task):
             continue
-        ranking = odds[:, reader.NAMED.index("dr_grade>=1")]
+        ranking = odds[:, classifier.NAMED.index("dr_grade>=1")]
         highest = len(task.classes)
         kinds = {"any of them": range(1, highest)} | {task.classes[label].name: [label] for label in range(1, highest)}
         for name, labels in kinds.items():
             chosen = np.isin(task.targets, [0, *labels])
             positive = task.targets[chosen] > 0
             if positive.sum() >= 2:
-                interval = statistics.auc_interval(positive, ranking[chosen])
+                interval = metrics.auc_interval(positive, ranking[chosen])
                 rows.append({"dataset": dataset.name, "against none": name, "n": int(positive.sum()), "auc": interval})
     return rows
 
 
 def grade_table(rows: Sequence[dict]) -> pandas.DataFrame:
-    return pandas.DataFrame({**row, "auc": zeroshot.cell(row["auc"])} for row in rows).rename(columns={"auc": "AUC"})
+    return pandas.DataFrame({**row, "auc": zero_shot.cell(row["auc"])} for row in rows).rename(columns={"auc": "AUC"})
 
 
 def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
     """Pictures uint8 S×S×3, greyed, with blood in red, bright lesions in yellow, disc and fovea in green.
 
-    ``maps`` are shares or chances N×C×s×s, 0 to 1, of ``reader.MAPPED``.
+    ``maps`` are shares or chances N×C×s×s, 0 to 1, of ``classifier.MAPPED``.
     """
-    names, pictures = list(reader.MAPPED), []
+    names, pictures = list(classifier.MAPPED), []
     for picture, mapped in zip(pixels, maps, strict=True):
         grey = np.repeat(picture[..., 1:2] * 0.6, 3, axis=2).astype(np.float32)
         for shown, colour in ((GREEN, (60, 200, 90)), (YELLOW, (255, 220, 40)), (RED, (255, 40, 40))):
@@ -190,9 +197,9 @@ def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
     return pictures
 
 
-def shown(lessons: reader.Lessons, count: int) -> list[int]:
+def shown(lessons: classifier.Lessons, count: int) -> list[int]:
     """Places of ``count`` eyes with several mapped lesions, one of a kind of presentation."""
-    lesions = [place for place, name in enumerate(reader.MAPPED) if name not in ("disc", "cup", "fovea", "vessels")]
+    lesions = [place for place, name in enumerate(classifier.MAPPED) if name not in ("disc", "cup", "fovea", "vessels")]
     richness = (lessons.maps[:, lesions] > 60).any((2, 3)).sum(1)
     found: dict[str, int] = {}
     for place in np.argsort(-richness, kind="stable"):

@@ -15,8 +15,11 @@ import pandas
 import torch
 from sklearn.metrics import roc_auc_score
 
-from visionclip import conditions, external, images, phantom, reader, runs, statistics, zeroshot
-from visionclip.external import Dataset, Task
+from visionclip import conditions, phantom, runs
+from visionclip.data import folders, images
+from visionclip.data.folders import Dataset, Task
+from visionclip.evaluation import metrics, zero_shot
+from visionclip.models import classifier
 
 WHOLE = "everything"
 SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright width")
@@ -101,8 +104,8 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
 def teachable(folder: Path, size: int) -> list[Dataset]:
     """The ``train`` splits of the dataset folders below ``folder``; none where there is none."""
     train = {"split": "train"}
-    found = external.find(folder) if folder.is_dir() else []
-    return [external.load(path, size, train) for path in found if external.has_rows(path, train)]
+    found = folders.find(folder) if folder.is_dir() else []
+    return [folders.load(path, size, train) for path in found if folders.has_rows(path, train)]
 
 
 def appearance(pixels: np.ndarray) -> pandas.DataFrame:
@@ -161,9 +164,9 @@ def eyes_of(count: int, twins: float, seed: int) -> tuple[list[dict[str, int]], 
     return [*eyes, *({**eyes[index], **healthy} for index in sick)], [*seeds, *(seeds[index] for index in sick)]
 
 
-def lessons(arm: Arm, count: int, seed: int, size: int, label: str, workers: int = 0) -> reader.Lessons:
+def lessons(arm: Arm, count: int, seed: int, size: int, label: str, workers: int = 0) -> classifier.Lessons:
     """``count`` phantoms as the arm draws them."""
-    return reader.draw(*eyes_of(count, arm.twins, seed), size, label, workers, arm.fixed)
+    return classifier.draw(*eyes_of(count, arm.twins, seed), size, label, workers, arm.fixed)
 
 
 def scaled(pixels: torch.Tensor) -> torch.Tensor:
@@ -171,21 +174,21 @@ def scaled(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / 127.5 - 1
 
 
-def ask(taught: reader.Reader, arm: Arm, datasets: Sequence[Dataset]) -> dict[str, tuple[Task, np.ndarray]]:
+def ask(taught: classifier.Reader, arm: Arm, datasets: Sequence[Dataset]) -> dict[str, tuple[Task, np.ndarray]]:
     """For each two-class task of each dataset the reader's log-odds N of its second class, borne out by its maps if the
     arm has them."""
     answers = {}
     for dataset in datasets:
-        named, borne_out = reader.read(taught, dataset.pixels, prepare_of(arm))
+        named, borne_out = classifier.read(taught, dataset.pixels, prepare_of(arm))
         for task in two_class_tasks(dataset):
-            logits = reader.task_logits(task, borne_out if arm.mapping else named)
+            logits = classifier.task_logits(task, borne_out if arm.mapping else named)
             answers[f"{dataset.name} {task.name}"] = task, logits @ [-1.0, 1.0]
     return answers
 
 
 def two_class_tasks(dataset: Dataset) -> list[Task]:
     """The tasks of two classes that a reader can answer."""
-    return [task for task in zeroshot.two_class_tasks(dataset) if reader.can_answer(task)]
+    return [task for task in zero_shot.two_class_tasks(dataset) if classifier.can_answer(task)]
 
 
 def prepare_of(arm: Arm):
@@ -202,12 +205,12 @@ def compare(arms: Mapping[str, Mapping[str, tuple[Task, np.ndarray]]]) -> list[d
         for name, (task, odds) in answers.items():
             known = task.targets >= 0
             positive = task.targets[known] == 1
-            alone = statistics.auc_interval(positive, odds[known])
+            alone = metrics.auc_interval(positive, odds[known])
             row = {"arm": arm, "task": name, "auc": alone["value"], "low": alone["low"], "high": alone["high"]}
-            row["against"] = statistics.delong(positive, odds[known], arms[WHOLE][name][1][known])
+            row["against"] = metrics.delong(positive, odds[known], arms[WHOLE][name][1][known])
             rows.append(row)
     compared = [row["against"] for row in rows if row["arm"] != WHOLE]
-    for told, p in zip(compared, statistics.holm([one["p"] for one in compared]), strict=True):
+    for told, p in zip(compared, metrics.holm([one["p"] for one in compared]), strict=True):
         told["adjusted_p"] = p
     return rows
 
@@ -246,16 +249,16 @@ def answers(
     Its answers are kept below ``folder`` and read back.
     """
     arm, tasks = ARMS[name], {f"{d.name} {task.name}": task for d in datasets for task in two_class_tasks(d)}
-    settings = reader.Settings(
+    settings = classifier.Settings(
         updates, augmentation=arm.augmentation, mapping=arm.mapping, seed=seed, checkpoint_every=updates
     )
     told = {"count": count, "size": size, "arm": repr(arm), "settings": repr(settings), "tasks": list(tasks)}
     told["pixels"] = digest(arm, seed, size, datasets)
-    told["findings"] = repr(reader.FINDINGS) if arm.mapping else None
+    told["findings"] = repr(classifier.FINDINGS) if arm.mapping else None
     kept = folder / f"{name}-{size}-{seed}.json".replace(" ", "-")
     if kept.is_file() and (read := runs.read_json(kept))["told"] == told:
         return {task: (tasks[task], np.array(odds)) for task, odds in read["odds"].items()}
-    taught = reader.teach(lessons(arm, count, seed, size, f"phantoms: {name}"), settings, prepare_of(arm))
+    taught = classifier.teach(lessons(arm, count, seed, size, f"phantoms: {name}"), settings, prepare_of(arm))
     found = ask(taught, arm, datasets)
     runs.write_json(kept, {"told": told, "odds": {task: odds.tolist() for task, (_, odds) in found.items()}})
     return found

@@ -15,11 +15,16 @@ import pandas
 import torch
 from scipy import stats
 
-from visionclip import captions, conditions, images, model, phantom, pretrain, runs, statistics, zeroshot
-from visionclip.captions import PLAIN, Style
-from visionclip.external import Dataset
-from visionclip.pretrain import Pairs, Settings
-from visionclip.shards import Images
+from visionclip import conditions, phantom, runs
+from visionclip.data import images
+from visionclip.data.folders import Dataset
+from visionclip.data.shards import Images
+from visionclip.evaluation import metrics, zero_shot
+from visionclip.models import visionclip
+from visionclip.text import captions
+from visionclip.text.captions import PLAIN, Style
+from visionclip.training import contrastive
+from visionclip.training.contrastive import Pairs, Settings
 
 WHOLE = "everything"
 SURE = 0.05  # adjusted p below which a difference is told
@@ -101,22 +106,20 @@ def reduced(held_out: Images, size: int) -> Images:
 
 def teach(arm: Arm, training: Images, per_image: int, towers: Sequence[int], settings: Settings, folder: Path):
     """Both towers and their tokenizer, trained on ``training`` with the arm's captions; ``towers`` are the sizes that
-    ``model.sized`` takes before the vocabulary. A stopped run goes on from its checkpoint in ``folder``."""
+    ``visionclip.sized`` takes before the vocabulary. A stopped run goes on from its checkpoint in ``folder``."""
     rng = np.random.default_rng([settings.seed, 8, 2])
     table, texts_of = captions.table(training.conditions, arm.languages, per_image, rng, arm.style)
     tokenizer = captions.train_tokenizer([caption.text for caption in table], folder / "tokenizer")
     torch.manual_seed(settings.seed)
-    network = model.VisionCLIP(model.sized(*towers, len(tokenizer)))
-    pretrain.train(network, tokenizer, Pairs(training, table, texts_of), settings, folder)
+    network = visionclip.VisionCLIP(visionclip.sized(*towers, len(tokenizer)))
+    contrastive.train(network, tokenizer, Pairs(training, table, texts_of), settings, folder)
     return network, tokenizer
 
 
 def ask(network, tokenizer, arm: Arm, dataset: Dataset) -> dict[str, float]:
     """AUC (0 to 1) of every task of the dataset, in the arm's languages and style."""
-    logits = zeroshot.predict(network, tokenizer, dataset, arm.languages, PROMPTS, arm.style)
-    return {
-        task.name: statistics.scores(task.targets, logits[task.name], task.ordinal)["auc"] for task in dataset.tasks
-    }
+    logits = zero_shot.predict(network, tokenizer, dataset, arm.languages, PROMPTS, arm.style)
+    return {task.name: metrics.scores(task.targets, logits[task.name], task.ordinal)["auc"] for task in dataset.tasks}
 
 
 def answers(
@@ -151,8 +154,8 @@ def compare(told: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict]:
     rows = [
         {
             "arm": name,
-            "auc": statistics.summary_interval(values),
-            "difference": statistics.summary_interval(values - means[WHOLE]) if name != WHOLE else None,
+            "auc": metrics.summary_interval(values),
+            "difference": metrics.summary_interval(values - means[WHOLE]) if name != WHOLE else None,
             "adjusted_p": None,
             "seeds": values.tolist(),
         }
@@ -160,7 +163,7 @@ def compare(told: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict]:
     ]
     tested = [row for row in rows if row["difference"] and len(row["seeds"]) > 1]
     p_values = [float(stats.ttest_rel(means[row["arm"]], means[WHOLE]).pvalue) for row in tested]
-    for row, adjusted in zip(tested, statistics.holm(np.nan_to_num(p_values, nan=1.0)), strict=True):
+    for row, adjusted in zip(tested, metrics.holm(np.nan_to_num(p_values, nan=1.0)), strict=True):
         row["adjusted_p"] = adjusted
     return rows
 
@@ -177,7 +180,7 @@ def table(rows: Sequence[dict]) -> pandas.DataFrame:
         return f"{row['difference']['value']:+.3f}{interval}{star}"
 
     return pandas.DataFrame(
-        {"set": row["arm"], "mean AUC": zeroshot.cell(row["auc"]), "difference": difference(row)}
+        {"set": row["arm"], "mean AUC": zero_shot.cell(row["auc"]), "difference": difference(row)}
         for row in sorted(rows, key=lambda row: -row["auc"]["value"])
     )
 

@@ -29,7 +29,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from traitlets.config import Config
 
-from visionclip import cards, runs
+from visionclip import runs
+from visionclip.report import cards
 
 TEMPLATES = Path(__file__).parent / "templates"
 STUDY = "VisionCLIP: a language–image model of the retina trained without one patient’s photograph"

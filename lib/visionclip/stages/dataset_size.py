@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from visionclip import runs, statistics
-from visionclip.sweep import Sweep
-from visionclip.zeroshot import PHANTOMS
+from visionclip import runs
+from visionclip.evaluation import metrics
+from visionclip.evaluation.zero_shot import PHANTOMS
+from visionclip.stages.sweep import Sweep
 
 WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
 
@@ -76,7 +77,7 @@ def _by_seed(table: pandas.DataFrame, score: str) -> pandas.DataFrame:
 def curve(table: pandas.DataFrame, score: str = "auc") -> pandas.DataFrame:
     """Mean over tasks, then over seeds with a 95 % t-interval: a row for each schedule, dataset and size."""
     rows = [
-        {"schedule": schedule, "dataset": dataset, "images": images, **statistics.summary_interval(of_size["value"])}
+        {"schedule": schedule, "dataset": dataset, "images": images, **metrics.summary_interval(of_size["value"])}
         for (schedule, dataset, images), of_size in _by_seed(table, score).groupby(["schedule", "dataset", "images"])
     ]
     return pandas.DataFrame(rows)
@@ -87,7 +88,7 @@ def fits(table: pandas.DataFrame, schedule: str) -> dict[str, dict | None]:
     a training of its own; None where fewer than three sizes were run."""
     of_schedule = _by_seed(table[table["schedule"] == schedule], "auc")
     return {
-        str(dataset): statistics.power_law(rows["images"].to_numpy(), 1 - rows["value"].to_numpy())
+        str(dataset): metrics.power_law(rows["images"].to_numpy(), 1 - rows["value"].to_numpy())
         for dataset, rows in of_schedule.groupby("dataset")
     }
 

@@ -10,7 +10,11 @@ import numpy as np
 import pandas
 import torch
 
-from visionclip import conditions, images, model, phantom, reader, statistics, synthesis
+from visionclip import conditions, phantom
+from visionclip.data import images
+from visionclip.evaluation import metrics
+from visionclip.models import classifier, visionclip
+from visionclip.stages import synthesis
 
 EYES = conditions.balanced(64, np.random.default_rng(0))
 
@@ -56,7 +60,9 @@ def preparation(size: int) -> dict[str, float]:
 
 def tower_training(size: int, width: int, bf16: bool) -> float:
     """Images a second of forward and backward passes of a ResNet-50 of this width."""
-    network = model.VisionCLIP(model.sized(width, 1, 64, 64, 1000)).to(memory_format=torch.channels_last).train()
+    network = (
+        visionclip.VisionCLIP(visionclip.sized(width, 1, 64, 64, 1000)).to(memory_format=torch.channels_last).train()
+    )
     batch = torch.randn(32, 3, size, size).contiguous(memory_format=torch.channels_last)
 
     def work() -> None:
@@ -71,18 +77,18 @@ def tower_training(size: int, width: int, bf16: bool) -> float:
 def reader_teaching(size: int, width: int) -> float:
     """Images a second of whole updates of a reader: augmentation, standardisation, both passes, averaging."""
     rng = np.random.default_rng(0)
-    cells = size // reader.STRIDE
-    maps = rng.integers(0, 256, (48, len(reader.MAPPED), cells, cells), np.uint8)
-    lessons = reader.Lessons(rng.integers(0, 256, (48, size, size, 3), np.uint8), maps, EYES[:48])
-    settings = reader.Settings(updates=4, width=width)
-    return rate(lambda: reader.teach(lessons, settings), settings.updates * settings.batch_size)
+    cells = size // classifier.STRIDE
+    maps = rng.integers(0, 256, (48, len(classifier.MAPPED), cells, cells), np.uint8)
+    lessons = classifier.Lessons(rng.integers(0, 256, (48, size, size, 3), np.uint8), maps, EYES[:48])
+    settings = classifier.Settings(updates=4, width=width)
+    return rate(lambda: classifier.teach(lessons, settings), settings.updates * settings.batch_size)
 
 
 def intervals(count: int) -> float:
     """Images a second of all scores with 1000 bootstrap resamples, five classes."""
     rng = np.random.default_rng(0)
     targets, logits = rng.integers(5, size=count), rng.normal(size=(count, 5))
-    return rate(lambda: statistics.with_intervals(targets, logits, True, rng), count, repetitions=1)
+    return rate(lambda: metrics.with_intervals(targets, logits, True, rng), count, repetitions=1)
 
 
 def table() -> pandas.DataFrame:

@@ -26,9 +26,10 @@ from diffusers.training_utils import EMAModel, compute_snr
 from torch import nn
 from torch.nn import functional
 
-from visionclip import checkpoints, runs
+from visionclip import runs
 from visionclip.conditions import VECTOR_NAMES
 from visionclip.progress import progress
+from visionclip.training import checkpoints
 
 NORM_GROUPS = 8
 FINGERPRINTED = 4096  # images hashed to recognise a data set, evenly spaced: a million need not all be read

@@ -9,11 +9,13 @@ import torch
 from scipy import special
 from sklearn.metrics import roc_curve
 
-from visionclip import conditions, external, runs, statistics
-from visionclip.captions import PLAIN, Style, prompts
-from visionclip.external import ClassOf, Dataset, Task
-from visionclip.pretrain import encode_images, encode_texts
-from visionclip.shards import Images
+from visionclip import conditions, runs
+from visionclip.data import folders
+from visionclip.data.folders import ClassOf, Dataset, Task
+from visionclip.data.shards import Images
+from visionclip.evaluation import metrics
+from visionclip.text.captions import PLAIN, Style, prompts
+from visionclip.training.contrastive import encode_images, encode_texts
 
 PHANTOMS = "held-out phantoms"
 SCORES = {"auc": "AUC", "aca": "ACA", "accuracy": "accuracy", "macro_f1": "macro F1", "kappa": "κ"}
@@ -25,10 +27,10 @@ ANSWERED = ("aca", "accuracy", "macro_f1", "kappa")
 def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:
     """Every dataset folder below ``folder``, prepared at ``size`` pixels; none where the folder does not exist.
 
-    ``protocol`` is "flair" or "own", see ``external.protocol_rows``.
+    ``protocol`` is "flair" or "own", see ``folders.protocol_rows``.
     """
-    found = external.find(folder) if folder.is_dir() else []
-    return [external.load(path, size, external.protocol_rows(path, protocol)) for path in found]
+    found = folders.find(folder) if folder.is_dir() else []
+    return [folders.load(path, size, folders.protocol_rows(path, protocol)) for path in found]
 
 
 def alternatives(
@@ -125,7 +127,7 @@ def predict(
 def fit_temperature(phantoms: Dataset, logits: dict[str, np.ndarray]) -> float:
     """What to divide the model's logits by, from all two-class tasks of the held-out phantoms together."""
     tasks = two_class_tasks(phantoms)
-    return statistics.temperature(
+    return metrics.temperature(
         np.concatenate([task.targets for task in tasks]), np.concatenate([logits[task.name] for task in tasks])
     )
 
@@ -143,13 +145,13 @@ def evaluate(
     for task in dataset.tasks:
         known = task.targets >= 0
         rng = np.random.default_rng(seed)
-        scored = statistics.with_intervals(
+        scored = metrics.with_intervals(
             task.targets[known], logits[task.name][known], task.ordinal, rng, resamples, groups[known]
         )
-        scaled = statistics.scores(task.targets[known], logits[task.name][known] / temperature, task.ordinal)
+        scaled = metrics.scores(task.targets[known], logits[task.name][known] / temperature, task.ordinal)
         scored["scaled"] = {score: scaled[score] for score in CONFIDENCE}
         if task.ordinal:
-            median = statistics.with_intervals(
+            median = metrics.with_intervals(
                 task.targets[known],
                 cumulative(logits[task.name][known]),
                 True,
@@ -241,7 +243,7 @@ def roc_curves(dataset: Dataset, logits: dict[str, np.ndarray]) -> dict[str, tup
 
 def missing_table(folder: Path) -> pandas.DataFrame:
     """The published sets that are not below ``folder``: owner, terms, size and how to get them."""
-    absent = external.missing(folder) if folder.is_dir() else external.PUBLISHED
+    absent = folders.missing(folder) if folder.is_dir() else folders.PUBLISHED
     return pandas.DataFrame(
         {
             "dataset": one.name,
@@ -265,7 +267,7 @@ def published_table() -> pandas.DataFrame:
             "majority accuracy": f"{one.majority:.3f}",
             "difference": f"{one.accuracy - one.majority:+.3f}",
         }
-        for one in external.PUBLISHED
+        for one in folders.PUBLISHED
         if one.accuracy is not None
     )
 

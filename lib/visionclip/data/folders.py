@@ -16,7 +16,7 @@ asked of them, in the study's vocabulary::
 
 An eye is of a class if any of its conditions holds; ``{}`` names no disease, a normal eye. Values are compared as text,
 ``1.0`` being ``1``. A published dataset needs neither file: ``layouts`` reads its owner's tree. Nothing is downloaded:
-``PUBLISHED`` says how to obtain the sets of the field, and ``python -m visionclip.external`` which are found.
+``PUBLISHED`` says how to obtain the sets of the field, and ``python -m visionclip.data.folders`` which are found.
 """
 
 import argparse
@@ -35,7 +35,8 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 import yaml
 
-from visionclip import conditions, images, layouts, runs
+from visionclip import conditions, runs
+from visionclip.data import archives, images
 from visionclip.progress import progress
 
 LABELS, TASKS = "labels.csv", "tasks.yaml"
@@ -114,7 +115,7 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
     """
     folder = runs.resolve(folder)
     table, plan, remarks = _read_tree(folder)
-    chosen = plan.test if rows is None else {column: layouts.plain(str(value)) for column, value in rows.items()}
+    chosen = plan.test if rows is None else {column: archives.plain(str(value)) for column, value in rows.items()}
     columns = [*plan.drop, *chosen, *(question.column for question in plan.questions)]
     _require_columns(folder / LABELS, table, columns)
 
@@ -147,7 +148,7 @@ def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
     if protocol not in ("flair", "own"):
         raise ValueError(f"protocol: {protocol!r} is not known; choose flair or own")
     folder = runs.resolve(folder)
-    name = None if _has_labels(folder) else layouts.recognise(folder)
+    name = None if _has_labels(folder) else archives.recognise(folder)
     split = next((one.own for one in PUBLISHED if one.folder == name), "")
     return {"split": split} if protocol == "own" and split else None
 
@@ -191,15 +192,15 @@ def _has_labels(folder: Path) -> bool:
 
 
 def _is_dataset(folder: Path) -> bool:
-    return _has_labels(folder) or layouts.recognise(folder) is not None
+    return _has_labels(folder) or archives.recognise(folder) is not None
 
 
 def _read_tree(folder: Path) -> "tuple[Sequence[Row], _Plan, list[str]]":
     """Rows, tasks and remarks of a dataset folder; its own labels.csv comes before what its tree looks like."""
-    name = None if _has_labels(folder) else layouts.recognise(folder)
+    name = None if _has_labels(folder) else archives.recognise(folder)
     if name is None:
         return _read_labels(folder / LABELS), _read_plan(folder / TASKS), []
-    rows, remarks = layouts.read(folder, name)
+    rows, remarks = archives.read(folder, name)
     one = next(one for one in PUBLISHED if one.folder == name)
     return rows, _plan(yaml.load(one.tasks, _Loader), f"{runs.relative(folder)} ({one.name})"), remarks
 
@@ -234,7 +235,7 @@ def _cells(where: str, text: str) -> Iterator[tuple[int, list[str]]]:
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, [layouts.plain(cell) for cell in cells]
+                yield reader.line_num, [archives.plain(cell) for cell in cells]
     except csv.Error as error:
         raise ValueError(f"{where}: line {reader.line_num} is no CSV ({error}); check its quotes") from None
 
@@ -388,7 +389,7 @@ def _fields(given: object, where: str, required: Sequence[str], optional: Sequen
 def _column_values(given: object, where: str) -> dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise ValueError(f"{where} must be a mapping of columns to one value each, such as {{split: test}}")
-    return {column: layouts.plain(value) for column, value in given.items()}
+    return {column: archives.plain(value) for column, value in given.items()}
 
 
 def _question(name: str, given: object, where: str) -> _Question:
@@ -420,7 +421,7 @@ def _class(given: object, where: str) -> tuple[ClassOf, list[str]]:
     if not isinstance(given["conditions"], list) or not all(isinstance(facts, dict) for facts in given["conditions"]):
         raise ValueError(f"{where}: conditions must be a list of mappings, such as [{{dr_grade: 1}}]")
     facts = [conditions.check({k: _integer(v) for k, v in one.items()}, where) for one in given["conditions"]]
-    return ClassOf(given["name"], facts), [layouts.plain(value) for value in given["values"]]
+    return ClassOf(given["name"], facts), [archives.plain(value) for value in given["values"]]
 
 
 def _split_name(chosen: Mapping[str, str]) -> str:
@@ -663,7 +664,7 @@ tasks:
 def missing(folder: str | Path) -> list[Published]:
     """The published sets of which no folder below ``folder`` has the name or the layout; raises as ``find`` does."""
     found = find(folder)
-    there = {path.name.casefold() for path in found} | {layouts.recognise(path) for path in found}
+    there = {path.name.casefold() for path in found} | {archives.recognise(path) for path in found}
     return [one for one in PUBLISHED if one.folder not in there]
 
 
@@ -681,7 +682,7 @@ def describe(folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m visionclip.external", description=describe.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m visionclip.data.folders", description=describe.__doc__)
     parser.add_argument("folder", nargs="?", default=DEFAULT_FOLDER, help="folder with one folder a dataset")
     try:
         print(describe(external_folder(parser.parse_args(arguments).folder)))

@@ -26,7 +26,7 @@ from transformers.utils import cached_file
 
 from visionclip import conditions, runs
 from visionclip.conditions import DISEASES, READABILITY, VOCABULARY, Conditions
-from visionclip.wordings import DEFINITIONS, WORDINGS, Wordings
+from visionclip.text.wordings import DEFINITIONS, WORDINGS, Wordings
 
 CONTEXT = 52  # tokens including [CLS] and [SEP], as in Chinese-CLIP
 LONGEST = CONTEXT - 2  # pieces (Chinese characters, words, marks) of a text

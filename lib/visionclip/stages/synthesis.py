@@ -1,6 +1,6 @@
 """Stage 01: phantoms, a diffusion model trained on them, and the labelled synthetic set that trains VisionCLIP.
 
-``python -m visionclip.synthesis --count 100000 --size 256 --out data/phantoms`` streams phantoms alone to shards, with
+``python -m visionclip.stages.synthesis --count 100000 --size 256 --out data/phantoms`` streams phantoms alone to shards, with
 their masks and parameters; a run that was stopped goes on where it was.
 """
 
@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from visionclip import conditions, fidelity, phantom, runs, shards
+from visionclip import conditions, phantom, runs
+from visionclip.data import shards
+from visionclip.evaluation import fidelity
 
 PHANTOM, GENERATED, SEED_FOLDER = "phantom", "ddpm", "seed folder"
 STREAMS = {"train": 0, "generate": 1, "validation": 2}  # no eye of one is an eye of another
@@ -168,7 +170,9 @@ def distances(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m visionclip.synthesis", description=stream.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m visionclip.stages.synthesis", description=stream.__doc__.splitlines()[0]
+    )
     parser.add_argument("--count", type=int, required=True, help="phantoms")
     parser.add_argument("--size", type=int, default=256, help="pixels, side of every image")
     parser.add_argument("--seed", type=int, default=0)

@@ -17,10 +17,14 @@ from accelerate import Accelerator
 from torch import distributed
 from torch.distributed.nn.functional import all_gather
 
-from visionclip import captions, checkpoints, conditions, images, losses, model, runs, shards
-from visionclip.captions import Caption, truth
+from visionclip import conditions, runs
+from visionclip.data import images, shards
+from visionclip.data.shards import Images
+from visionclip.models import losses, visionclip
 from visionclip.progress import progress
-from visionclip.shards import Images
+from visionclip.text import captions
+from visionclip.text.captions import Caption, truth
+from visionclip.training import checkpoints
 
 WARMUP_RATE = 0.25  # peak learning rate of the text tower's warm-up, times its width
 COLLAPSED = 0.995  # mean cosine of texts with different meanings, above which the text tower is of no use
@@ -75,7 +79,7 @@ def read_pairs(synthesis: str | Path, captions_folder: str | Path, name: str) ->
     return Pairs(eyes, table, texts_of)
 
 
-def parameter_groups(network: model.VisionCLIP, settings: Settings) -> list[dict]:
+def parameter_groups(network: visionclip.VisionCLIP, settings: Settings) -> list[dict]:
     """Weights by tower, each at its share of the peak rate; weight decay on matrices and kernels only."""
     groups = []
     for share, in_group in ((settings.text_rate, True), (1.0, False)):
@@ -96,7 +100,7 @@ def set_rate(optimizer, done: int, updates: int, warmup: float) -> None:
         group["lr"] = group["peak"] * min((done + 1) / rising, falling)
 
 
-def warm_up_text(network: model.VisionCLIP, tokens, pairs: Pairs, settings: Settings) -> None:
+def warm_up_text(network: visionclip.VisionCLIP, tokens, pairs: Pairs, settings: Settings) -> None:
     """Teach the text tower alone what its captions mean, in place, before the first image.
 
     Two towers from random weights teach each other nothing for hundreds of updates. Here the full description of an
@@ -124,7 +128,7 @@ def warm_up_text(network: model.VisionCLIP, tokens, pairs: Pairs, settings: Sett
         set_rate(optimizer, step, settings.text_warmup, 0.1)
         optimizer.step()
     with torch.no_grad():
-        network.logit_scale.fill_(model.LOGIT_SCALE)
+        network.logit_scale.fill_(visionclip.LOGIT_SCALE)
 
 
 def gathered(part: torch.Tensor) -> torch.Tensor:
@@ -146,7 +150,7 @@ def embed(network, pixels: torch.Tensor, tokens: dict[str, torch.Tensor], rank: 
     return gathered(output.image_embeds), gathered(output.text_embeds)[:distinct]
 
 
-def train(network: model.VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path) -> list[dict]:
+def train(network: visionclip.VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path) -> list[dict]:
     """Train ``network`` in place and return what each update logged: loss, floor and temperature.
 
     Resumes from ``folder/checkpoint.safetensors``. Under ``accelerate launch`` each process encodes its share of
@@ -196,7 +200,7 @@ def train(network: model.VisionCLIP, tokenizer, pairs: Pairs, settings: Settings
         set_rate(optimizer, step, settings.updates, settings.warmup)
         optimizer.step()
         with torch.no_grad():
-            network.logit_scale.clamp_(max=model.LARGEST_LOGIT_SCALE)
+            network.logit_scale.clamp_(max=visionclip.LARGEST_LOGIT_SCALE)
         entry = {"loss": loss.item(), "floor": floor.item(), "temperature": 1 / network.scale.item()}
         if not math.isfinite(entry["loss"]):
             raise FloatingPointError(f"loss is {entry['loss']} at update {step}; lower learning_rate")
@@ -220,7 +224,7 @@ def trimmed(tokens, rows: Sequence[int], device) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def encode_images(
-    network: model.VisionCLIP, pixels: np.ndarray, batch_size: int = 128, projected: bool = True
+    network: visionclip.VisionCLIP, pixels: np.ndarray, batch_size: int = 128, projected: bool = True
 ) -> torch.Tensor:
     """Unit-length float32 N×P of prepared uint8 N×S×S×3, in inference mode; N×D before the projection if not
     ``projected``."""
@@ -234,7 +238,9 @@ def encode_images(
 
 
 @torch.no_grad()
-def encode_texts(network: model.VisionCLIP, tokenizer, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
+def encode_texts(
+    network: visionclip.VisionCLIP, tokenizer, texts: Sequence[str], batch_size: int = 256
+) -> torch.Tensor:
     """Unit-length float32 N×P of sentences, in inference mode."""
     network.train(False)
     embedded = []

@@ -1,0 +1,1 @@
+"""Networks and losses: modules, save and load, nothing else."""

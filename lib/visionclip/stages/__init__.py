@@ -1,0 +1,1 @@
+"""The work of each notebook, one module a stage."""

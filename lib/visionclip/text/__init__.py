@@ -1,0 +1,1 @@
+"""Conditions in words: wordings, grammar, captions and tokenizer."""

@@ -1,0 +1,1 @@
+"""Resumable training: one loop, a step for each learner."""
