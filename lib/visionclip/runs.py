@@ -4,16 +4,18 @@ A stage reads the folders of earlier stages and writes only its own. ``numbers.j
 report quotes; ``card.json``, written last, says what made the folder, so its presence means that the stage is complete.
 """
 
-import hashlib
 import json
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from visionclip import keys
 
 ROOT = next(
     (folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file()), Path.cwd()
@@ -32,36 +34,57 @@ def relative(path: str | Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
+def cores() -> int:
+    """The cores that this process may use, on every system."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, moved into place only if the block ends without an error."""
+    """Yield a temporary path beside ``path``, moved into place only if the block ends without an error.
+
+    Raises:
+        OSError: the disk is full; the message names the file, which stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # some libraries write for the owner alone
         os.replace(temporary, path)
+    except Exception as error:  # every library has its own error for it
+        if "no space left" not in str(error).casefold():
+            raise
+        raise OSError(f"{relative(path)}: the disk is full; free some space and run again, nothing is lost") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def write_json(path: Path, content: object) -> None:
-    """Write ``content`` atomically as readable UTF-8 JSON; NaN is refused, as JSON has none."""
+    """Write ``content`` atomically as readable UTF-8 JSON (see ``keys.plain``); NaN is refused, as JSON has none."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=keys.plain)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(text + "\n", "utf-8")
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def digest(content: object) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of ``content`` as canonical JSON."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+def cached(path: Path, key: str, compute: Callable[[], object]) -> Any:
+    """The JSON-able result of ``compute``, read back from ``path`` where it was kept under the same ``key``.
 
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    The key is to cover parameters, inputs and ``keys.code`` of whatever ``compute`` runs.
+    """
+    if not path.is_file() or read_json(path)["key"] != key:
+        write_json(path, {"key": key, "value": compute()})
+    return read_json(path)["value"]
 
 
 def git_state() -> dict[str, object]:
@@ -81,12 +104,8 @@ def machine() -> dict[str, object]:
     cpuinfo = Path("/proc/cpuinfo")
     models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
     processor = models[0].split(":")[1].strip() if models else platform.processor() or platform.machine()
-    return {
-        "processor": processor,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
+    system = f"{platform.system()} {platform.machine()}"
+    return {"processor": processor, "cores": cores(), "system": system, "python": platform.python_version()}
 
 
 def require(folder: str | Path, stage: str) -> dict:
@@ -107,15 +126,18 @@ def require(folder: str | Path, stage: str) -> dict:
 class Stage:
     """One run of one stage: its folder, its parameters and the folders it reads.
 
-    Opening a stage removes the card of an earlier run and leaves its checkpoints, from which the stage's own
-    functions resume if they were made by the same parameters.
+    Opening a stage removes the card of an earlier run and leaves its checkpoints and what it keeps under keys, which
+    the stage's own functions read back only if the same parameters, inputs and code made them.
     """
 
     def __init__(self, name: str, out: str | Path, parameters: Mapping[str, object], inputs: Sequence[str | Path] = ()):
         self.name, self.folder, self.parameters = name, resolve(out), dict(parameters)
         self.inputs = {
-            relative(resolve(folder)): digest(read_json(resolve(folder) / "card.json")["outputs"]) for folder in inputs
+            relative(resolve(folder)): keys.digest(read_json(resolve(folder) / "card.json")["outputs"])
+            for folder in inputs
         }
+        notebook = ROOT / "notebooks" / f"{name}.ipynb"
+        self.code = keys.code(notebook) if notebook.is_file() else "unknown"
         self.started = time.time()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "card.json").unlink(missing_ok=True)
@@ -127,16 +149,17 @@ class Stage:
         card = {
             "stage": self.name,
             "parameters": self.parameters,
-            "parameters_hash": digest(self.parameters),
+            "parameters_hash": keys.digest(self.parameters),
             "seed": self.parameters.get("seed"),
             "inputs": self.inputs,
+            "code": self.code,
             "outputs": {
-                path.relative_to(self.folder).as_posix(): file_digest(path)
+                path.relative_to(self.folder).as_posix(): keys.file(path)
                 for path in sorted(self.folder.rglob("*"))
                 if path.is_file() and path.suffix not in (".ipynb", ".log") and not path.name.startswith(".")
             },
             **git_state(),
-            "lock": file_digest(lock) if lock.is_file() else "unknown",
+            "lock": keys.file(lock) if lock.is_file() else "unknown",
             "versions": {package: version(package) for package in PACKAGES},
             "machine": machine(),
             "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
