@@ -1,4 +1,4 @@
-"""The generator learns, resumes, draws and reloads exactly; the referee sees what is there."""
+"""The generator learns, resumes, draws and reloads exactly."""
 
 from dataclasses import replace
 
@@ -8,7 +8,6 @@ import torch
 
 from visionclip import phantom
 from visionclip.conditions import VECTOR_NAMES, balanced, vector
-from visionclip.evaluation import fidelity
 from visionclip.models import generator
 from visionclip.phantom import ANATOMY, LESIONS
 
@@ -214,29 +213,3 @@ def test_unusable_input_is_refused_in_one_line(tmp_path, change, message):
     }
     with pytest.raises(ValueError, match=message):
         generator.train(*{**given, **change}.values(), tmp_path)
-
-
-def test_referee_learns_the_side_and_quotes_no_rate_without_cases():
-    images, _, _, eyes = discs(120, size=32)
-    referee = fidelity.train_referee(images, eyes, updates=40, batch=16, widths=(16, 32))
-    found = fidelity.label_fidelity(referee, images[:60], eyes[:60])
-    assert found["eye_side>=1"]["auc"] > 0.95
-    none = fidelity.label_fidelity(referee, images[:6], [{}] * 6)
-    assert none["gc>=1"] == {"auc": None, "recall": None, "specificity": None, "positives": 0}
-    assert fidelity.mean_auc(none) is None
-
-
-def test_kernel_distance_is_near_zero_for_one_distribution_and_grows_with_a_shift():
-    rng = np.random.default_rng(0)
-    one, same, other = rng.standard_normal((3, 300, 8)) + np.array([0, 0, 1])[:, None, None]
-    floor = fidelity.kernel_distance(one, same, rng)
-    assert abs(floor["mean"]) < 0.1
-    assert fidelity.kernel_distance(one, other, rng)["mean"] > 10 * abs(floor["mean"]) + 0.1
-
-
-def test_layout_contrast_finds_brightness_where_the_layout_says():
-    images, _, layouts, _ = discs(8)
-    names = tuple(phantom.LAYOUT_CHANNELS)
-    contrast = fidelity.layout_contrast(images, layouts, names)
-    assert contrast["disc"] > 100
-    assert contrast["cup"] is None

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from visionclip import conditions
-from visionclip.data import folders, images
+from visionclip.data import images
 from visionclip.evaluation import metrics
 from visionclip.models import classifier
 from visionclip.stages import transfer
@@ -103,59 +103,3 @@ def test_a_stopped_run_goes_on_where_it_was(lessons, tmp_path):
 def test_a_missing_reader_names_the_notebook(tmp_path):
     with pytest.raises(FileNotFoundError, match="07-reader"):
         classifier.load(tmp_path)
-
-
-def task(*classes):
-    return folders.Task("task", False, [folders.ClassOf(name, facts) for name, facts in classes], np.zeros(3, int))
-
-
-def odds_of(**values):
-    """Log-odds of three eyes, -6 where nothing is said."""
-    odds = np.full((3, len(classifier.NAMED)), -6.0)
-    for name, value in values.items():
-        odds[:, classifier.NAMED.index(name.replace("_at_least_", ">="))] = value
-    return odds
-
-
-def test_a_class_is_read_from_thresholds():
-    odds = odds_of(dr_grade_at_least_1=[-3, 3, 3], dr_grade_at_least_2=[-4, -3, 3])
-    referable = task(
-        ("no", [{"dr_grade": 0}, {"dr_grade": 1}]), ("yes", [{"dr_grade": 2}, {"dr_grade": 3}, {"dr_grade": 4}])
-    )
-    logits = classifier.task_logits(referable, odds)
-    assert logits.argmax(1).tolist() == [0, 0, 1]
-    assert np.allclose(logits @ [-1, 1], [-4, -3, 3], atol=1e-3)  # the odds of grade 2 or more themselves
-    grades = task(*((str(grade), [{"dr_grade": grade}]) for grade in range(5)))
-    logits = classifier.task_logits(grades, odds)
-    assert logits.argmax(1).tolist() == [0, 1, 2]
-    assert np.allclose(np.exp(logits).sum(1), 1)
-
-
-def test_thresholds_that_contradict_each_other_give_no_negative_chance():
-    grades = task(*((str(grade), [{"dr_grade": grade}]) for grade in range(5)))
-    logits = classifier.task_logits(grades, odds_of(dr_grade_at_least_1=0, dr_grade_at_least_3=4))
-    assert np.isfinite(logits).all()
-    assert np.exp(logits).sum(1) == pytest.approx(1, abs=1e-6)
-
-
-def test_normal_is_the_absence_of_everything():
-    kinds = task(("normal", [{}]), ("amd", [{"amd": 1}]), ("myopia", [{"dm": 1}]))
-    logits = classifier.task_logits(kinds, odds_of(amd_at_least_1=[-6, 4, -6], pm_at_least_1=[-6, -6, 4]))
-    assert logits.argmax(1).tolist() == [0, 1, 2]
-
-
-def test_what_it_does_not_name_it_does_not_answer():
-    assert classifier.can_answer(task(("no", [{"gc": 0}]), ("yes", [{"gc": 1}])))
-    assert not classifier.can_answer(task(("no", [{"fundus_readable": 0}]), ("yes", [{"fundus_readable": 1}])))
-
-
-def test_findings_bear_out_what_they_define_and_nothing_else():
-    named, maps = torch.zeros(3, len(classifier.NAMED)), torch.full((3, len(classifier.MAPPED), 12, 12), 0.01)
-    maps[1, list(classifier.MAPPED).index("exudate"), 3:6, 3:6] = 0.99
-    maps[2, list(classifier.MAPPED).index("drusen")] = 0.99
-    joined = dict(zip(classifier.NAMED, classifier.borne_out(named, maps).T.tolist(), strict=True))
-    for condition in ("dr_grade>=1", "dr_grade>=4", "dme>=1"):
-        none, leaking, drusen = joined[condition]
-        assert leaking == pytest.approx(np.log(99) / 2, abs=0.03)
-        assert none == drusen < -1
-    assert all(joined[name] == [0, 0, 0] for name in classifier.NAMED if name not in classifier.FINDINGS)

@@ -1,12 +1,11 @@
 """The published datasets as their owners distribute them: each archive's own tree read into rows of labels.
 
-``read`` gives what ``labels.csv`` would hold (a mapping of columns to text for each image), so that an archive can be
+``load`` gives what ``labels.csv`` would hold (a mapping of columns to text for each image), so that an archive can be
 scored as it was unpacked. Names are matched without regard to capitals, as the labels of several sets differ from the
-disk in them; no link is followed. Layouts, errata and traps are those met in public loaders and issue threads.
+disk in them; no link is followed. Formats, errata and traps are those met in public loaders and issue threads.
 """
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +15,9 @@ from pathlib import Path
 import pandas
 
 from visionclip import runs
+from visionclip.data import listing
+from visionclip.data.tasks import Row, plain
 
-Row = dict[str, str]
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 # Corrections on the owner's download page. Newer label books carry them already, so the value is set, never compared.
@@ -105,12 +105,6 @@ def _stem(name: str) -> str:
     """The name of an image without folder and extension, in lower case."""
     name = re.split(r"[/\\]", name)[-1].casefold()
     return name.rsplit(".", 1)[0] if name.endswith(PICTURES) else name
-
-
-def plain(value: object) -> str:
-    """A cell as text without outer spaces; ``1.0`` is ``1``, as tables with gaps are often written."""
-    text = str(value).strip()
-    return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
 
 
 def messidor(archive: Archive) -> list[Row]:
@@ -268,8 +262,8 @@ def odir(archive: Archive) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a published tree is told (all ``marks`` are patterns of paths in it), read, and counted.
+class Format:
+    """How a published tree is recognised (all ``marks`` are patterns of paths in it), read, and counted.
 
     ``counts`` are the published numbers of images by value of a label, for a split where ``split`` names one.
     """
@@ -281,85 +275,68 @@ class Layout:
     split: str = ""
 
 
-LAYOUTS: dict[str, Layout] = {
-    "messidor": Layout(
+FORMATS: dict[str, Format] = {
+    "messidor": Format(
         (r"annotation[ _]base\d\d[^/]*\.xlsx?",),
         messidor,
         "messidor_grade",
         {"0": 546, "1": 153, "2": 247, "3": 254},
     ),
-    "messidor2": Layout(
+    "messidor2": Format(
         (r"messidor_data\.csv|messidor-2\.csv",),
         messidor2,
         "dr_grade",
         {"0": 1017, "1": 270, "2": 347, "3": 75, "4": 35},
     ),
-    "fives": Layout((r"(?:train|test)/original/\d+_[adgn]\.png",), fives, "label", dict.fromkeys("ADGN", 200)),
-    "refuge": Layout(
+    "fives": Format((r"(?:train|test)/original/\d+_[adgn]\.png",), fives, "label", dict.fromkeys("ADGN", 200)),
+    "refuge": Format(
         (r"(?:glaucoma/g\d{4}\.jpg|(?:train|val|test)[^/]*/index\.json|refuge[^/]*/.*v\d{4}\.jpg)",),
         refuge,
         "glaucoma",
         {"0": 360, "1": 40},
         "train",
     ),
-    "idrid": Layout(
+    "idrid": Format(
         (r"[^/]*disease grading_(?:training|testing) labels\.csv",),
         idrid,
         "dr_grade",
         {"0": 168, "1": 25, "2": 168, "3": 93, "4": 62},
     ),
-    "palm": Layout((r"palm[^/]*/.*[hnpv]\d{4}\.jpg|[hnp]\d{4}\.jpg",), palm, "pm", {}, "train"),
-    "odir": Layout((r"full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx", r"\d+_left\.jpg"), odir, "pm", {}),
+    "palm": Format((r"palm[^/]*/.*[hnpv]\d{4}\.jpg|[hnp]\d{4}\.jpg",), palm, "pm", {}, "train"),
+    "odir": Format((r"full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx", r"\d+_left\.jpg"), odir, "pm", {}),
 }
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All files below ``folder`` by path, without links, hidden files and what archives leave behind."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [
-            (Path(place) / name).relative_to(folder)
-            for name in sorted(names)
-            if not name.startswith(".") and name != "Thumbs.db"
-        ]
-    return found
-
-
 def recognise(folder: Path) -> str | None:
-    """The key in ``LAYOUTS`` of the published tree that ``folder`` is, None for any other folder."""
-    archive = Archive(folder, _walk(folder))
-    for name, layout in LAYOUTS.items():
-        if all(archive.matching(mark) for mark in layout.marks):
-            return name
-    return None
+    """The key in ``FORMATS`` of the published tree that ``folder`` is, None for any other folder."""
+    archive = Archive(folder, listing.files(folder))
+    return next((name for name, known in FORMATS.items() if all(map(archive.matching, known.marks))), None)
 
 
-def read(folder: Path, name: str) -> tuple[list[Row], list[str]]:
+def load(folder: Path, name: str) -> tuple[list[Row], list[str]]:
     """The rows of the published tree ``name``, and remarks: what was left out, and counts unlike the published ones.
 
     Raises:
         ValueError: a label book is unreadable or lacks a column, or no image has a label.
     """
-    layout, archive = LAYOUTS[name], Archive(folder, _walk(folder))
-    rows = layout.rows(archive)
+    known, archive = FORMATS[name], Archive(folder, listing.files(folder))
+    rows = known.rows(archive)
     remarks = [f"{count} {what}" for what, count in archive.remarks.items() if count]
     if not rows:
         reason = f" ({'; '.join(remarks)})" if remarks else ""
         raise ValueError(
             f"{runs.relative(folder)}: {name} without one labelled image{reason}; unpack images and labels"
         )
-    return rows, [*remarks, *_unlike(layout, rows)]
+    return rows, [*remarks, *_unlike(known, rows)]
 
 
-def _unlike(layout: Layout, rows: Sequence[Row]) -> list[str]:
+def _unlike(known: Format, rows: Sequence[Row]) -> list[str]:
     """A line where the labels are not distributed as published: a copy that is partial, older or altered."""
-    inside = [row for row in rows if not layout.split or row.get("split") == layout.split]
-    inside = [row for row in inside if row.get("gradable", "1") == "1"]
-    found = Counter(row[layout.label] for row in inside)
-    if not layout.counts or dict(found) == dict(layout.counts):
+    counted = [row for row in rows if not known.split or row.get("split") == known.split]
+    counts = Counter(row[known.label] for row in counted if row.get("gradable", "1") == "1")
+    if not known.counts or counts == known.counts:
         return []
-    told, there = (
-        ", ".join(f"{value}: {count}" for value, count in sorted(counts.items())) for counts in (layout.counts, found)
+    here, published = (
+        ", ".join(f"{value}: {count}" for value, count in sorted(one.items())) for one in (counts, known.counts)
     )
-    return [f"{layout.label} counts {there}; published are {told}"]
+    return [f"{known.label} counts {here}; published are {published}"]

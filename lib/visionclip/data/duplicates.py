@@ -13,8 +13,7 @@ import pandas
 
 from visionclip.data import images
 
-# Measured on 400 photographs of IDRiD's and PALM's train splits. Copies (smaller, in another file, darker, on a wider
-# canvas): 99 % within 8 bits and above 0.962. Different eyes: 99 % beyond 8 bits, none above 0.963.
+# Both thresholds were measured on real photographs and copies of them, see docs/decisions.md.
 DISTANCE = 10  # bits of 63
 CORRELATION = 0.965
 SIDE = 32  # pixels at which patterns are compared: coarse enough to forgive a crop that is off by one
@@ -30,7 +29,7 @@ def hashes(pixels: np.ndarray) -> np.ndarray:
     """
     bits = np.empty((len(pixels), 63), bool)
     for row, image in zip(bits, pixels, strict=True):
-        small = cv2.resize(image[..., 1], (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        small = cv2.resize(image[..., 1], (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         low = cv2.dct(small)[:8, :8].ravel()[1:]
         row[:] = low > np.median(low)
     return (bits * (np.uint64(1) << np.arange(63, dtype=np.uint64))).sum(axis=1, dtype=np.uint64)
@@ -63,36 +62,36 @@ def pairs(
     """
     within = other is None
     other = one if within else other
-    told, asked = hashes(one), hashes(other)
-    found = neighbours(*embeds) if embeds else set()
-    for row, code in enumerate(told):
-        found |= {(row, int(column)) for column in np.flatnonzero(np.bitwise_count(code ^ asked) <= DISTANCE)}
+    candidates = neighbours(*embeds) if embeds else set()
+    codes = hashes(other)
+    for row, code in enumerate(hashes(one)):
+        candidates |= {(row, int(column)) for column in np.flatnonzero(np.bitwise_count(code ^ codes) <= DISTANCE)}
     if within:
-        found = {(min(pair), max(pair)) for pair in found if pair[0] != pair[1]}
-    candidates = sorted(found)
+        candidates = {(min(pair), max(pair)) for pair in candidates if pair[0] != pair[1]}
     if not candidates:
         return []
-    left, right = np.array(candidates).T
-    seen, found = patterns(one[np.unique(left)]), patterns(other[np.unique(right)])
-    places = np.searchsorted(np.unique(left), left), np.searchsorted(np.unique(right), right)
-    alike = (seen[places[0]] * found[places[1]]).sum(axis=1) >= CORRELATION
-    return [pair for pair, same in zip(candidates, alike, strict=True) if same]
+    ordered = sorted(candidates)
+    (left, left_rows), (right, right_rows) = (
+        np.unique(column, return_inverse=True) for column in zip(*ordered, strict=True)
+    )
+    alike = (patterns(one[left])[left_rows] * patterns(other[right])[right_rows]).sum(axis=1) >= CORRELATION
+    return [pair for pair, same in zip(ordered, alike, strict=True) if same]
 
 
 def table(
-    trained_on: Mapping[str, np.ndarray],
-    asked: Mapping[str, np.ndarray],
+    training: Mapping[str, np.ndarray],
+    tested: Mapping[str, np.ndarray],
     embed: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> pandas.DataFrame:
     """Counts of near-duplicates of each tested set: within itself, and with each set that trained the model.
 
     ``embed`` makes prepared images N×S×S×3 unit-length embeddings N×P, for more candidates than hashes give.
     """
-    embedded = {id(pixels): embed(pixels) for pixels in [*trained_on.values(), *asked.values()]} if embed else {}
+    embedded = {id(pixels): embed(pixels) for pixels in [*training.values(), *tested.values()]} if embed else {}
     rows = []
-    for name, pixels in asked.items():
-        for other, known in {"itself": pixels, **trained_on}.items():
+    for name, pixels in tested.items():
+        for other, known in {"itself": pixels, **training}.items():
             embeds = (embedded[id(pixels)], embedded[id(known)]) if embed else None
-            found = pairs(pixels, None if other == "itself" else known, embeds)
-            rows.append({"tested set": name, "compared with": other, "near-duplicate pairs": len(found)})
+            count = len(pairs(pixels, None if other == "itself" else known, embeds))
+            rows.append({"tested set": name, "compared with": other, "near-duplicate pairs": count})
     return pandas.DataFrame(rows)

@@ -1,56 +1,117 @@
 """From a photograph on disk to what the model sees: the same steps for phantoms, synthetic and real images.
 
-``prepare`` is deterministic and belongs to the model (field-of-view crop, square pad, antialiased resize);
-``standardise`` removes the camera's colour and shows small lesions; ``augment`` is the randomised part, for training.
+All is deterministic and belongs to the model: ``prepare`` crops to the field of view, pads to a square and resizes;
+``standardise`` removes the camera's colour and shows small lesions.
 """
 
 import io
+import re
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from PIL import Image
-from torch.nn import functional
+from PIL import Image, ImageOps
 
+if TYPE_CHECKING:  # imported where it is used: processes that draw phantoms prepare them, and start sooner without it
+    import torch
+
+PREPROCESSING = 1  # the version of what follows, which models save; raise it when their input changes
 BLACK = 12  # of 255: what cameras leave around the field of view; JPEG ringing stays below
 
 
 def read(path: Path) -> np.ndarray:
-    """The photograph as uint8 H×W×3 RGB.
-
-    Grey and CMYK files are converted, alpha is left out, of 16 bits the upper 8 are taken, and EXIF orientation is
-    followed.
+    """The photograph as uint8 H×W×3 RGB, its EXIF orientation followed; other kinds of pixel as ``to_rgb`` takes them.
 
     Raises:
         ValueError: the file is empty, no image, cut short, or larger than 89 megapixels; the message names it.
     """
     encoded = path.read_bytes()
-    fault = _fault(encoded)
-    image = None if fault else cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        fault = fault or "not a readable image"
+    fault, image = _opened(encoded)
+    if fault:
         raise ValueError(f"{path}: {fault}; replace the file or leave its row out of labels.csv")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image is not None and image.mode not in ("RGB", "L"):
+        return to_rgb(image)
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)  # several times as fast as PIL
+    if decoded is None:
+        raise ValueError(f"{path}: not a readable image; replace the file or leave its row out of labels.csv")
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
-def _fault(encoded: bytes) -> str:
-    """Why a file can't be used, empty if nothing is found: OpenCV decodes what is left of a cut file without a word."""
+def to_rgb(image: "Image.Image | np.ndarray | torch.Tensor") -> np.ndarray:
+    """Any picture as uint8 H×W×3 RGB: the one door for what is not read from a file.
+
+    Grey becomes RGB, transparency black, EXIF orientation is followed. Arrays may be H×W, H×W×C or C×H×W with 1, 3 or
+    4 channels; bool, 8, 12 or 16 bits (as few as hold the largest value), or fractions from 0 to 1.
+
+    Raises:
+        ValueError: another shape or type, or values that aren't in these ranges.
+    """
+    if isinstance(image, Image.Image):
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+            image = image.convert("RGBA")
+        elif image.mode not in ("RGB", "RGBA", "L", "1", "F") and not image.mode.startswith("I"):
+            image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise ValueError(f"image: an array of shape {pixels.shape}; give H×W, H×W×C or C×H×W with 1, 3 or 4 channels")
+    pixels = _eight_bits(pixels)
+    if pixels.shape[2] == 4:
+        pixels = (pixels[..., :3] * (pixels[..., 3:] / np.float32(255)) + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Numbers of any kind as uint8."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    highest, lowest = float(pixels.max()), float(pixels.min())
+    if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and lowest >= 0 and highest <= 1):
+        return (pixels * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    if np.issubdtype(pixels.dtype, np.integer) and lowest >= 0 and highest < 1 << 16:
+        used = next(bits for bits in (8, 12, 16) if highest < 1 << bits)
+        return (pixels >> (used - 8)).astype(np.uint8)
+    raise ValueError(
+        f"image: {pixels.dtype} from {lowest:g} to {highest:g}; give 8 or 16 bits, or fractions from 0 to 1"
+    )
+
+
+def _opened(encoded: bytes) -> tuple[str, "Image.Image | None"]:
+    """Why a file can't be used, empty if nothing is found, and its opened image: OpenCV decodes what is left of a cut
+    file without a word."""
     if not encoded:
-        return "empty"
-    # After the header of its last scan a JPEG holds coded data, in which no marker occurs, and its end marker.
-    if encoded.startswith(b"\xff\xd8") and encoded.rfind(b"\xff\xd9") < encoded.rfind(b"\xff\xda"):
-        return "cut short"
+        return "empty", None
+    if encoded.startswith(b"\xff\xd8") and not _jpeg_ends(encoded):
+        return "cut short", None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             Image.open(io.BytesIO(encoded)).verify()
+            return "", Image.open(io.BytesIO(encoded))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return "larger than 89 megapixels"
+        return "larger than 89 megapixels", None
     except Exception as error:  # PIL's readers fail in many ways
-        return "cut short" if "truncat" in str(error).casefold() else "not a readable image"
-    return ""
+        return "cut short" if "truncat" in str(error).casefold() else "not a readable image", None
+
+
+# In the coded data of a scan, a marker is what follows FF but for stuffing, restarts and fill bytes.
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _jpeg_ends(encoded: bytes) -> bool:
+    """Whether the first image of a JPEG file reaches its end marker, whatever a camera has written behind it."""
+    place = 2
+    while found := MARKER.search(encoded, place):
+        kind, place = found[0][1], found.end()
+        if kind == 0xD9:
+            return True
+        place += int.from_bytes(encoded[place : place + 2], "big")  # the segment's length counts its own two bytes
+    return False
 
 
 def field_of_view(image: np.ndarray) -> np.ndarray:
@@ -84,20 +145,23 @@ def prepare(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC)
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
+def to_tensor(pixels: np.ndarray) -> "torch.Tensor":
     """uint8 N×S×S×3 → uint8 N×3×S×S tensor, a view where possible."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
 
 
-def standardise(batch: torch.Tensor) -> torch.Tensor:
+def standardise(batch: "torch.Tensor") -> "torch.Tensor":
     """uint8 or float [0, 255] N×3×S×S → float32 N×3×S×S: red, green, and the local contrast of green; 0 off the field.
 
     Each of red and green gets mean 0 and variance 1 inside the field of its image: colour differs more between cameras
     than between eyes. Blue is left out, as many cameras lose it; in its place stands green minus its surroundings
     (blurred over a ninth of the side), in which small lesions are as strong as large ones (after B. Graham's Kaggle
-    2015 report). Chosen on IDRiD's and PALM's train splits: AUC for referable retinopathy 0.60 → 0.69, macular
-    edema 0.68 → 0.76, pathologic myopia 0.94 → 0.92 (22 k images of 96 px, one seed).
+    2015 report). Chosen by measurement, see docs/decisions.md.
     """
+    import torch
+
     batch = batch.float()
     field = (batch.amax(dim=1, keepdim=True) > BLACK).float()
     colours = batch[:, :2]
@@ -110,52 +174,12 @@ def standardise(batch: torch.Tensor) -> torch.Tensor:
     return torch.cat([colours, 2 * (green - surroundings) * field], dim=1)
 
 
-def _blur(planes: torch.Tensor) -> torch.Tensor:
+def _blur(planes: "torch.Tensor") -> "torch.Tensor":
     """Two box filters, each about a ninth of the side wide, on a quarter of the resolution to be fast."""
+    from torch.nn import functional
+
     small = functional.interpolate(planes, size=max(planes.shape[-1] // 4, 1), mode="area")
     width = small.shape[-1] // 9 | 1
     for _ in range(2):
         small = functional.avg_pool2d(small, width, stride=1, padding=width // 2)
     return functional.interpolate(small, size=planes.shape[-1], mode="bilinear", align_corners=False)
-
-
-def augment(
-    batch: torch.Tensor, strength: float, generator: torch.Generator, maps: torch.Tensor | None = None
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """uint8 N×3×S×S → float [0, 255] of the same shape, each image changed as another camera might have.
-
-    Rotation, scale and shift, gamma by channel, blur and noise, all scaled by ``strength`` (0 none, 1 as tuned). With
-    mottled and uneven light as well a reader learnt half as fast and came no further (AUC for referable retinopathy on
-    IDRiD's train split 0.84 after 11 k images of 192 px and 0.86 after 22 k, against 0.87 after 13 k without).
-    No mirroring: it would swap left and right eyes, which the captions name. ``maps`` (N×C×s×s, of any resolution) are
-    moved with their images and returned beside them as floats.
-    """
-    if not strength:
-        return batch.float() if maps is None else (batch.float(), maps.float())
-    count, device = len(batch), batch.device
-
-    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return torch.rand(count, *shape, generator=generator, device=device) * (high - low) + low
-
-    angle, scale = uniform(-0.35, 0.35) * strength, 1 + uniform(-0.15, 0.15) * strength
-    shift = uniform(-0.05, 0.05, 2) * strength
-    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    affine = torch.stack(
-        (torch.stack((cosine, -sine, shift[:, 0]), 1), torch.stack((sine, cosine, shift[:, 1]), 1)), dim=1
-    )
-
-    def moved(planes: torch.Tensor) -> torch.Tensor:
-        grid = functional.affine_grid(affine, list(planes.shape), align_corners=False)
-        return functional.grid_sample(planes.float(), grid, align_corners=False)
-
-    images = moved(batch) / 255
-
-    gamma = torch.exp(uniform(-0.35, 0.35, 1, 1, 1) * strength + uniform(-0.15, 0.15, 3, 1, 1) * strength)
-    field = images.amax(dim=1, keepdim=True) > BLACK / 255
-    images = images.clamp(1e-4, 1) ** gamma
-    blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
-    images = torch.lerp(images, blurred, uniform(-0.5, 1, 1, 1, 1) * strength)
-    noise = torch.randn(images.shape, generator=generator, device=device)
-    images = images + noise * uniform(0, 0.03, 1, 1, 1) * strength
-    images = images.clamp(0, 1) * 255 * field
-    return images if maps is None else (images, moved(maps))

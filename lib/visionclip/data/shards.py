@@ -1,60 +1,28 @@
 """Labelled images on disk: WebDataset tar shards that `datasets` and open_clip read as they are.
 
 A sample is ``key.png`` (or ``key.jpg``) and ``key.json`` with its conditions, seed and source; ``key.txt`` with a
-caption where one is exported. Shards are byte-identical for the same records.
+caption where it has one. Shards are byte-identical for the same samples.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import webdataset
 
 from visionclip import conditions, runs
+from visionclip.data.labelled import LabelledImages
+
+Sample = Mapping[str, str | bytes]  # {"__key__": key, extension: encoded file}
 
 
-@dataclass(frozen=True)
-class Images:
-    """A set held in memory: pixels uint8 N×S×S×3 and, in the same order, complete conditions, sources and keys."""
-
-    pixels: np.ndarray
-    conditions: list[dict[str, int]]
-    sources: list[str]
-    keys: list[str]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def take(self, indices: Iterable[int]) -> "Images":
-        indices = list(indices)
-        return Images(
-            self.pixels[indices],
-            *([column[index] for index in indices] for column in (self.conditions, self.sources, self.keys)),
-        )
-
-
-def write(folder: Path, records: Iterable[Mapping], per_shard: int = 1000) -> None:
-    """Write records {key, image uint8 S×S×3, conditions, seed, source, caption?} as ``folder/00000.tar`` ....
-
-    The shards of an earlier run are replaced only when all are written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".shard-*.partial"):
-        stale.unlink()
-    with webdataset.ShardWriter(str(folder / ".shard-%05d.partial"), maxcount=per_shard, verbose=0, mtime=0.0) as sink:
-        for record in records:
-            told = {name: record[name] for name in ("conditions", "seed", "source")}
-            sample = {"__key__": record["key"], "png": encode(record["image"]), "json": json.dumps(told).encode()}
-            if "caption" in record:
-                sample["txt"] = record["caption"].encode()
-            sink.write(sample)
-    for old in folder.glob("*.tar"):
-        old.unlink()
-    for number, shard in enumerate(sorted(folder.glob(".shard-*.partial"))):
-        shard.replace(folder / f"{number:05d}.tar")
+def samples(images: LabelledImages, seed: int, captions: Sequence[str] | None = None) -> Iterator[Sample]:
+    """The encoded samples of a set, each with its caption where ``captions`` are given."""
+    for place, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
+        record = {"conditions": images.conditions[place], "seed": seed, "source": images.sources[place]}
+        text = {"txt": captions[place].encode()} if captions else {}
+        yield {"__key__": key, "png": encode(pixels), "json": json.dumps(record).encode(), **text}
 
 
 def encode(image: np.ndarray) -> bytes:
@@ -62,25 +30,48 @@ def encode(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def write_one(path: Path, samples: Iterable[Mapping]) -> None:
-    """Write encoded samples {__key__, extension: bytes} as one shard, which is there as a whole or not at all."""
-    with runs.atomic(path) as temporary, webdataset.TarWriter(str(temporary), mtime=0.0) as sink:
-        for sample in samples:
+def write(folder: Path, encoded: Iterable[Sample], per_shard: int = 1000) -> None:
+    """Write samples as ``folder/00000.tar`` ..., ``per_shard`` in each.
+
+    The shards of an earlier run are replaced only when all are written.
+    """
+    from webdataset import ShardWriter  # imports torch, which processes that draw phantoms need not wait for
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(".shard-*.partial"):
+        stale.unlink()
+    with ShardWriter(str(folder / ".shard-%05d.partial"), maxcount=per_shard, verbose=0, mtime=0.0) as sink:
+        for sample in encoded:
+            sink.write(sample)
+    for old in folder.glob("*.tar"):
+        old.unlink()
+    for number, shard in enumerate(sorted(folder.glob(".shard-*.partial"))):
+        shard.replace(folder / f"{number:05d}.tar")
+
+
+def write_one(path: Path, encoded: Iterable[Sample]) -> None:
+    """Write samples as one shard, which is there as a whole or not at all."""
+    from webdataset import TarWriter
+
+    with runs.atomic(path) as temporary, TarWriter(str(temporary), mtime=0.0) as sink:
+        for sample in encoded:
             sink.write(sample)
 
 
-def read(folder: Path) -> Images:
-    """Decode every sample of the folder's shards once.
+def load(folder: Path) -> LabelledImages:
+    """Decode every sample of the folder's shards once; conditions are completed where any are known.
 
     Raises:
-        FileNotFoundError: no shard is there.
+        FileNotFoundError: there is no shard in the folder.
         ValueError: a sample has no image, no conditions or another size than the first; the message names it.
     """
+    from webdataset import WebDataset
+
     shards = sorted(folder.glob("*.tar"))
     if not shards:
         raise FileNotFoundError(f"{runs.relative(folder)}: no *.tar shard there; run the stage that writes it first")
     pixels, eyes, sources, keys = [], [], [], []
-    for sample in webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False):
+    for sample in WebDataset([str(shard) for shard in shards], shardshuffle=False):
         where = f"{runs.relative(Path(sample['__url__']))}: sample {sample['__key__']}"
         encoded = sample.get("png", sample.get("jpg"))
         if encoded is None or "json" not in sample:
@@ -88,9 +79,10 @@ def read(folder: Path) -> Images:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
         if image is None or (pixels and image.shape != pixels[0].shape):
             raise ValueError(f"{where} is unreadable or of another size than those before it; write the set again")
-        told = json.loads(sample["json"])
+        record = json.loads(sample["json"])
+        known = conditions.check(record["conditions"], where)
         pixels.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-        eyes.append(conditions.complete(conditions.check(told["conditions"], where)))
-        sources.append(told["source"])
+        eyes.append(conditions.complete(known) if known else {})
+        sources.append(record["source"])
         keys.append(sample["__key__"])
-    return Images(np.stack(pixels), eyes, sources, keys)
+    return LabelledImages(np.stack(pixels), eyes, sources, keys)

@@ -1,40 +1,39 @@
-"""Stage 04's controls: what each score is worth beside answers that need no training on retinas.
+"""Controls of zero-shot scores: what needs no training on retinas.
 
 - *random weights*: the same two towers as they are initialised;
-- *colour statistics*: a logistic regression on the mean, spread and skew of the channels, taught on held-out phantoms;
+- *colour statistics*: a logistic regression on mean, spread and skew of the channels, trained on held-out phantoms;
 - *shuffled prompts*: prompts of other findings in the classes' place; their mean must fall to chance;
 - *single prompts*: each wording alone in place of the ensemble; mean and range, never the best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from visionclip import conditions
+from visionclip import conditions, streams
 from visionclip.data import images
-from visionclip.data.folders import Dataset, Task
-from visionclip.data.shards import Images
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics, zero_shot
-from visionclip.models import visionclip
-from visionclip.text.captions import prompts
-from visionclip.training.contrastive import encode_images, encode_texts
+from visionclip.evaluation.encoding import encode_images
+from visionclip.evaluation.intervals import adjusted, delong
+from visionclip.models.visionclip import VisionCLIP
+from visionclip.text.grammar import PLAIN, Style
 
 SHUFFLES = 30
 FOLDS = 5
 
 
-def random_logits(network, tokenizer, dataset: Dataset, languages: Sequence[str], count: int, seed: int) -> dict:
-    """Logits N×K of every task from towers of the same shape with random weights."""
+def untrained(network: VisionCLIP, seed: int) -> VisionCLIP:
+    """Towers of the same shape with random weights; torch's own generator stays as it was."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        untrained = visionclip.VisionCLIP(network.config)
-    return zero_shot.predict(untrained, tokenizer, dataset, languages, count)
+        torch.manual_seed(streams.integer(seed, "random weights"))
+        return VisionCLIP(network.config)
 
 
 def colour_statistics(pixels: np.ndarray) -> np.ndarray:
@@ -49,14 +48,15 @@ def colour_statistics(pixels: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def colour_logits(dataset: Dataset, held_out: Images) -> dict[str, np.ndarray]:
-    """Logits N×K of every task from colour statistics alone, taught on the held-out phantoms.
+def colour_logits(dataset: Dataset, held_out: LabelledImages) -> dict[str, np.ndarray]:
+    """Logits N×K of every task from colour statistics alone, by a regression trained on the held-out phantoms.
 
-    The phantoms themselves are scored by cross-validation. A task is left out where a class has too few phantoms.
+    The phantoms themselves are scored by cross-validation. A task is left out where a class has fewer than ``FOLDS``
+    phantoms.
     """
-    known = colour_statistics(held_out.pixels)
-    asked = known if dataset.name == zero_shot.PHANTOMS else colour_statistics(dataset.pixels)
-    found = {}
+    drawn = colour_statistics(held_out.pixels)
+    features = drawn if dataset.name == zero_shot.PHANTOMS else colour_statistics(dataset.images.pixels)
+    logits = {}
     for task in dataset.tasks:
         member = np.array(
             [[any(conditions.holds(f, eye) for f in one.facts) for one in task.classes] for eye in held_out.conditions]
@@ -66,117 +66,97 @@ def colour_logits(dataset: Dataset, held_out: Images) -> dict[str, np.ndarray]:
         if np.bincount(labels, minlength=len(task.classes)).min() < FOLDS:
             continue
         probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-        if asked is known and len(rows) == len(known):
-            chances = cross_val_predict(probe, known, labels, cv=FOLDS, method="predict_proba")
+        if features is drawn and len(rows) == len(drawn):
+            probabilities = cross_val_predict(probe, drawn, labels, cv=FOLDS, method="predict_proba")
         else:
-            chances = probe.fit(known[rows], labels).predict_proba(asked)
-        found[task.name] = np.log(chances.clip(1e-12))
-    return found
+            probabilities = probe.fit(drawn[rows], labels).predict_proba(features)
+        logits[task.name] = np.log(probabilities.clip(1e-12))
+    return logits
 
 
-def shuffled(network, tokenizer, image_embeds: torch.Tensor, task: Task, languages: Sequence[str], seed: int) -> list:
-    """AUC (0 to 1) with prompts of randomly drawn findings in place of each class, ``SHUFFLES`` times."""
-    rng = np.random.default_rng(seed)
-    facts = [
-        {key: value}
-        for key in conditions.DISEASES
-        for value in range(conditions.VOCABULARY[key].highest + 1)
-    ]  # fmt: skip
-    texts = [prompts(one, language, 1)[0] for one in facts for language in languages]
-    embeds = encode_texts(network, tokenizer, texts).reshape(len(facts), len(languages), -1).mean(1)
-    embeds = torch.nn.functional.normalize(embeds, dim=1)
-    found = []
+def finding_embeddings(
+    network: VisionCLIP, tokenizer, languages: Sequence[str], style: Style = PLAIN
+) -> list[torch.Tensor]:
+    """For each value of each disease, its absence too, a tensor 1×P: the commonest wording, over the languages."""
+    facts = [{key: value} for key in conditions.DISEASES for value in range(conditions.VOCABULARY[key].highest + 1)]
+    findings = Task("findings", False, [ClassOf("", [one]) for one in facts], np.array([], int))
+    return zero_shot.class_embeddings(zero_shot.prompt_embeddings(network, tokenizer, findings, languages, 1, style))
+
+
+def shuffled(findings: Sequence[torch.Tensor], image_embeds: torch.Tensor, task: Task, seed: int) -> list[float]:
+    """AUC (0 to 1) with randomly drawn ``finding_embeddings`` in place of the classes, ``SHUFFLES`` times."""
+    rng, aucs = streams.rng(seed, "shuffled prompts"), []
     for _ in range(SHUFFLES):
-        drawn = embeds[rng.choice(len(facts), len(task.classes), replace=False)]
-        found.append(_auc(task, zero_shot.class_logits(image_embeds, [row[None] for row in drawn], 1.0)))
-    return found
+        drawn = [findings[place] for place in rng.choice(len(findings), len(task.classes), replace=False)]
+        aucs.append(_auc(task, zero_shot.class_logits(image_embeds, drawn, 1.0)))
+    return aucs
 
 
 def single_prompts(
-    network, tokenizer, image_embeds: torch.Tensor, task: Task, languages: Sequence[str], count: int
+    alternatives: Sequence[Sequence[Sequence[torch.Tensor]]], image_embeds: torch.Tensor, task: Task, scale: float
 ) -> list[float]:
-    """AUC (0 to 1) of each of ``count`` prompt sets: in set i every class has its i-th wording of one language."""
-    found = []
-    for number in range(count):
-        language = languages[number % len(languages)]
-        classes = []
-        for one in task.classes:
-            wordings = [prompts(facts, language, count) for facts in one.facts]
-            classes.append(encode_texts(network, tokenizer, [texts[number % len(texts)] for texts in wordings]))
-        found.append(_auc(task, zero_shot.class_logits(image_embeds, classes, network.scale.item())))
-    return found
+    """AUC (0 to 1) of each wording alone: ``alternatives`` hold for each language its ``prompt_embeddings``, and in set
+    i every class has its i-th wording of one language, by turns."""
+    aucs = []
+    for number in range(max(len(rows) for language in alternatives for one in language for rows in one)):
+        language = alternatives[number % len(alternatives)]
+        classes = [torch.stack([rows[number % len(rows)] for rows in one]) for one in language]
+        aucs.append(_auc(task, zero_shot.class_logits(image_embeds, classes, scale)))
+    return aucs
 
 
-def _auc(task: Task, logits: np.ndarray) -> float | None:
+def _auc(task: Task, logits: np.ndarray) -> float:
     known = task.targets >= 0
     return metrics.scores(task.targets[known], logits[known], task.ordinal)["auc"]
 
 
-def _summary(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
-
-
 def compare(
-    network,
+    network: VisionCLIP,
     tokenizer,
     dataset: Dataset,
-    held_out: Images,
-    logits: dict,
+    held_out: LabelledImages,
+    logits: Mapping[str, np.ndarray],
     languages: Sequence[str],
     count: int,
     seed: int,
+    style: Style = PLAIN,
 ) -> list[dict]:
-    """For each task of the dataset the AUC (0 to 1) of every control, and how the model differs from two of them.
+    """For each task that is ``scorable`` the AUC (0 to 1) of every control, and how the model differs from two of them.
 
-    ``count`` wordings (10 or more) are tried alone. ``against`` holds, for two-class tasks, DeLong's comparison with
-    random weights and with colour statistics; ``adjust`` corrects their p-values.
+    ``count`` wordings (10 or more) are tried alone. ``against`` holds, for two-class tasks, the ``Comparison`` with
+    random weights and with colour statistics; ``adjust`` corrects their p-values. A control that can't be had is None.
     """
-    image_embeds = encode_images(network, dataset.pixels)
+    dataset = zero_shot.scorable(dataset)
+    image_embeds, rows = encode_images(network, dataset.images.pixels), []
+    findings = finding_embeddings(network, tokenizer, languages, style)
     rivals = {
-        "random weights": random_logits(network, tokenizer, dataset, languages, 1, seed),
+        "random weights": zero_shot.predict(untrained(network, seed), tokenizer, dataset, languages, 1, style),
         "colour statistics": colour_logits(dataset, held_out),
     }
-    rows = []
     for task in dataset.tasks:
         known = task.targets >= 0
         row = {"dataset": dataset.name, "task": task.name, "auc": _auc(task, logits[task.name]), "against": {}}
         for name, of_task in rivals.items():
             other = of_task.get(task.name)
             row[name] = None if other is None else _auc(task, other)
-            if other is not None and len(task.classes) == 2 and np.bincount(task.targets[known]).min() >= 2:
+            if other is not None and len(task.classes) == 2:
                 rankings = (one[known] @ [-1.0, 1.0] for one in (logits[task.name], other))
-                row["against"][name] = metrics.delong(task.targets[known] == 1, *rankings)
-        row["shuffled prompts"] = _summary(shuffled(network, tokenizer, image_embeds, task, languages, seed))
-        row["single prompts"] = _summary(single_prompts(network, tokenizer, image_embeds, task, languages, count))
+                row["against"][name] = delong(task.targets[known] == 1, *rankings)
+        wordings = [
+            zero_shot.prompt_embeddings(network, tokenizer, task, [language], count, style) for language in languages
+        ]
+        row["shuffled prompts"] = _summary(shuffled(findings, image_embeds, task, seed))
+        row["single prompts"] = _summary(single_prompts(wordings, image_embeds, task, network.scale.item()))
         rows.append(row)
     return rows
 
 
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
+
+
 def adjust(rows: Sequence[dict]) -> None:
-    """Add ``adjusted_p`` to every comparison, in place: Holm's correction over all of them."""
-    told = [comparison for row in rows for comparison in row["against"].values()]
-    for comparison, adjusted in zip(told, metrics.holm([one["p"] for one in told]), strict=True):
-        comparison["adjusted_p"] = adjusted
-
-
-def table(rows: Sequence[dict]) -> pandas.DataFrame:
-    """One row a task: the model's AUC, then each control's; * where it differs from the model at an adjusted 5 %."""
-
-    def rival(row: dict, name: str) -> str:
-        if row[name] is None:
-            return "–"
-        return f"{row[name]:.3f}{'*' if row['against'].get(name, {}).get('adjusted_p', 1) < 0.05 else ''}"
-
-    return pandas.DataFrame(
-        {
-            "dataset": row["dataset"],
-            "task": row["task"],
-            "AUC": f"{row['auc']:.3f}",
-            **{name: rival(row, name) for name in ("random weights", "colour statistics")},
-            **{
-                name: f"{row[name]['mean']:.3f} ({row[name]['low']:.3f} to {row[name]['high']:.3f})"
-                for name in ("shuffled prompts", "single prompts")
-            },
-        }
-        for row in rows
-    )
+    """Correct the p-values of all comparisons together, in place."""
+    corrected = iter(adjusted([comparison for row in rows for comparison in row["against"].values()]))
+    for row in rows:
+        row["against"] = {name: next(corrected) for name in row["against"]}

@@ -1,114 +1,34 @@
-"""Do generated retinas show what they were asked to show? Measured before they train anything.
+"""Do generated retinas show what they were made to show? Measured before they train anything.
 
-A *referee*, a small multi-label network trained on phantoms only, names the diseases and the side of generated
-images and of held-out phantoms: the second is the ceiling of the first. The kernel distance between the
-referee's features of both sets says whether they look alike, next to its floor (phantoms against phantoms).
+A classifier trained on phantoms alone predicts the conditions of generated images and of held-out phantoms: the second
+is the ceiling of the first. The kernel distance between its features of both says whether they look alike, next to its
+floor (phantoms against phantoms).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
 from torch.nn import functional
-from transformers import ResNetConfig, ResNetModel
 
-from visionclip.conditions import DISEASES, VECTOR_NAMES, vector
-from visionclip.progress import progress
+from visionclip.conditions import Conditions
+from visionclip.models.classifier import CONDITIONS, targets
 
-# What the referee judges: every disease, each grade of retinopathy, and the side.
-JUDGED: tuple[str, ...] = tuple(name for name in VECTOR_NAMES if name.split(">=")[0] in (*DISEASES, "eye_side"))
-COLUMNS = [VECTOR_NAMES.index(name) for name in JUDGED]
-SIDE = JUDGED.index("eye_side>=1")
-FEWEST = 5  # eyes with and without a condition below which no rate is quoted
-
-
-@dataclass
-class Referee:
-    """A slim ResNet with one sigmoid output for each of ``JUDGED``."""
-
-    tower: ResNetModel
-    head: nn.Linear
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 or float [0, 255] NxSxSx3 to NxD."""
-        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        return self.tower(pixels.contiguous(memory_format=torch.channels_last)).pooler_output.flatten(1)
-
-    @torch.inference_mode()
-    def judge(self, images: np.ndarray, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-        """Features NxD and logits NxJ (float32) of uint8 images NxSxSx3."""
-        device = self.head.weight.device
-        self.tower.train(False)
-        found = [
-            self.features(torch.from_numpy(images[start : start + batch]).to(device))
-            for start in range(0, len(images), batch)
-        ]
-        features = torch.cat(found)
-        return features.cpu().numpy(), self.head(features).cpu().numpy()
-
-
-def train_referee(
-    images: np.ndarray,
-    conditions: Sequence[Mapping[str, int]],
-    updates: int = 400,
-    batch: int = 32,
-    learning_rate: float = 2e-3,
-    widths: tuple[int, ...] = (32, 64, 128, 256),
-    seed: int = 0,
-) -> Referee:
-    """Train a referee on phantoms, uint8 NxSxSx3: a minute on one core with the defaults.
-
-    Mirroring an image changes its side and nothing else, so that half of the images are mirrored, side included. Rare
-    conditions weigh as much as common ones, which makes a logit of 0 the natural threshold.
-    """
-    torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = ResNetConfig(
-        embedding_size=widths[0], hidden_sizes=list(widths), depths=[1] * len(widths), layer_type="basic"
-    )
-    referee = Referee(
-        ResNetModel(config).to(device, memory_format=torch.channels_last),
-        nn.Linear(widths[-1], len(JUDGED)).to(device),
-    )
-    targets = np.stack([vector(eye) for eye in conditions])[:, COLUMNS]
-    share = targets.mean(0).clip(1 / len(targets), 1)
-    weights = torch.from_numpy(((1 - share) / share).clip(0.1, 20).astype(np.float32)).to(device)
-    parameters = [*referee.tower.parameters(), *referee.head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.01)
-    plan = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=updates + 1)
-    rng = np.random.default_rng(seed)
-    referee.tower.train()
-    for _ in progress(range(updates), "referee"):
-        rows = rng.integers(len(images), size=batch)
-        mirrored = rng.random(batch) < 0.5
-        wanted = targets[rows].copy()
-        wanted[mirrored, SIDE] = 1 - wanted[mirrored, SIDE]
-        shown = np.where(mirrored[:, None, None, None], images[rows][:, :, ::-1], images[rows])
-        logits = referee.head(referee.features(torch.from_numpy(shown).to(device)))
-        loss = functional.binary_cross_entropy_with_logits(
-            logits, torch.from_numpy(wanted).to(device), pos_weight=weights
-        )
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        plan.step()
-    return referee
+FEWEST = 5  # images with and without a condition below which no rate is quoted
 
 
 def label_fidelity(
-    referee: Referee, images: np.ndarray, conditions: Sequence[Mapping[str, int]]
+    logits: np.ndarray, names: Sequence[str], conditions: Sequence[Conditions]
 ) -> dict[str, dict[str, float | int | None]]:
-    """For each of ``JUDGED`` the referee's AUC, recall and specificity (0..1, logit above 0) and the positives' number.
+    """AUC, recall and specificity (0 to 1, logit above 0) of logits N×J of J ``names``, which are of the classifier's
+    ``CONDITIONS``, against the conditions that N images were made from; and the number of positives.
 
-    Rates are None where fewer than five images have the condition, or lack it.
+    Rates are None where fewer than ``FEWEST`` images have the condition, or lack it.
     """
-    _, logits = referee.judge(images)
-    targets = np.stack([vector(eye) for eye in conditions])[:, COLUMNS].astype(bool)
+    shown = targets(conditions)[:, [CONDITIONS.index(name) for name in names]] > 0
     result = {}
-    for name, target, logit in zip(JUDGED, targets.T, logits.T, strict=True):
+    for name, target, logit in zip(names, shown.T, logits.T, strict=True):
         row: dict[str, float | int | None] = {"auc": None, "recall": None, "specificity": None}
         if min(target.sum(), (~target).sum()) >= FEWEST:
             row = {
@@ -120,19 +40,13 @@ def label_fidelity(
     return result
 
 
-def mean_auc(fidelity: Mapping[str, Mapping[str, float | int | None]]) -> float | None:
-    """The mean AUC over the conditions that have one."""
-    values = [row["auc"] for row in fidelity.values() if row["auc"] is not None]
-    return float(np.mean(values)) if values else None
-
-
 def kernel_distance(
     one: np.ndarray, other: np.ndarray, rng: np.random.Generator, subsets: int = 50, size: int = 200
 ) -> dict[str, float]:
-    """Kernel distance of two feature sets NxD and MxD: the mean and standard deviation over random subsets.
+    """Kernel distance of two feature sets N×D and M×D: the mean and standard deviation over random subsets.
 
-    The unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (KID, Binkowski et al. 2018), on the
-    referee's features scaled to unit mean square; about 0, also slightly below, for sets of one distribution.
+    The unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (KID, Binkowski et al. 2018), on
+    features scaled to unit mean square; about 0, also slightly below, for sets of one distribution.
 
     Raises:
         ValueError: a set has fewer than two images.
@@ -152,9 +66,9 @@ def kernel_distance(
 
 
 def layout_contrast(images: np.ndarray, layouts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
-    """For each layout channel, how much its pixels differ in green from their surroundings: -255..255, below 0 darker.
+    """For each layout channel, how much greener its pixels are than their surroundings, -255 to 255.
 
-    ``images`` are uint8 NxSxSx3, ``layouts`` uint8 NxCxSxS. The surroundings are a ring of a twelfth of the side
+    ``images`` are uint8 N×S×S×3, ``layouts`` uint8 N×C×S×S. The surroundings are a ring of a twelfth of the side
     around the channel's pixels, inside the field of view. The mean is over images; compare generated retinas with the
     phantoms of the same layouts. None where fewer than five images have the channel.
     """

@@ -1,8 +1,8 @@
-"""Stage 04's linear probe: how much of a task lies in the image features, whatever the prompts make of it.
+"""A linear probe: how much of a task lies in the image features, whatever the prompts make of it.
 
 FLAIR's probe (Silva-Rodríguez et al., Medical Image Analysis 2025): a logistic regression with C = 0.316 and balanced
 classes on the features before the projection. Unlike FLAIR's, its folds never part the images of a group, as both eyes
-of a patient resemble each other. It is taught on real labels, and therefore never stands among zero-shot scores.
+of a patient resemble each other. It is trained on real labels, and therefore never stands among zero-shot scores.
 """
 
 import warnings
@@ -15,7 +15,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from visionclip.data.folders import Dataset, Task
+from visionclip import streams
+from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import zero_shot
 
 FOLDS = 5
@@ -23,7 +24,7 @@ STRENGTH = 0.316  # inverse of the regularisation, scikit-learn's C
 
 
 def folds(task: Task, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Indices of the images taught and asked in each of ``FOLDS`` folds; a group is never on both sides.
+    """Indices of the training and the test images of each of ``FOLDS`` folds; a group is never on both sides.
 
     Only images of a class take part. None where a class has fewer groups than there are folds.
     """
@@ -31,33 +32,36 @@ def folds(task: Task, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray
     targets, members = task.targets[known], np.asarray(groups)[known]
     if min(len(set(members[targets == label])) for label in range(len(task.classes))) < FOLDS:
         return None
-    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=streams.integer(seed, "probe folds") >> 31)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")
         parted = list(splitter.split(known, targets, members))
-    everywhere = all(len(set(targets[taught])) == len(task.classes) for taught, _ in parted)
-    return [(known[taught], known[asked]) for taught, asked in parted] if everywhere else None
+    everywhere = all(len(set(targets[train])) == len(task.classes) for train, _ in parted)
+    return [(known[train], known[test]) for train, test in parted] if everywhere else None
 
 
 def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: int) -> np.ndarray | None:
-    """Logits float64 N×K (log-probabilities; 0 for images of no class) from features N×D, each image asked of the probe
-    that was not taught on its fold; None where ``folds`` is."""
+    """Logits float64 N×K (log-probabilities; 0 for images of no class) from features N×D, each image's from the probe
+    that was not trained on its fold; None where ``folds`` is."""
     parted = folds(task, groups, seed)
     if parted is None:
         return None
     logits = np.zeros((len(task.targets), len(task.classes)))
-    for taught, asked in parted:
+    for train, test in parted:
         probe = make_pipeline(
             StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=5000)
-        ).fit(features[taught], task.targets[taught])
-        logits[asked] = np.log(probe.predict_proba(features[asked]).clip(1e-12))
+        ).fit(features[train], task.targets[train])
+        logits[test] = np.log(probe.predict_proba(features[test]).clip(1e-12))
     return logits
 
 
-def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> list[dict]:
-    """A result for each task that can be probed, in the shape of ``zero_shot.evaluate``'s, over its labelled images."""
-    groups = dataset.groups or dataset.keys
-    logits = {task.name: out_of_fold(features, task, groups, seed) for task in dataset.tasks}
-    probed = {name: found for name, found in logits.items() if found is not None}
-    tasks = [task for task in dataset.tasks if task.name in probed]
-    return zero_shot.evaluate(replace(dataset, tasks=tasks), probed, seed, resamples)
+def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> tuple[list[dict], list[str]]:
+    """A result for each task that can be probed, as of ``zero_shot.evaluate``, and one line for each that can't."""
+    logits = {task.name: out_of_fold(features, task, dataset.images.members, seed) for task in dataset.tasks}
+    skipped = [
+        f"{dataset.name}, {name}: too few patients or examinations of a class for {FOLDS} folds; not probed"
+        for name, of_task in logits.items()
+        if of_task is None
+    ]
+    probed = [task for task in dataset.tasks if logits[task.name] is not None]
+    return zero_shot.evaluate(replace(dataset, tasks=probed), logits, seed, resamples), skipped

@@ -1,22 +1,99 @@
-"""Contrastive objectives over a batch of B images and its U distinct captions, and what they can reach at best.
+"""Contrastive objectives over B images and their U distinct captions, behind one interface, and their floors.
 
-Captions repeat and several are true of one image, so one-hot targets punish right answers. All functions take
-unit-length embeddings and ``positives`` (B×U, 1 where the caption is a right answer for the image).
+Captions repeat, and several are true of one image, so that one-hot targets punish right answers. ``OBJECTIVES`` maps a
+name to a function of unit-length embeddings (images B×D, texts U×D), the inverse temperature ``scale``, the ``bias`` of
+the logits (used by the sigmoid alone) and ``Matches``. Each returns two scalars: the loss, and its floor, the lowest
+value that it can reach on this batch.
 """
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 
-def clip_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True)
+class Matches:
+    """What is known of a batch: ``own`` B is the index of each image's own caption; ``positives`` B×U is 1 where the
+    caption is true of the image; ``meanings`` U numbers what the captions mean; ``labels`` B×K are the images'
+    conditions in {0, 1}."""
+
+    own: torch.Tensor
+    positives: torch.Tensor
+    meanings: torch.Tensor
+    labels: torch.Tensor
+
+
+Loss = tuple[torch.Tensor, torch.Tensor]
+Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, Matches], Loss]
+
+
+def clip(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: None, matches: Matches) -> Loss:
     """Symmetric cross-entropy with one-hot targets (Radford et al., ICML 2021).
 
-    ``images`` B×D, ``texts`` U×D, ``scale`` the inverse temperature, ``own`` B the index of each image's own
-    caption. A caption shared by two images counts twice, as in the original: the loss knows no duplicates.
+    A caption shared by two images counts twice, as in the original: the loss knows no duplicates. Nothing in an image
+    says which of two captions of one meaning stands beside it, so that the floor is the sum over meanings of p ln(B p).
     """
-    logits = scale * images @ texts[own].T
-    targets = torch.arange(len(images), device=images.device)
-    return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
+    logits = scale * images @ texts[matches.own].T
+    meanings = matches.meanings[matches.own]
+    return _symmetric(logits, torch.eye(len(images), device=images.device)), _entropy(meanings[:, None] == meanings)
+
+
+def multi_positive(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: None, matches: Matches
+) -> Loss:
+    """Symmetric cross-entropy against ``targets`` (soft targets as in UniCL, Yang et al., CVPR 2022).
+
+    Each image needs at least one true caption and each caption one image, as in any batch with its own captions.
+    """
+    return _symmetric(scale * images @ texts.T, matches.positives), _entropy(matches.positives)
+
+
+def sigmoid(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, matches: Matches
+) -> Loss:
+    """Every pair judged alone, true or not (SigLIP, Zhai et al., ICCV 2023), summed over pairs, a Bth of it.
+
+    ``bias`` is to start at ``starting_bias``. What is true of an image follows from it, so that the floor is 0.
+    """
+    signs = 2 * matches.positives.to(images.dtype) - 1
+    loss = -functional.logsigmoid(signs * (scale * images @ texts.T + bias)).sum() / len(images)
+    return loss, torch.zeros((), device=images.device)
+
+
+def similarity(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: None, matches: Matches) -> Loss:
+    """Cross-entropy in which each negative counts by how unlike its image is, in the manner of ViLReF's weighted
+    similarity coupling (Yang et al., arXiv 2408.10894; no open implementation).
+
+    In the denominator the caption of image j weighs 1 minus the Jaccard index of the conditions of images i and j, and
+    nothing where it is true of image i: false negatives are left out, near ones pushed away slowly. The floor is 0.
+    """
+    logits = scale * images @ texts[matches.own].T
+    labels = matches.labels.to(logits)
+    shared = labels @ labels.T
+    either = labels.sum(1)[:, None] + labels.sum(1) - shared
+    unlike = 1 - torch.where(either > 0, shared / either.clamp_min(1), 1.0)
+    weights = unlike * (1 - matches.positives[:, matches.own].to(logits))
+    weights = weights.fill_diagonal_(1.0)
+    weighted = logits + weights.clamp_min(1e-30).log()
+    own = logits.diagonal()
+    loss = (torch.logsumexp(weighted, 1) - own).mean() + (torch.logsumexp(weighted, 0) - own).mean()
+    return loss / 2, torch.zeros((), device=images.device)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "clip": clip,
+    "multi_positive": multi_positive,
+    "sigmoid": sigmoid,
+    "similarity": similarity,
+}
+
+
+def starting_bias(positive_rate: float) -> float:
+    """The logit of the expected share of true pairs (0 to 1, exclusive): with it the sigmoid starts unbiased."""
+    return math.log(positive_rate / (1 - positive_rate))
 
 
 def targets(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,33 +106,12 @@ def targets(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return by_text.T / by_text.T.sum(1, keepdim=True), by_text
 
 
-def multi_positive_loss(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, positives: torch.Tensor
-) -> torch.Tensor:
-    """Symmetric cross-entropy against ``targets`` (soft targets as in UniCL, Yang et al., CVPR 2022).
-
-    Each image needs at least one right caption and each caption one image, as in any batch with its own captions.
-    """
-    logits = scale * images @ texts.T
+def _symmetric(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
     by_image, by_text = targets(positives.to(logits))
     return (functional.cross_entropy(logits, by_image) + functional.cross_entropy(logits.T, by_text)) / 2
 
 
-def floor(positives: torch.Tensor) -> torch.Tensor:
-    """The lowest value that either loss can reach on this batch: the mean entropy of its targets.
-
-    For the one-hot loss pass B×B, 1 where image i's own caption means the same as image j's: nothing in the image says
-    which of the two stands beside it, and the floor becomes the sum over meanings of p ln(B p).
-    """
-    entropies = [torch.special.entr(rows).sum(1).mean() for rows in targets(positives.float())]
-    return sum(entropies) / 2
-
-
-def alignment(images: torch.Tensor, texts: torch.Tensor) -> float:
-    """Mean squared distance of matching pairs, both N×D, 0 (best) to 4 (Wang & Isola, ICML 2020)."""
-    return (images - texts).square().sum(1).mean().item()
-
-
-def uniformity(embeddings: torch.Tensor) -> float:
-    """Log of the mean Gaussian potential of N×D embeddings: 0 when collapsed, about -4 when spread (same paper)."""
-    return torch.pdist(embeddings).square().mul(-2).exp().mean().log().item()
+def _entropy(positives: torch.Tensor) -> torch.Tensor:
+    """The mean entropy of the targets, below which no cross-entropy falls."""
+    by_image, by_text = (torch.special.entr(rows).sum(1).mean() for rows in targets(positives.float()))
+    return (by_image + by_text) / 2

@@ -1,8 +1,9 @@
 """VisionCLIP: a ResNet-50 tower, a RoBERTa tower, two projections and a clamped temperature.
 
 "RoBERTa-wwm-ext-base-chinese" has BERT's architecture, so the text tower is a ``BertModel``; its feature is [CLS] of
-the last layer times a bias-free projection, as in Chinese-CLIP. A saved folder holds weights, tokenizer and image
-processor and runs in ``pipeline("zero-shot-image-classification", model=folder)`` once this module is imported.
+the last layer times a bias-free projection, as in Chinese-CLIP. A saved folder holds weights, tokenizer, preprocessing
+and this code: it runs in ``pipeline("zero-shot-image-classification", model=folder)`` once this module is imported, and
+with ``trust_remote_code=True`` where the package is not installed.
 """
 
 import math
@@ -18,6 +19,8 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    AutoTokenizer,
     BertConfig,
     BertModel,
     PreTrainedConfig,
@@ -27,33 +30,43 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.models.resnet.modeling_resnet import ResNetBottleNeckLayer
+from transformers.processing_utils import ProcessorMixin
 from transformers.utils import ModelOutput
 from transformers.utils.logging import disable_progress_bar
 
-from visionclip.data import images
+from visionclip.data.images import PREPROCESSING, prepare, standardise, to_rgb, to_tensor
 
 LOGIT_SCALE = math.log(1 / 0.07)
 LARGEST_LOGIT_SCALE = math.log(100)
+REMOTE = "modeling_visionclip"  # this module's name in a saved folder, beside images.py
 
 
 class VisionCLIPConfig(PreTrainedConfig):
-    """Sizes of the two towers and of the space they share."""
+    """Sizes of the two towers and of the space they share; ``logit_bias`` for the sigmoid objective."""
 
     model_type = "visionclip"
     sub_configs = {"vision_config": ResNetConfig, "text_config": BertConfig}  # noqa: RUF012 (transformers' protocol)
 
-    def __init__(self, vision_config=None, text_config=None, projection_size: int = 1024, **kwargs):
+    def __init__(
+        self, vision_config=None, text_config=None, projection_size: int = 1024, logit_bias: bool = False, **kwargs
+    ):
         def of(kind, given):
             return given if isinstance(given, kind) else kind(**(given or {}))
 
         self.vision_config = of(ResNetConfig, vision_config)
         self.text_config = of(BertConfig, text_config)
         self.projection_size = projection_size
+        self.logit_bias = logit_bias
         super().__init__(**kwargs)
 
 
 def sized(
-    image_width: int, text_layers: int, text_width: int, projection_size: int, vocabulary_size: int
+    image_width: int,
+    text_layers: int,
+    text_width: int,
+    projection_size: int,
+    vocabulary_size: int,
+    logit_bias: bool = False,
 ) -> VisionCLIPConfig:
     """ResNet-50 (3, 4, 6, 3 bottleneck blocks) and RoBERTa at the given widths.
 
@@ -79,12 +92,12 @@ def sized(
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    return VisionCLIPConfig(vision, text, projection_size)
+    return VisionCLIPConfig(vision, text, projection_size, logit_bias)
 
 
 @dataclass
 class VisionCLIPOutput(ModelOutput):
-    """Logits are cosine similarities times the inverse temperature."""
+    """Logits are cosine similarities times the inverse temperature, plus the bias where there is one."""
 
     logits_per_image: torch.FloatTensor | None = None
     logits_per_text: torch.FloatTensor | None = None
@@ -105,6 +118,7 @@ class VisionCLIP(PreTrainedModel):
         self.vision_projection = nn.Linear(config.vision_config.hidden_sizes[-1], config.projection_size, bias=False)
         self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_size, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
+        self.logit_bias = nn.Parameter(torch.zeros(())) if config.logit_bias else None
         self.post_init()
         for block in self.vision.modules():
             if isinstance(block, ResNetBottleNeckLayer):  # start as identity (Goyal et al. 2017), as CLIP's towers do
@@ -128,36 +142,72 @@ class VisionCLIP(PreTrainedModel):
         """The inverse temperature, at most 100."""
         return self.logit_scale.clamp(max=LARGEST_LOGIT_SCALE).exp()
 
-    def forward(self, pixel_values, input_ids, attention_mask=None, **_) -> VisionCLIPOutput:
-        image_embeds = self.get_image_features(pixel_values)
-        text_embeds = self.get_text_features(input_ids, attention_mask)
+    def forward(self, pixel_values=None, input_ids=None, attention_mask=None, **_) -> VisionCLIPOutput:
+        image_embeds = None if pixel_values is None else self.get_image_features(pixel_values)
+        text_embeds = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
+        if image_embeds is None or text_embeds is None:
+            return VisionCLIPOutput(None, None, image_embeds, text_embeds)
         logits = self.scale * image_embeds @ text_embeds.T
+        logits = logits if self.logit_bias is None else logits + self.logit_bias
         return VisionCLIPOutput(logits, logits.T, image_embeds, text_embeds)
 
 
 class VisionCLIPImageProcessor(BaseImageProcessor):
-    """The preprocessing the model was trained with: field-of-view crop, square pad, resize, standardisation."""
+    """The preprocessing the model was trained with: field-of-view crop, square pad, resize, standardisation.
+
+    ``version`` is that of the steps; a folder saved by other steps is refused, as its model would see other pixels.
+    """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers' protocol)
 
-    def __init__(self, size: int = 224, **kwargs):
+    def __init__(self, size: int = 224, version: int = PREPROCESSING, **kwargs):
         super().__init__(**kwargs)
-        self.size = size
+        if version != PREPROCESSING:
+            raise ValueError(
+                f"preprocessing {version} is not the {PREPROCESSING} of this code; use the saved folder's own"
+            )
+        self.size, self.version = size, version
 
-    def preprocess(self, images_given, return_tensors=None, **_) -> BatchFeature:
-        """One or several photographs (PIL or uint8 H×W×3) → standardised float32 N×3×size×size."""
-        several = images_given if isinstance(images_given, list | tuple) else [images_given]
-        pixels = [np.asarray(image.convert("RGB") if hasattr(image, "convert") else image) for image in several]
-        prepared = np.stack([images.prepare(image, self.size) for image in pixels])
-        batch = images.standardise(images.to_tensor(prepared))
-        return BatchFeature({"pixel_values": batch}, tensor_type=return_tensors)
+    def preprocess(self, images, return_tensors=None, **_) -> BatchFeature:
+        """One or several photographs (whatever ``data.images.to_rgb`` takes) → standardised float32 N×3×size×size."""
+        several = images if isinstance(images, list | tuple) else [images]
+        prepared = np.stack([prepare(to_rgb(image), self.size) for image in several])
+        return BatchFeature({"pixel_values": standardise(to_tensor(prepared))}, tensor_type=return_tensors)
+
+
+class VisionCLIPProcessor(ProcessorMixin):
+    """Image processor and tokenizer as one: ``processor(images=..., text=..., return_tensors="pt", padding=True)``."""
+
+    attributes = ["image_processor", "tokenizer"]  # noqa: RUF012 (transformers' protocol)
+    image_processor_class = "AutoImageProcessor"
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(self, image_processor=None, tokenizer=None, **kwargs):
+        super().__init__(image_processor, tokenizer, **kwargs)
 
 
 def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
-    """Write weights (safetensors), tokenizer and image processor as one Hugging Face folder."""
+    """Write weights (safetensors), tokenizer, preprocessing and code as one Hugging Face folder."""
+    names = {
+        "AutoConfig": VisionCLIPConfig,
+        "AutoModel": VisionCLIP,
+        "AutoModelForZeroShotImageClassification": VisionCLIP,
+    }
+    model.config.auto_map = {auto: f"{REMOTE}.{kind.__name__}" for auto, kind in names.items()}
     model.save_pretrained(folder)
+    preprocessing = VisionCLIPImageProcessor(size=image_size)
+    processor = VisionCLIPProcessor(preprocessing, tokenizer)
+    preprocessing.auto_map = {
+        "AutoImageProcessor": f"{REMOTE}.VisionCLIPImageProcessor",
+        "AutoProcessor": f"{REMOTE}.VisionCLIPProcessor",
+    }
+    processor.save_pretrained(folder)
+    preprocessing.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    VisionCLIPImageProcessor(size=image_size).save_pretrained(folder)
+    library = Path(__file__).parents[1]
+    code = Path(__file__).read_text("utf-8").replace("from visionclip.data.images import", "from .images import")
+    (folder / f"{REMOTE}.py").write_text(code, "utf-8")
+    (folder / "images.py").write_text((library / "data/images.py").read_text("utf-8"), "utf-8")
 
 
 def load(folder: Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
@@ -168,8 +218,6 @@ def load(folder: Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
     """
     if not (folder / "model.safetensors").is_file():
         raise FileNotFoundError(f"{folder}: no model.safetensors there; run notebooks/03-pretrain.ipynb first")
-    from transformers import AutoTokenizer
-
     model = VisionCLIP.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model.train(False), tokenizer, VisionCLIPImageProcessor.from_pretrained(folder, local_files_only=True)
@@ -180,3 +228,4 @@ AutoConfig.register("visionclip", VisionCLIPConfig)
 AutoModel.register(VisionCLIPConfig, VisionCLIP)
 AutoModelForZeroShotImageClassification.register(VisionCLIPConfig, VisionCLIP)
 AutoImageProcessor.register(VisionCLIPConfig, slow_image_processor_class=VisionCLIPImageProcessor)
+AutoProcessor.register(VisionCLIPConfig, VisionCLIPProcessor)

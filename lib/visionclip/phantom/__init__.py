@@ -9,7 +9,7 @@ many eyes at once.
 from visionclip.phantom.factors import FACTORS
 from visionclip.phantom.layout import LAYOUT_CHANNELS, layout
 from visionclip.phantom.render import ANATOMY, LESIONS, Phantom, render
-from visionclip.phantom.sets import render_each, render_set
+from visionclip.phantom.sets import render_each
 
 __all__ = [
     "ANATOMY",
@@ -20,5 +20,4 @@ __all__ = [
     "layout",
     "render",
     "render_each",
-    "render_set",
 ]

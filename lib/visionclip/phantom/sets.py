@@ -1,61 +1,55 @@
-"""Many phantoms at once, drawn side by side."""
+"""Many phantoms at once, drawn by several processes."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import TypeVar
 
 import cv2
-import numpy as np
 
-from visionclip.phantom.layout import layout
+from visionclip import runs
 from visionclip.phantom.render import Phantom, render
 from visionclip.progress import progress
+from visionclip.streams import Stream, rng
 
 T = TypeVar("T")
 
 
-def _draw(finish: Callable[[Phantom], T], size: int, fixed: dict[str, object], eye: dict[str, int], seed: list) -> T:
-    return finish(render(eye, np.random.default_rng(seed), size, **fixed))
-
-
-def _picture(drawn: Phantom) -> tuple[np.ndarray, np.ndarray]:
-    return drawn.image, layout(drawn.masks)
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
-
-
 def render_each(
     eyes: Sequence[dict[str, int]],
-    seeds: Sequence[list[int]],
+    streams: Sequence[Stream],
     size: int,
     finish: Callable[[Phantom], T],
     label: str,
     workers: int = 0,
     fixed: Mapping[str, object] | None = None,
 ) -> Iterator[T]:
-    """Yield ``finish(phantom)`` for each of N conditions and seeds, in order.
+    """Yield ``finish(phantom)`` for each of N conditions and random streams (seed, purpose, index), in order.
 
-    ``workers`` processes draw and finish (0: as many as cores); an eye follows from its seed alone. ``finish`` is a
-    function of a module, which workers import to find it; ``fixed`` are factors that all eyes share.
+    ``workers`` processes draw and finish (0: as many as cores); an eye follows from its conditions and stream alone.
+    ``finish`` is a function of a module, which workers import to find it; ``fixed`` are factors that all eyes share.
+
+    Raises:
+        RuntimeError: a process ended before its time, as all do that a script starts outside its ``__main__`` guard.
     """
-    workers = workers or len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        drawn = pool.map(partial(_draw, finish, size, dict(fixed or {})), eyes, seeds, chunksize=16)
-        yield from progress(drawn, label, len(eyes))
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(1)  # a worker that runs its caller's script: it ends, and the caller is told below
+    try:
+        with ProcessPoolExecutor(
+            workers or runs.cores(), multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)
+        ) as pool:
+            drawn = pool.map(partial(_draw, finish, size, dict(fixed or {})), eyes, streams, chunksize=16)
+            yield from progress(drawn, label, len(eyes))
+    except BrokenProcessPool:
+        raise RuntimeError(
+            f"{label}: a process that draws ended before its time; in a script, put the call under "
+            'if __name__ == "__main__":, else there may be too little memory for so many workers'
+        ) from None
 
 
-def render_set(
-    eyes: Sequence[dict[str, int]], seeds: Sequence[list[int]], size: int, label: str, workers: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 N×S×S×3 and layouts uint8 N×C×S×S in {0, 1}, one for each of N conditions and seeds.
-
-    As ``render_each``. Workers import this module and its like only, so that they start in a fraction of a second.
-    """
-    drawn = list(render_each(eyes, seeds, size, _picture, label, workers))
-    pixels, layouts = (np.stack(column) for column in zip(*drawn, strict=True))
-    return pixels, layouts
+def _draw(
+    finish: Callable[[Phantom], T], size: int, fixed: dict[str, object], eye: dict[str, int], stream: Stream
+) -> T:
+    return finish(render(eye, rng(*stream), size, **fixed))

@@ -126,12 +126,12 @@ def temperature_curve(temperatures: Sequence[float]) -> Figure:
 
 
 def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
-    """AUC of the referee on held-out phantoms and on generated images, by condition (columns of the frame)."""
+    """AUC of a classifier on held-out phantoms and on generated images (columns of the frame), by condition."""
     figure, axes = _subplots(figsize=(8, 0.28 * len(fidelity) + 1))
     fidelity.plot.barh(ax=axes, width=0.75)
     axes.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
     axes.invert_yaxis()
-    axes.set(xlabel="referee's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
+    axes.set(xlabel="classifier's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -145,15 +145,15 @@ def histogram(values: Sequence[int], label: str) -> Figure:
 
 
 def rank_frequency(counts: Sequence[int]) -> Figure:
-    """How often each distinct caption stands beside an image, the commonest first, both axes logarithmic."""
+    """How many images each distinct caption belongs to, the commonest first, both axes logarithmic."""
     figure, axes = _subplots(figsize=(6, 2.8))
     axes.loglog(np.arange(1, len(counts) + 1), sorted(counts, reverse=True), marker=".", linestyle="none")
-    axes.set(xlabel="rank of the caption", ylabel="images beside it")
+    axes.set(xlabel="rank of the caption", ylabel="its images")
     return figure
 
 
 def recall_bars(table: pandas.DataFrame) -> Figure:
-    """Recall at k by direction beside chance; columns direction, k, recall, chance."""
+    """Recall at k by direction, with chance; columns direction, k, recall, chance."""
     figure, axes = _subplots(figsize=(6, 3))
     seaborn.barplot(table, x="k", y="recall", hue="direction", ax=axes)
     chance = seaborn.pointplot(

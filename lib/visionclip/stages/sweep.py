@@ -8,6 +8,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Point:
+    """One training: ``updates`` optimiser steps on ``images`` of the synthetic set."""
+
+    name: str
+    images: int
+    seed: int
+    updates: int
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Which points there are: ``sizes`` × ``seeds`` for each of ``schedules``.
 
@@ -24,15 +34,16 @@ class Sweep:
         """Optimiser steps of a point."""
         return self.updates if schedule == "updates" else max(1, round(self.updates * size / max(self.sizes)))
 
-    def names(self, schedule: str) -> dict[tuple[int, int], str]:
-        """The folder of each size and seed. The largest size is the same under both schedules and run once."""
-        return {
-            (size, seed): f"n{size}-s{seed}" + ("-epochs" if self.steps(size, schedule) != self.updates else "")
-            for size in self.sizes
-            for seed in self.seeds
-        }
+    def points(self, schedule: str) -> list[Point]:
+        """A point for each size and seed. The largest size is the same under both schedules, and has one name."""
+        points = []
+        for size in self.sizes:
+            steps = self.steps(size, schedule)
+            ending = "" if steps == self.updates else "-epochs"
+            points += [Point(f"n{size}-s{seed}{ending}", size, seed, steps) for seed in self.seeds]
+        return points
 
     @property
-    def folders(self) -> list[str]:
-        """All folders, each once."""
-        return list(dict.fromkeys(name for schedule in self.schedules for name in self.names(schedule).values()))
+    def by_name(self) -> dict[str, Point]:
+        """All points, each once."""
+        return {point.name: point for schedule in self.schedules for point in self.points(schedule)}

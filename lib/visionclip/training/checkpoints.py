@@ -1,55 +1,72 @@
-"""Resumable training in safetensors: weights, optimizer state and what has been logged, written atomically.
+"""Training state in one safetensors file, written atomically: weights, optimiser state, and what has been logged.
 
-A checkpoint carries the fingerprint of the data and settings that made it. A run with the same fingerprint goes on
-where it stopped, a finished one returns at once, and any other starts over.
+A checkpoint carries the key of the data, settings and code that made it. A run with the same key goes on where it
+stopped, a finished one returns at once, and any other starts over.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import safe_open, save_file
 
 from visionclip import runs
 
-
-def batch_indices(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The images of one step: permutations of all ``count``, one after another, cut into batches."""
-    wanted = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = {epoch: np.random.default_rng([seed, epoch]).permutation(count) for epoch in set(wanted // count)}
-    return np.array([epochs[place // count][place % count] for place in wanted])
+History = list[dict[str, float]]
 
 
-def save(path: Path, modules: Mapping[str, torch.nn.Module], optimizer, fingerprint: str, history: list) -> None:
-    """Write the state of ``modules`` and ``optimizer`` after ``len(history)`` steps; history entries are JSON-able."""
-    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+def save(
+    path: Path, key: str, modules: Mapping[str, torch.nn.Module], optimizer: torch.optim.Optimizer | None, log: History
+) -> None:
+    """Write the state of ``modules`` after ``len(log)`` updates; a finished run needs no ``optimizer`` any more."""
+    tensors = {
+        f"{name}/{part}": value for name, module in modules.items() for part, value in module.state_dict().items()
+    }
+    for index, state in optimizer.state_dict()["state"].items() if optimizer else ():
+        tensors |= {f"optimizer/{index}/{part}": torch.as_tensor(value) for part, value in state.items()}
+    names = list(log[0]) if log else []
+    tensors["log"] = torch.tensor([[entry[name] for name in names] for entry in log], dtype=torch.float64)
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    about = {"key": key, "logged": json.dumps(names), "finished": json.dumps(optimizer is None)}
     with runs.atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "history": json.dumps(history)})
+        save_file(tensors, temporary, about)
 
 
-def restore(path: Path, modules: Mapping[str, torch.nn.Module], optimizer, fingerprint: str) -> list:
-    """Load the state written by ``save`` and return its history; empty, with nothing changed, if none is usable."""
+def restore(
+    path: Path, key: str, modules: Mapping[str, torch.nn.Module], optimizer: torch.optim.Optimizer
+) -> tuple[History, bool]:
+    """Load the state written under ``key`` and return its log, and whether the run was finished; an empty log, with
+    nothing changed, where there is none. Of a finished run only the modules that it has are loaded.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
     if not path.is_file():
-        return []
-    with safe_open(path, framework="pt") as file:
-        told = file.metadata()
-        if told["fingerprint"] != fingerprint:
-            return []
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        return [], False
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("key") != key:
+                return [], False
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{runs.relative(path)}: damaged ({error}); delete it, and training starts over") from None
+    finished = json.loads(about["finished"])
     for name, module in modules.items():
-        prefix = f"{name}/"
-        module.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        )
-    state: dict[int, dict] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads(told["history"])
+        own = {part.removeprefix(f"{name}/"): value for part, value in tensors.items() if part.startswith(f"{name}/")}
+        if own or not finished:
+            module.load_state_dict(own)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, part = name.split("/")
+            state.setdefault(int(index), {})[part] = value
+    if not finished:
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        for weight, parts in optimizer.state.items():
+            for part, value in parts.items():
+                if value.shape == weight.shape:  # in the weight's memory format again
+                    parts[part] = torch.empty_like(weight).copy_(value)
+    return [dict(zip(json.loads(about["logged"]), row, strict=True)) for row in tensors["log"].tolist()], finished

@@ -1,0 +1,101 @@
+"""Images with the captions that are true of them: what the towers are trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from visionclip import conditions, keys, runs, streams
+from visionclip.data import shards
+from visionclip.data.labelled import LabelledImages
+from visionclip.text import captions
+from visionclip.text.captions import Caption
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images and the captions that each may be shown with: ``texts_of[i]`` are indices into ``captions``."""
+
+    images: LabelledImages
+    captions: list[Caption]
+    texts_of: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, count: int, seed: int) -> "Pairs":
+        """``count`` images at random (0: all); of the same seed, a smaller subset is part of every larger one.
+
+        Raises:
+            ValueError: the set holds fewer images.
+        """
+        if not 0 <= count <= len(self):
+            raise ValueError(f"images: {count} requested, the set holds {len(self)}; give 0 (all) up to that")
+        order = streams.rng(seed, "subset of the pairs").permutation(len(self))[: count or None]
+        return Pairs(self.images.take(order), self.captions, [self.texts_of[index] for index in order])
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One caption for each of these images, as indices into ``captions``."""
+        return np.array([rng.choice(self.texts_of[row]) for row in rows])
+
+    def draw_full(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """As ``draw``, a full description where the image has one."""
+        full = ([text for text in self.texts_of[row] if self.captions[text].full] or self.texts_of[row] for row in rows)
+        return np.array([rng.choice(texts) for texts in full])
+
+    def positives(self, rows: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """Bool B×U: which of these captions are true of which of these images."""
+        return captions.entailed(self._shown[rows], self._stated[texts])
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """float32 N×K in {0, 1}, the conditions of each image."""
+        return self.images.vectors
+
+    @cached_property
+    def meanings(self) -> np.ndarray:
+        """int M, a number for what each caption means."""
+        return np.unique([caption.semantic_id for caption in self.captions], return_inverse=True)[1]
+
+    @cached_property
+    def key(self) -> str:
+        """Of pixels, conditions, captions and which belong together."""
+        return keys.digest(
+            [
+                keys.arrays(self.images.pixels),
+                self.images.conditions,
+                self.captions,
+                [list(own) for own in self.texts_of],
+            ]
+        )
+
+    @property
+    def presentations(self) -> dict[str, int]:
+        """How many images show each main condition."""
+        names = [conditions.presentation(eye) for eye in self.images.conditions]
+        return {name: names.count(name) for name in sorted(set(names))}
+
+    @cached_property
+    def _shown(self) -> np.ndarray:
+        return captions.fact_matrix(self.images.conditions)
+
+    @cached_property
+    def _stated(self) -> np.ndarray:
+        return captions.fact_matrix([caption.facts for caption in self.captions])
+
+
+def load(synthesis: str | Path, captions_folder: str | Path, name: str) -> Pairs:
+    """The set ``name`` ("synthetic" or "validation") of stage 01 with its captions of stage 02.
+
+    Raises:
+        ValueError: the captions were written for other images.
+    """
+    images = shards.load(runs.resolve(synthesis) / name)
+    table, texts_of, names = captions.load(runs.resolve(captions_folder) / name)
+    if names != images.keys:
+        raise ValueError(
+            f"{captions_folder}/{name}: captions of other images than {synthesis} holds; run 02-captions again"
+        )
+    return Pairs(images, table, texts_of)

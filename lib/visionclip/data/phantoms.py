@@ -1,0 +1,211 @@
+"""Drawn eyes as labelled sets, with the masks that a stage learns from.
+
+``python -m visionclip.data.phantoms --count 100000 --size 256 --out data/phantoms`` streams phantoms to shards, with
+all masks and parameters; a run that was stopped goes on where it was.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from visionclip import conditions, keys, phantom, runs
+from visionclip.data import images, shards
+from visionclip.data.labelled import LabelledImages
+from visionclip.streams import Stream, rng
+
+PHANTOM = "phantom"  # the source of a drawn eye
+# What finding maps show, and the masks of the phantoms that count as it: those that look alike or are rare are joined.
+FINDINGS: dict[str, tuple[str, ...]] = {
+    "microaneurysms": ("microaneurysms",),
+    "haemorrhage": ("haemorrhage",),
+    "exudate": ("exudate",),
+    "cotton_wool": ("cotton_wool",),
+    "drusen": ("drusen",),
+    "atrophy": ("atrophy", "scar"),
+    "neovessel": ("neovessel", "fibrosis"),
+    "membrane": ("membrane", "swelling"),
+    "disc": ("disc",),
+    "cup": ("cup",),
+    "fovea": ("fovea",),
+    "vessels": ("artery", "vein"),
+}
+STRIDE = 4  # of a finding map, in pixels of the image
+# fmt: off
+COUNTS = {  # the whole numbers among the factors; all others are written as floats, in every eye
+    "jpeg_quality", "dust", "lashes", "disc_haemorrhage", "disc_drusen", "hard_drusen", "microaneurysms",
+    "haemorrhages", "flames", "exudates", "macular_exudates", "macular_star", "cotton_wool", "irma", "neovessels",
+    "preretinal", "fibrosis", "laser", "drusen", "macular_pigment", "scars", "active_lesions", "bone_spicules",
+    "patchy_atrophy", "lacquer_cracks",
+}
+# fmt: on
+# Parameters that only some eyes have, as they are written of the others.
+ABSENT: dict[str, object] = {"haemorrhages_by_quadrant": [0, 0, 0, 0], "laser_spots": 0, "occluded_branch": "none"}
+CHANNELS = {None: (), "layout": tuple(phantom.LAYOUT_CHANNELS), "findings": tuple(FINDINGS)}  # by kind of masks
+
+
+def balanced_eyes(count: int, seed: int, purpose: str, unreadable: float) -> list[dict[str, int]]:
+    """Complete conditions balanced over the vocabulary, a share ``unreadable`` of them with a readability fault."""
+    return conditions.balanced(count, rng(seed, f"{purpose}: conditions"), unreadable)
+
+
+def with_healthy_twins(
+    count: int, share: float, seed: int, purpose: str, unreadable: float = 0.03
+) -> tuple[list[dict[str, int]], list[Stream]]:
+    """Conditions and random streams of ``count`` eyes: balanced ones, and ``share`` (0 to 1) as many healthy twins.
+
+    A twin has its original's stream and no disease: the same eye in the same photograph, so that only the disease tells
+    the two apart.
+    """
+    single = count - int(count * share / (1 + share))
+    eyes = balanced_eyes(single, seed, purpose, unreadable)
+    streams = [(seed, purpose, index) for index in range(single)]
+    diseased = [index for index, eye in enumerate(eyes) if not conditions.is_normal(eye)][: count - single]
+    twins = [{**eyes[index], **dict.fromkeys(conditions.DISEASES, 0)} for index in diseased]
+    return eyes + twins, streams + [streams[index] for index in diseased]
+
+
+def draw(
+    eyes: Sequence[dict[str, int]],
+    streams: Sequence[Stream],
+    size: int,
+    label: str = "phantoms",
+    workers: int = 0,
+    fixed: Mapping[str, object] | None = None,
+    masks: str | None = None,
+) -> LabelledImages:
+    """One drawn eye of ``size``×``size`` pixels for each of N complete conditions and random streams.
+
+    ``fixed`` are factors that all eyes share; ``workers`` processes draw (0: as many as cores). A key is the purpose
+    of the stream and the place in the set. ``masks`` are
+
+    - None: not there;
+    - "layout": ``phantom.LAYOUT_CHANNELS``, uint8 N×C×S×S in {0, 1};
+    - "findings": ``FINDINGS``, uint8 N×C×S/4×S/4, the share of each cell that is covered, of 255; the images and their
+      maps are prepared as photographs are (``images.prepare``), where otherwise images are as rendered.
+
+    Raises:
+        ValueError: the kind of masks isn't known, or its maps don't fit the size.
+        RuntimeError: see ``phantom.render_each``.
+    """
+    if masks not in CHANNELS:
+        raise ValueError(f"phantoms: masks {masks!r} are not known; choose layout or findings")
+    stride = STRIDE if masks == "findings" else 1
+    if size % stride:
+        raise ValueError(f"phantoms: size is {size}; finding maps need a multiple of {stride}")
+    pixels = np.empty((len(eyes), size, size, 3), np.uint8)
+    channels = np.empty((len(eyes), len(CHANNELS[masks]), size // stride, size // stride), np.uint8)
+    drawn = phantom.render_each(eyes, streams, size, partial(_finished, masks), label, workers, fixed)
+    for place, (image, own) in enumerate(drawn):
+        pixels[place], channels[place] = image, own
+    names = [f"{_slug(purpose)}-{place:07d}" for place, (_, purpose, _) in enumerate(streams)]
+    known = {"masks": channels, "mask_names": CHANNELS[masks]} if masks else {}
+    return LabelledImages(pixels, list(eyes), [PHANTOM] * len(eyes), names, **known)
+
+
+def _slug(purpose: str) -> str:
+    """A purpose as part of a key: WebDataset ends a key at its first point."""
+    return re.sub(r"\W+", "-", purpose)
+
+
+def _finished(masks: str | None, drawn: phantom.Phantom) -> tuple[np.ndarray, np.ndarray]:
+    """The image and its masks C×h×w, none where ``masks`` is None."""
+    if masks == "layout":
+        return drawn.image, phantom.layout(drawn.masks)
+    if masks is None:
+        return drawn.image, np.empty((0, *drawn.image.shape[:2]), np.uint8)
+    size, window = len(drawn.image), images.window(images.field_of_view(drawn.image))
+    maps = []
+    for names in FINDINGS.values():
+        mask = np.any([drawn.masks[name] for name in names], axis=0).astype(np.uint8) * 255
+        cells = (size // STRIDE, size // STRIDE)
+        maps.append(cv2.resize(images.squared(mask, window), cells, interpolation=cv2.INTER_AREA))
+    return images.prepare(drawn.image, size), np.stack(maps)
+
+
+def stream(
+    folder: Path,
+    count: int,
+    size: int,
+    seed: int,
+    purpose: str,
+    unreadable: float = 0.1,
+    per_shard: int = 1000,
+    workers: int = 0,
+) -> None:
+    """Draw ``count`` balanced phantoms into shards below ``folder``; shards that are there already are kept.
+
+    A sample is ``key.png``, ``key.masks.png`` (grey, the masks one above the other in the order of ``ANATOMY`` and
+    ``LESIONS``) and ``key.json`` with conditions, seed, source and the parameters drawn, the same names and types for
+    every eye. ``phantoms.json`` says what the folder holds.
+
+    Raises:
+        ValueError: the folder holds phantoms of other settings, or drawn by other code.
+    """
+    settings = {"count": count, "size": size, "seed": seed, "purpose": purpose, "unreadable": unreadable}
+    settings |= {"per_shard": per_shard, "code": keys.code(phantom)}
+    card = folder / "phantoms.json"
+    if card.is_file() and runs.read_json(card) != settings:
+        raise ValueError(f"{runs.relative(card)}: phantoms of other settings; give another folder or delete this one")
+    runs.write_json(card, settings)
+    eyes = balanced_eyes(count, seed, purpose, unreadable)
+    pending = {
+        path: range(start, min(start + per_shard, count))
+        for number, start in enumerate(range(0, count, per_shard))
+        if not (path := folder / f"{number:05d}.tar").is_file()
+    }
+    indices = [index for members in pending.values() for index in members]
+    streams = [(seed, purpose, index) for index in indices]
+    drawn = phantom.render_each([eyes[index] for index in indices], streams, size, _encoded, "phantoms", workers)
+
+    def sample(index: int, image: bytes, masks: bytes, parameters: dict[str, object]) -> shards.Sample:
+        record = {"conditions": eyes[index], "seed": seed, "source": PHANTOM, "parameters": parameters}
+        key = f"{_slug(purpose)}-{index:07d}"
+        return {"__key__": key, "png": image, "masks.png": masks, "json": json.dumps(record).encode()}
+
+    for path, members in pending.items():
+        shards.write_one(path, (sample(index, *next(drawn)) for index in members))
+
+
+def _encoded(drawn: phantom.Phantom) -> tuple[bytes, bytes, dict[str, object]]:
+    """A phantom's image, its masks one above the other in the order of ``ANATOMY`` and ``LESIONS``, its parameters."""
+    masks = np.concatenate(list(drawn.masks.values())).astype(np.uint8) * 255
+    return shards.encode(drawn.image), shards.encode(masks), _typed(drawn.parameters)
+
+
+def _typed(parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters with the same names and types for every eye."""
+    fractional = {name for name, factor in phantom.FACTORS.items() if not factor.choices} - COUNTS
+    return ABSENT | {name: float(value) if name in fractional else value for name, value in parameters.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m visionclip.data.phantoms", description=stream.__doc__.splitlines()[0]
+    )
+    parser.add_argument("--count", type=int, required=True, help="phantoms")
+    parser.add_argument("--size", type=int, default=256, help="pixels, side of every image")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--purpose", default="training phantoms", help="name of the random stream: another, other eyes")
+    parser.add_argument("--unreadable", type=float, default=0.1, help="share of eyes with a readability fault")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw; 0: as many as cores")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    given = vars(parser.parse_args(arguments))
+    if given["count"] < 1 or given["size"] < 32 or not 0 <= given["unreadable"] <= 1:
+        parser.error("count must be at least 1, size at least 32, unreadable from 0 to 1")
+    try:
+        stream(given.pop("out").absolute(), **given)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""``python -m visionclip.study COMMAND``; a mistake is one line on standard error and exit status 2."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from visionclip import runs
+from visionclip.study import check_file, jobs, preset
+from visionclip.study.graph import Graph
+from visionclip.study.notebooks import environment, normalise, refresh
+
+
+def run(preset: str) -> None:
+    """Become Snakemake, running one preset on all cores.
+
+    Snakemake's own lock outlives a killed run and would have to be removed by hand, so that another takes its place.
+
+    Raises:
+        ValueError: a mistake in the preset, or a run of this folder that has not ended.
+    """
+    graph = Graph({"preset": preset})
+    options = ["--nolock", "--rerun-incomplete", "--cores", "all", "--config", f"preset={preset}"]
+    os.chdir(runs.ROOT)
+    with jobs.lock(runs.ROOT / "runs" / ".lock") as held:
+        jobs.refuse_running(graph)
+        os.set_inheritable(held.fileno(), True)
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options])
+
+
+def check(path: Path) -> None:
+    """Check the parameters in a preset's folder, or in one file."""
+    path = path.absolute()
+    if path.suffix == ".yaml":
+        check_file(path)
+    else:
+        preset(path)
+    print(f"{runs.relative(path)}: valid")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m visionclip.study", description="Run and keep the study.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(work, **options):
+        added = commands.add_parser(work.__name__, help=work.__doc__.splitlines()[0])
+        added.set_defaults(work=work)
+        for name, given in options.items():
+            added.add_argument(name, **given)
+        return added
+
+    command(run, preset={})
+    for work in (jobs.stage, jobs.point):
+        command(work, preset={}, name={}).add_argument("--threads", type=int, default=runs.cores())
+    for work in (check, refresh, normalise):
+        command(work, paths={"nargs": "+", "type": Path})
+    command(environment)
+    chosen = vars(parser.parse_args(arguments))
+    work, paths = chosen.pop("work"), chosen.pop("paths", None)
+    del chosen["command"]
+    try:
+        if paths is None:
+            work(**chosen)
+        for path in paths or ():
+            work(path)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The graph of the study: one table of stages, and all that the Snakefile asks about each of them.
+
+A stage runs again when its notebook or its parameter file changes, an earlier stage was run again, or one of its
+``reasons`` is another: the library code that it imports (comments and docstrings aside), the folders that it is given
+and, for those that look at photographs, every file among them.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
+
+from visionclip import keys, runs
+from visionclip.stages.sweep import Sweep
+from visionclip.study.notebooks import environment
+from visionclip.study.parameters import check, declared, preset
+
+DEFAULT = "cpu"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage of the study.
+
+    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder. One with ``all_cores``
+    takes the whole machine, one with ``gpu`` only where a GPU does its work; of several that could run, the highest
+    ``priority`` goes first.
+    """
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    photographs: bool = False
+    gpu: bool = True
+    all_cores: bool = False
+    priority: int = 0
+
+
+STAGES = {
+    "01-synthesis": Row(all_cores=True, priority=1),
+    "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False),
+    "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, priority=1),
+    "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=True),
+    "05-dataset-size": Row(
+        {"synthesis": "01-synthesis", "captions_folder": "02-captions", "pretrained": "03-pretrain"},
+        photographs=True,
+    ),
+    "06-transfer": Row(photographs=True),
+    "07-baseline": Row(photographs=True),
+    "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
+}
+SYNTHESIS, SIZES = "01-synthesis", "05-dataset-size"
+SWEPT = {"sizes", "seeds", "schedules", "updates"}  # parameters of 05 that say which points there are
+
+
+def rule(stage: str) -> str:
+    """The name of a stage's rule: ``zero_shot`` of ``04-zero-shot``."""
+    return stage[3:].replace("-", "_")
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU, as far as can be told without waiting for torch."""
+    return shutil.which("nvidia-smi") is not None
+
+
+@cache
+def _fingerprint(folder: str) -> str:
+    from visionclip.data.listing import fingerprint
+
+    return fingerprint(folder)
+
+
+class Graph:
+    """What runs for one preset, as paths relative to the repository's root.
+
+    ``config`` is Snakemake's, of which ``preset`` is the one key there may be.
+
+    Raises:
+        ValueError: an unknown key or preset, a wrong parameter, or an environment that breaks the study; in one line.
+    """
+
+    def __init__(self, config: Mapping[str, str]):
+        if unknown := sorted(set(config) - {"preset"}):
+            raise ValueError(f"--config {unknown[0]}: unknown; allowed: preset=NAME")
+        environment()
+        self.preset = config.get("preset", DEFAULT)
+        self.parameters = preset(f"params/{self.preset}")
+        for stage in STAGES:
+            check(stage, self.paths(stage), "table of stages")
+        sizes = self.parameters[SIZES]
+        self.sweep = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates)
+        available = self.parameters[SYNTHESIS].images
+        if max(sizes.sizes) > available:
+            raise ValueError(
+                f"{self.file(SIZES)}: sizes has {max(sizes.sizes)}, but 01-synthesis makes {available} images"
+            )
+
+    def folder(self, stage: str) -> str:
+        return f"runs/{self.preset}/{stage}"
+
+    def file(self, stage: str) -> str:
+        """The file of a stage's parameters."""
+        return f"params/{self.preset}/{stage}.yaml"
+
+    def paths(self, stage: str) -> dict[str, str]:
+        """The parameters of a stage that hold a folder of this run."""
+        row = STAGES[stage]
+        return {name: self.folder(earlier) for name, earlier in row.inputs.items()} | {"out": self.folder(stage)}
+
+    def inputs(self, stage: str) -> dict[str, object]:
+        """The files whose change runs a stage again, named as in its rule."""
+        needed = {
+            "notebook": f"notebooks/{stage}.ipynb",
+            "parameters": self.file(stage),
+            "stages": [f"{self.folder(earlier)}/card.json" for earlier in STAGES[stage].inputs.values()],
+        }
+        return needed | ({"points": [self.point(name) for name in self.points]} if stage == SIZES else {})
+
+    def outputs(self, stage: str) -> dict[str, str]:
+        """What a finished stage leaves, named as in its rule."""
+        return {"card": f"{self.folder(stage)}/card.json", "notebook": f"{self.folder(stage)}/{stage}.ipynb"}
+
+    def logs(self, stage: str) -> dict[str, str]:
+        """The notebook while it runs, where a failed one stays with its traceback, and its progress."""
+        return {
+            name: f"runs/{self.preset}/logs/{stage}.{end}" for name, end in (("notebook", "ipynb"), ("progress", "log"))
+        }
+
+    def reasons(self, stage: str) -> dict[str, object]:
+        """What else runs a stage again if it changes."""
+        return {
+            "code": keys.code(runs.resolve(f"notebooks/{stage}.ipynb")),
+            "paths": self.paths(stage),
+            "photographs": self.photographs(stage),
+        }
+
+    def photographs(self, stage: str) -> list[str]:
+        """The folder in which a stage looks for photographs and its fingerprint; nothing for one that doesn't look."""
+        if not STAGES[stage].photographs:
+            return []
+        folder = self.parameters[stage].external
+        if folder == declared(stage)["external"].default:
+            folder = os.environ.get("VISIONCLIP_EXTERNAL") or folder
+        return [folder, _fingerprint(folder)]
+
+    def threads(self, stage: str, cores: int | None) -> int:
+        """The share of ``cores`` that a stage takes. Where a GPU does the work, stages take turns at it."""
+        row = STAGES[stage]
+        return cores or 1 if row.all_cores or self.gpu(stage) else 1
+
+    def gpu(self, stage: str) -> int:
+        """The GPUs that a stage takes here; a profile may say otherwise for other machines."""
+        return int(STAGES[stage].gpu and has_gpu())
+
+    # The points of the dataset-size study, each a job of its own.
+
+    @cached_property
+    def points(self) -> list[str]:
+        return list(self.sweep.by_name)
+
+    def point(self, name: str) -> str:
+        """The result of a point."""
+        return f"{self.folder(SIZES)}/points/{name}.json"
+
+    def point_log(self, name: str) -> str:
+        return f"runs/{self.preset}/logs/{SIZES}/{name}.log"
+
+    def point_inputs(self) -> dict[str, object]:
+        return {"stages": self.inputs(SIZES)["stages"]}
+
+    def point_reasons(self) -> dict[str, object]:
+        return self.reasons(SIZES) | {"code": keys.code(keys.PACKAGE / "stages" / "dataset_size.py")}
+
+    def point_settings(self, name: str) -> dict[str, object]:
+        """What a point is made with: a new size is no reason to run the others again."""
+        own = {key: value for key, value in vars(self.parameters[SIZES]).items() if key not in SWEPT}
+        return own | asdict(self.sweep.by_name[name]) | self.paths(SIZES)
+
+    def point_command(self, name: str) -> list[str]:
+        """The arguments, after ``python -m``, of the program that makes a point."""
+        folders = self.paths(SIZES) | {"external": self.parameters[SIZES].external}
+        options = [text for key, value in folders.items() for text in (f"--{key}", value)]
+        return ["visionclip.stages.dataset_size", "--parameters", self.file(SIZES), "--point", name, *options]
+
+    # What people open.
+
+    @property
+    def index(self) -> str:
+        return f"reports/{self.preset}/index.html"
+
+    @property
+    def results(self) -> list[str]:
+        """All cards and executed notebooks."""
+        return [path for stage in STAGES for path in self.outputs(stage).values()]
+
+    def report_inputs(self) -> dict[str, object]:
+        templates = (keys.PACKAGE / "report" / "templates").rglob("*.*")
+        return {"results": self.results, "templates": sorted(map(runs.relative, templates))}

@@ -1,0 +1,122 @@
+"""The jobs of the graph: a stage or a point, under a lock, so that a folder never has two writers.
+
+The system drops a lock when the process that holds it ends, however it ends; a job whose graph was killed keeps it.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from visionclip import runs
+from visionclip.study.graph import STAGES, Graph
+from visionclip.study.notebooks import execute
+from visionclip.study.parameters import read_flat
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[TextIO]:
+    """Hold the lock of what ``path`` is named after: of a folder by ``.lock`` in it, of a file by ``.NAME.lock``.
+
+    Yields the open file, which a child may inherit; in it stands the number of the process at work.
+
+    Raises:
+        ValueError: another process holds it; in one line that names folder and process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            place = runs.relative(path.parent / path.name.removesuffix(".lock").removeprefix("."))
+            raise ValueError(
+                f"{place}: process {file.read()} is still at work there; wait for it to end, or stop it"
+            ) from None
+        claim(file, os.getpid())
+        yield file
+
+
+def claim(file: TextIO, process: int) -> None:
+    """Write the number of the process at work into a lock."""
+    file.truncate(0)
+    file.write(str(process))
+    file.flush()
+
+
+def stage_lock(graph: Graph, stage: str) -> Path:
+    return runs.resolve(graph.folder(stage)) / ".lock"
+
+
+def point_lock(graph: Graph, point: str) -> Path:
+    result = runs.resolve(graph.point(point))
+    return result.with_name(f".{result.stem}.lock")
+
+
+def refuse_running(graph: Graph) -> None:
+    """Raise ValueError if a job of an earlier run is still at work: its graph was killed, and it was not."""
+    locks = [*(stage_lock(graph, stage) for stage in STAGES), *(point_lock(graph, point) for point in graph.points)]
+    for path in filter(Path.is_file, locks):
+        with lock(path):
+            pass
+
+
+def stage(preset: str, name: str, threads: int) -> None:
+    """Execute the notebook of a stage with a preset's parameters on so many cores, and copy it beside its results.
+
+    Raises:
+        ValueError: no such stage or preset, or the stage is still running.
+        RuntimeError: a cell failed; in one line that names the notebook with the traceback.
+    """
+    graph = Graph({"preset": preset})
+    if name not in STAGES:
+        raise ValueError(f"{name}: no such stage (there are {', '.join(STAGES)})")
+    logs = {kind: runs.resolve(path) for kind, path in graph.logs(name).items()}
+    given = read_flat(runs.resolve(graph.file(name)))
+    checked = {key: getattr(graph.parameters[name], key) for key in given}
+    with lock(stage_lock(graph, name)):
+        _announce(logs["progress"], threads)
+        execute(runs.resolve(f"notebooks/{name}.ipynb"), logs["notebook"], checked | graph.paths(name))
+        with runs.atomic(runs.resolve(graph.outputs(name)["notebook"])) as temporary:
+            shutil.copyfile(logs["notebook"], temporary)
+
+
+def point(preset: str, name: str, threads: int) -> None:
+    """Make a point of the dataset-size study on so many cores; what its program says is kept in its log.
+
+    Raises:
+        ValueError: no such point or preset, or the point is still running.
+        RuntimeError: the program failed; in one line that names the log.
+    """
+    graph = Graph({"preset": preset})
+    if name not in graph.points:
+        raise ValueError(f"{name}: no such point (there are {', '.join(graph.points)})")
+    log, started = runs.resolve(graph.point_log(name)), time.time()
+    command = [sys.executable, "-m", *graph.point_command(name)]
+    with lock(point_lock(graph, name)) as held:
+        _announce(log, threads)
+        with log.open("a") as output:
+            child = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, cwd=runs.ROOT, pass_fds=[held.fileno()]
+            )
+            claim(held, child.pid)
+            failed = child.wait()
+        if failed:
+            lines = log.read_text("utf-8").split("\n")
+            raise RuntimeError(f"{runs.relative(log)}: {next(filter(str.strip, reversed(lines)), 'nothing said')}")
+        finished = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        with log.open("a") as output:
+            output.write(f"finished {finished} after {time.time() - started:.1f} s\n")
+
+
+def _announce(log: Path, threads: int) -> None:
+    """Empty the log to which work appends how far it is, and tell all libraries how many cores they have."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    os.environ.update(OMP_NUM_THREADS=str(threads), VISIONCLIP_LOG=str(log))

@@ -1,0 +1,265 @@
+"""Parameters of notebooks: declared once, in the cell tagged ``parameters``, and checked before anything runs.
+
+That cell is the one source of names, types, defaults, meanings and allowed values::
+
+    steps: int = 300  # optimiser steps [1..1000000]
+    precision: str = "bf16"  # arithmetic of the model [fp32|bf16]
+
+A preset is a folder of ``params/`` with one flat YAML file a notebook.
+"""
+
+import ast
+import difflib
+import io
+import math
+import re
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from visionclip import runs
+
+Scalar = bool | int | float | str
+TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+# YAML 1.1 reads 1e-3 as a string, and papermill hands it on as one.
+EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+ALLOWED = re.compile(r"\s*\[([^\[\]]*(?:\.\.|\|)[^\[\]]*)\]")
+SESSION = {"In", "Out", "exit", "quit", "get_ipython", "open"}  # what IPython itself puts among the globals
+CHECKED = "_parameters_checked"  # among the globals of a notebook whose parameters were checked once
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell.
+
+    ``type`` is ``bool``, ``int``, ``float``, ``str`` or ``list[...]`` of one of them. ``low`` and ``high`` (both
+    inclusive) or ``choices`` limit the value, for a list each of its items; they are None where there is no limit.
+    """
+
+    name: str
+    type: str
+    default: object
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Scalar, ...] | None = None
+
+    @property
+    def allowed(self) -> str:
+        """The limits in words, ready to follow the type: ``from 1 to 10``, ``one of fp32, bf16`` or nothing."""
+        if self.choices is not None:
+            return f" one of {', '.join(map(str, self.choices))}"
+        return "" if self.low is None else f" from {self.low:g} to {self.high:g}"
+
+    def read(self, value: object, where: str) -> object:
+        """``value`` as this parameter's type; ``where`` (a file) opens the message.
+
+        Raises:
+            ValueError: the type is another or the value lies outside the limits.
+        """
+        item = self.type.removeprefix("list[").removesuffix("]")
+        if item == self.type:
+            return self._scalar(value, TYPES[item], where)
+        if not isinstance(value, list | tuple) or not value:
+            raise self._refusal(value, where)
+        return [self._scalar(entry, TYPES[item], where) for entry in value]
+
+    def _scalar(self, value: object, kind: type, where: str) -> Scalar:
+        if kind in (int, float):
+            number = float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                raise self._refusal(value, where)
+            if kind is int and number != int(number):
+                raise self._refusal(value, where)
+            value = kind(number)
+        elif not isinstance(value, kind):
+            raise self._refusal(value, where)
+        below_or_above = self.low is not None and not self.low <= value <= self.high
+        if below_or_above or (self.choices is not None and value not in self.choices):
+            raise self._refusal(value, where)
+        return value
+
+    def _refusal(self, value: object, where: str) -> ValueError:
+        return ValueError(f"{where}: {self.name} is {value!r}; allowed: {self.type}{self.allowed}")
+
+
+def notebook_path(notebook: str | Path) -> Path:
+    """The path of a notebook given by its name (``03-pretrain``) or by a path.
+
+    Raises:
+        ValueError: there is no such notebook.
+    """
+    path = Path(notebook)
+    path = path if path.suffix == ".ipynb" else runs.ROOT / "notebooks" / f"{notebook}.ipynb"
+    if not path.is_file():
+        raise ValueError(f"{runs.relative(path)}: no such notebook{_suggestion(path.stem, notebook_names())}")
+    return path
+
+
+def notebook_names() -> list[str]:
+    """The names of the study's notebooks, in order."""
+    return sorted(path.stem for path in (runs.ROOT / "notebooks").glob("*.ipynb"))
+
+
+def presets() -> list[str]:
+    """The names of the study's presets: the folders of ``params/``."""
+    return sorted(path.name for path in (runs.ROOT / "params").glob("*/"))
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def declared(notebook: str | Path) -> dict[str, Parameter]:
+    """The parameters of a notebook (name or path) by name, in their order.
+
+    Raises:
+        ValueError: no such notebook, no parameters cell, or a line that is not ``name: type = default  # meaning``.
+    """
+    path = notebook_path(notebook)
+    cells = [cell for cell in runs.read_json(path)["cells"] if "parameters" in cell["metadata"].get("tags", ())]
+    if len(cells) != 1:
+        raise ValueError(f"{runs.relative(path)}: {len(cells)} cells are tagged `parameters`; there must be one")
+    source = "".join(cells[0]["source"])
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    try:
+        for statement in ast.parse(source).body:
+            line = ast.unparse(statement)
+            parameter = _declaration(statement, comments.get(statement.end_lineno, ""))
+            found[parameter.name] = parameter
+    except SyntaxError as error:
+        raise ValueError(f"{runs.relative(path)}: the parameters cell is not Python: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{runs.relative(path)}: `{line}` is not `name: type = default  # meaning [limits]`"
+        ) from error
+    for parameter in found.values():
+        parameter.read(parameter.default, runs.relative(path))
+    return found
+
+
+def _declaration(statement: ast.stmt, comment: str) -> Parameter:
+    """The parameter of one annotated assignment; any other statement fails on the attribute it lacks."""
+    kind, default = ast.unparse(statement.annotation), ast.literal_eval(statement.value)
+    item = TYPES[kind.removeprefix("list[").removesuffix("]")]
+    limits = ALLOWED.search(comment)
+    low, high, choices = None, None, None
+    if limits and ".." in limits[1]:
+        low, high = map(float, limits[1].split(".."))
+    elif limits:
+        choices = tuple(item(choice.strip()) for choice in limits[1].split("|"))
+    return Parameter(statement.target.id, kind, default, ALLOWED.sub("", comment).strip(), low, high, choices)
+
+
+def check(notebook: str | Path, given: Mapping[str, object], where: str) -> SimpleNamespace:
+    """Every parameter of a notebook as an attribute: ``given`` where it names one, else the default.
+
+    ``where`` (the file that ``given`` comes from) opens the message. ``1e-3`` given as a string is read as the number
+    it is, an integer is taken for a float, and 300.0 for an integer; a bool is never a number.
+
+    Raises:
+        ValueError: an unknown name, another type or a value that is not allowed, in one line.
+    """
+    parameters = declared(notebook)
+    for name in given:
+        if name not in parameters:
+            raise ValueError(
+                f"{where}: unknown parameter {name!r}{_suggestion(str(name), list(parameters))} "
+                f"({Path(notebook).stem} has {', '.join(parameters)})"
+            )
+    values = {name: parameter.read(given.get(name, parameter.default), where) for name, parameter in parameters.items()}
+    return SimpleNamespace(**values)
+
+
+def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleNamespace:
+    """Check a notebook's own globals; to be called in the cell after its parameters cell.
+
+    The checked values are also written back to ``namespace``, so that ``learning_rate`` given as ``1e-3`` is a number
+    there too. papermill only warns of a name that the notebook does not have; here any plain value among the
+    globals that is not declared is refused, at the first call: when the cell is run again by hand, the globals hold
+    the notebook's own results too.
+
+    Raises:
+        ValueError: an unknown name, another type or a value that is not allowed, in one line.
+    """
+    plain = bool | int | float | str | list | None
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if isinstance(value, plain) and not name.startswith("_") and name not in SESSION
+    }
+    if CHECKED in namespace:
+        given = {name: namespace[name] for name in declared(notebook)}
+    checked = check(notebook, given, f"parameters of {Path(notebook).stem}")
+    namespace.update(vars(checked), **{CHECKED: True})
+    return checked
+
+
+def read_flat(path: Path) -> dict[str, object]:
+    """One parameter file: a flat YAML mapping of names to scalars or lists of scalars.
+
+    Raises:
+        ValueError: missing, not YAML, not a mapping, nested, or a name given twice; in one line.
+    """
+    import yaml
+
+    where = runs.relative(path)
+    if not path.is_file():
+        raise ValueError(f"{where}: no such parameter file")
+    try:
+        text = path.read_text("utf-8")
+        content, node = yaml.safe_load(text), yaml.compose(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: must be lines of `name: value`, and is a {type(content).__name__}")
+    names = [key.value for key, _ in node.value]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{where}: {name} is given twice")
+    for name, value in content.items():
+        if any(isinstance(entry, dict | list) for entry in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{where}: {name} is nested; a value must be a scalar or a list of scalars")
+    return content
+
+
+def preset(folder: str | Path) -> dict[str, SimpleNamespace]:
+    """The checked parameters of all notebooks by name, from the files of one preset's folder.
+
+    Raises:
+        ValueError: no such folder, a file missing or belonging to no notebook, or a wrong parameter; in one line.
+    """
+    folder = runs.resolve(folder)
+    if not folder.is_dir():
+        hint = _suggestion(folder.name, presets())
+        raise ValueError(f"{runs.relative(folder)}: no such preset{hint} (there are {', '.join(presets())})")
+    for path in sorted(folder.iterdir()):
+        _require_notebook(path)
+    return {name: check_file(folder / f"{name}.yaml") for name in notebook_names()}
+
+
+def check_file(path: Path) -> SimpleNamespace:
+    """The checked parameters of the notebook that the file ``path`` is named after.
+
+    Raises:
+        ValueError: no such file or notebook, or a wrong parameter; in one line.
+    """
+    _require_notebook(path)
+    return check(path.stem, read_flat(path), runs.relative(path))
+
+
+def _require_notebook(path: Path) -> None:
+    names = notebook_names()
+    if path.stem not in names or path.suffix != ".yaml":
+        hint = _suggestion(path.stem, names)
+        raise ValueError(f"{runs.relative(path)}: must be named after a notebook, as NN-name.yaml{hint}")

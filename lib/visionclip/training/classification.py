@@ -1,0 +1,101 @@
+"""Training the supervised baseline: conditions of an eye, and where the phantoms' masks are there, maps of findings.
+
+The masks are worth more than any other choice that was tried, see docs/decisions.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from visionclip import keys
+from visionclip.data.augment import augment
+from visionclip.data.images import standardise, to_tensor
+from visionclip.data.labelled import LabelledImages
+from visionclip.models.classifier import Classifier, targets
+from visionclip.training import loop
+from visionclip.training.loop import Update
+
+FULL = 3.0  # a cell counts as full when a third of it is covered: small lesions fill no cell
+RARE = 6.0  # further weight of cells that a finding touches
+
+Prepare = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(loop.Settings):
+    """The learning rate does not fall: the averaged weights settle instead, as in SWAD (Cha et al. 2021), whose aim is
+    also another domain."""
+
+    width: int = 32  # channels of the first layer
+    map_weight: float = 1.0  # of the finding maps beside the conditions
+    balanced: bool = False  # rare conditions weigh as much as common ones, so that a logit of 0 is the threshold
+    augmentation: float = 1.0  # strength, 0 to 1
+    batch_size: int = 24
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.04
+    schedule: str = "constant"
+    clip: float = 5.0
+    ema: float = 0.995
+    precision: str = "auto"
+    checkpoint_every: int = 100
+
+
+def train(
+    images: LabelledImages,
+    settings: Settings,
+    prepare: Prepare = standardise,
+    checkpoint: Path | None = None,
+    start: Classifier | None = None,
+    label: str = "classifier",
+) -> Classifier:
+    """A classifier that has seen nothing but ``images``, in inference mode.
+
+    ``prepare`` makes pixels float N×3×S×S in [0, 255] the network's input. The ``masks`` of ``images`` are uint8
+    N×C×S/4×S/4, the share of each cell that a finding covers, of 255. It begins with the weights of ``start``, of the
+    same width, which may have been trained at another size. With ``checkpoint`` (a file) a stopped run goes on.
+    """
+    settings = loop.on_this_machine(settings)
+    torch.manual_seed(settings.seed)
+    network = Classifier(settings.width)
+    if start:
+        network.load_state_dict(start.state_dict())
+    wanted = targets(images.conditions)
+    known = keys.arrays(images.pixels, images.masks, wanted)
+    key = settings.key(known, prepare.__name__, keys.weights(start), keys.code(__file__))
+    labels = torch.from_numpy(wanted)
+    rarity = _rarity(wanted) if settings.balanced else None
+    with_maps = images.masks is not None and settings.map_weight > 0
+
+    def step(update: Update) -> dict[str, torch.Tensor]:
+        rows = np.sort(update.rows(len(images)))
+        pixels = to_tensor(images.pixels[rows]).to(update.device)
+        masks = torch.from_numpy(images.masks[rows]).to(update.device) if with_maps else None
+        pixels, masks = augment(pixels, settings.augmentation, update.torch_rng("augmentation"), masks)
+        own = update.share(np.arange(len(rows)))
+        logits, maps = update.network(prepare(pixels[own]).contiguous(memory_format=torch.channels_last))
+        weights = None if rarity is None else rarity.to(update.device)
+        truth = labels[rows[own]].to(update.device)
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weights)
+        if masks is not None:
+            loss = loss + settings.map_weight * map_loss(maps.float(), masks[own] / 255)
+        return {"loss": loss}
+
+    loop.train(network, step, settings, label, key, checkpoint)
+    return network
+
+
+def map_loss(map_logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of finding maps N×C×s×s, where ``covered`` is the share (0 to 1) of each cell."""
+    cells = (FULL * covered).clamp(max=1)
+    return functional.binary_cross_entropy_with_logits(map_logits, cells, 1 + RARE * (cells > 0.1))
+
+
+def _rarity(wanted: np.ndarray) -> torch.Tensor:
+    """How much a positive of each condition weighs, to count as much as all negatives."""
+    share = wanted.mean(0).clip(1 / len(wanted), 1)
+    return torch.from_numpy(((1 - share) / share).clip(0.1, 20).astype(np.float32))

@@ -1,0 +1,162 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import webdataset
+
+from visionclip import conditions, phantom, streams
+from visionclip.data import images, phantoms, shards
+
+EYES = [conditions.complete(eye) for eye in ({}, {"dr_grade": 3, "dme": 1}, {"pm": 1, "eye_side": 1}, {"dm": 1})]
+STREAMS = [(7, "test", number) for number in range(4)]
+
+
+def test_an_eye_follows_from_its_stream_however_many_processes_draw():
+    eyes = phantoms.balanced_eyes(6, 0, "training", 0.1)
+    each = [(0, "training", index) for index in range(6)]
+    alone = phantoms.draw(eyes, each, 32, workers=1, masks="layout")
+    together = phantoms.draw(eyes[:3], each[:3], 32, workers=2, masks="layout")
+    assert np.array_equal(alone.pixels[:3], together.pixels)
+    assert np.array_equal(alone.masks[:3], together.masks)
+    assert alone.vectors.shape == (6, len(conditions.VECTOR_NAMES))
+    assert alone.conditions == eyes
+    assert alone.keys[5] == "training-0000005"
+    rendered = phantom.render(eyes[2], streams.rng(0, "training", 2), 32)
+    assert np.array_equal(alone.pixels[2], rendered.image)
+    assert np.array_equal(alone.masks[2], phantom.layout(rendered.masks))
+    assert alone.mask_names == tuple(phantom.LAYOUT_CHANNELS)
+
+
+def test_purposes_and_seeds_share_no_eye():
+    eyes = [conditions.complete({})] * 3
+    settings = [(0, "training"), (0, "generation"), (1, "training")]
+    drawn = [phantoms.draw(eyes, [(*one, index) for index in range(3)], 32, workers=1).pixels for one in settings]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not any(np.array_equal(a, b) for a in drawn[one] for b in drawn[other])
+    assert phantoms.balanced_eyes(9, 0, "training", 0) != phantoms.balanced_eyes(9, 0, "validation", 0)
+
+
+def test_without_masks_there_are_none_and_fixed_factors_are_shared():
+    plain = phantoms.draw(EYES[:1], STREAMS[:1], 48, workers=1)
+    assert plain.masks is None
+    assert plain.mask_names == ()
+    dark = phantoms.draw(EYES[:1], STREAMS[:1], 48, workers=1, fixed={"exposure": 0.3})
+    assert dark.pixels.mean() < 0.7 * plain.pixels.mean()
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return phantoms.draw(EYES, STREAMS, 96, workers=1, masks="findings")
+
+
+def test_finding_maps_lie_where_the_picture_changed(findings):
+    twins = [{**eye, **dict.fromkeys(conditions.DISEASES, 0)} for eye in EYES]
+    healthy = phantoms.draw(twins, STREAMS, 96, workers=1, masks="findings")
+    assert findings.pixels.shape == (4, 96, 96, 3)
+    assert findings.masks.shape == (4, len(phantoms.FINDINGS), 24, 24)
+    names = list(findings.mask_names)
+    blood = findings.masks[1, names.index("haemorrhage")]
+    changed = np.abs(findings.pixels[1].astype(int) - healthy.pixels[1]).sum(2).reshape(24, 4, 24, 4).mean((1, 3))
+    assert changed[blood > 80].mean() > 2 * changed[blood == 0].mean()
+    assert not healthy.masks[1, : names.index("disc")].any()
+    assert np.array_equal(findings.masks[1, names.index("disc")], healthy.masks[1, names.index("disc")])
+
+
+def test_with_finding_maps_images_are_prepared_as_photographs_are(findings):
+    rendered = phantom.render(EYES[1], streams.rng(*STREAMS[1]), 96)
+    assert np.array_equal(findings.pixels[1], images.prepare(rendered.image, 96))
+
+
+def test_finding_maps_follow_the_crop_of_their_picture():
+    """A field that leaves a margin is cropped, and the map of the disc with it: the disc is the brightest part."""
+    fixed = {"field_radius": 3.2, "gaze": 1.0, "flare": 0}
+    drawn = phantoms.draw(EYES[:1], [(0, "test", 3)], 192, "phantoms", 1, fixed, "findings")
+    disc = drawn.masks[0, drawn.mask_names.index("disc")] > 200
+    red_green = drawn.pixels[0, ..., 1].reshape(48, 4, 48, 4).mean((1, 3))
+    inside = red_green > 20
+    assert red_green[disc].mean() > 1.2 * red_green[inside & ~disc].mean()
+    beyond = np.roll(disc, disc.sum(0).max(), axis=0) & ~disc
+    assert red_green[disc].mean() > 1.2 * red_green[beyond].mean()
+
+
+def test_masks_of_no_kind_and_a_size_that_does_not_fit_are_refused_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="'maps' are not known; choose layout or findings"):
+        phantoms.draw(EYES, STREAMS, 96, masks="maps")
+    with pytest.raises(ValueError, match="multiple of 4"):
+        phantoms.draw(EYES, STREAMS, 98, masks="findings")
+
+
+def test_a_twin_is_the_same_eye_without_its_disease():
+    eyes, each = phantoms.with_healthy_twins(60, 0.35, 0, "training")
+    assert len(eyes) == len(each) == 60
+    twins = [place for place, one in enumerate(each) if one in each[:place]]
+    assert len(twins) == 15
+    for place in twins:
+        diseased = eyes[each.index(each[place])]
+        assert conditions.is_normal(eyes[place])
+        assert not conditions.is_normal(diseased)
+        assert all(eyes[place][key] == diseased[key] for key in conditions.VOCABULARY if key not in conditions.DISEASES)
+    alone, _ = phantoms.with_healthy_twins(60, 0.0, 0, "training")
+    assert len(alone) == 60
+
+
+SETTINGS = {"count": 5, "size": 32, "seed": 3, "purpose": "training phantoms", "per_shard": 2, "workers": 1}
+
+
+def test_streamed_phantoms_are_those_that_are_drawn_and_go_on_where_they_stopped(tmp_path):
+    phantoms.stream(tmp_path, **SETTINGS)
+    first, *_, last = sorted(tmp_path.glob("*.tar"))
+    loaded = shards.load(tmp_path)
+    eyes = phantoms.balanced_eyes(5, 3, "training phantoms", 0.1)
+    drawn = phantoms.draw(eyes, [(3, "training phantoms", index) for index in range(5)], 32, workers=1)
+    assert np.array_equal(loaded.pixels, drawn.pixels)
+    assert (loaded.conditions, loaded.keys, loaded.sources) == (eyes, drawn.keys, drawn.sources)
+
+    kept, written = first.stat().st_mtime_ns, last.read_bytes()
+    last.unlink()
+    phantoms.stream(tmp_path, **SETTINGS)
+    assert first.stat().st_mtime_ns == kept
+    assert last.read_bytes() == written
+
+
+def test_a_folder_of_other_phantoms_is_refused(tmp_path, monkeypatch):
+    phantoms.stream(tmp_path, **SETTINGS)
+    for changed in ({"size": 64}, {"purpose": "other phantoms"}):
+        with pytest.raises(ValueError, match="phantoms of other settings"):
+            phantoms.stream(tmp_path, **{**SETTINGS, **changed})
+    monkeypatch.setattr(phantoms.keys, "code", lambda *_: "drawn otherwise")
+    with pytest.raises(ValueError, match="phantoms of other settings"):
+        phantoms.stream(tmp_path, **SETTINGS)
+
+
+def test_a_streamed_sample_carries_every_mask_and_the_parameters(tmp_path):
+    phantoms.main(["--count", "1", "--size", "48", "--workers", "1", "--out", str(tmp_path)])
+    (sample,) = webdataset.WebDataset(str(tmp_path / "00000.tar"), shardshuffle=False)
+    eye = phantoms.balanced_eyes(1, 0, "training phantoms", 0.1)[0]
+    drawn = phantom.render(eye, streams.rng(0, "training phantoms", 0), 48)
+    stacked = cv2.imdecode(np.frombuffer(sample["masks.png"], np.uint8), cv2.IMREAD_GRAYSCALE)
+    masks = dict(zip((*phantom.ANATOMY, *phantom.LESIONS), stacked.reshape(-1, 48, 48) > 0, strict=True))
+    assert all(np.array_equal(masks[name], drawn.masks[name]) for name in masks)
+    written = json.loads(sample["json"])["parameters"]
+    assert written == {**phantoms.ABSENT, **json.loads(json.dumps(drawn.parameters))}
+
+
+def test_wrong_arguments_of_the_command_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        phantoms.main(["--count", "0", "--out", str(tmp_path)])
+    assert "count must be at least 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_have_the_same_names_and_types_in_every_eye():
+    """Whole numbers that may be fractional elsewhere, as 0 and 0.4, kept `datasets` from joining the shards' JSON."""
+    types = set()
+    for index, eye in enumerate(phantoms.balanced_eyes(120, 0, "types", 0.3)):
+        parameters = phantom.render(eye, streams.rng(0, "types", index), 32).parameters
+        written = json.loads(json.dumps(phantoms._typed(parameters)))
+        assert written == phantoms.ABSENT | parameters, "no value is changed"
+        types.add(tuple(sorted((name, type(value).__name__) for name, value in written.items())))
+    (only,) = types
+    whole = {name for name, kind in only if kind == "int"} - {"laser_spots"}
+    assert whole == phantoms.COUNTS

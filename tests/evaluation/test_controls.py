@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import ClassOf, Dataset, Task
+from visionclip.evaluation import controls, metrics, tables, zero_shot
+
+
+@pytest.fixture
+def phantoms(held_out):
+    return zero_shot.phantom_tasks(held_out)
+
+
+def test_colour_statistics_are_those_of_the_field():
+    image = np.zeros((1, 120, 120, 3), np.uint8)
+    image[0, 10:110, 10:110] = (200, 100, 50)
+    mean, spread, skew = controls.colour_statistics(image)[0].reshape(3, 3)
+    assert mean == pytest.approx([200, 100, 50], rel=0.1)
+    assert (spread < 0.3 * mean).all()
+    assert (skew < 0).all()  # the blurred rim of the field is darker
+
+
+def test_a_probe_on_colour_finds_what_colour_tells(held_out):
+    coloured = held_out.take(range(len(held_out)))
+    for pixels, eye in zip(coloured.pixels, coloured.conditions, strict=True):
+        pixels[..., 0] = 250 if eye["tessellated"] else 60
+    dataset = zero_shot.phantom_tasks(coloured)
+    logits = controls.colour_logits(dataset, coloured)
+    (task,) = [task for task in dataset.tasks if task.name == "tessellated"]
+    assert metrics.scores(task.targets, logits["tessellated"], False)["auc"] > 0.95
+
+
+def test_random_weights_are_drawn_from_their_seed_and_leave_the_generator_alone(untrained, phantoms):
+    state, (network, tokenizer) = torch.get_rng_state(), untrained
+    one, again, other = (
+        zero_shot.predict(controls.untrained(network, seed), tokenizer, phantoms, ("en",), 1) for seed in (1, 1, 2)
+    )
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(one["dr_grade"], again["dr_grade"])
+    assert not np.array_equal(one["dr_grade"], other["dr_grade"])
+
+
+def test_every_task_has_every_control(untrained, held_out, phantoms):
+    logits = zero_shot.predict(*untrained, phantoms, ("zh", "en"), 2)
+    rows = controls.compare(*untrained, phantoms, held_out, logits, ("zh", "en"), 10, 0)
+    controls.adjust(rows)
+    assert [row["task"] for row in rows] == [task.name for task in phantoms.tasks]
+    for row in rows:
+        for name in ("shuffled prompts", "single prompts"):
+            assert 0 <= row[name]["low"] <= row[name]["mean"] <= row[name]["high"] <= 1
+        for comparison in row["against"].values():
+            assert comparison.p <= comparison.adjusted_p <= 1
+    assert np.mean([row["shuffled prompts"]["mean"] for row in rows]) == pytest.approx(0.5, abs=0.1)
+    assert {"random weights", "colour statistics", "single prompts"} <= set(tables.control_table(rows).columns)
+
+
+def test_a_set_with_one_positive_has_no_controls_and_no_error(untrained, held_out):
+    pixels, count = held_out.pixels[:12], 12
+    images = LabelledImages(pixels, [{}] * count, ["photograph"] * count, [str(number) for number in range(count)])
+    task = Task("gc", False, [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])], np.array([0] * 11 + [1]))
+    dataset = Dataset("clinic", "test", images, [task])
+    logits = zero_shot.predict(*untrained, dataset, ("en",), 2)
+    assert controls.compare(*untrained, dataset, held_out, logits, ("en",), 10, 0) == []
+
+
+def test_each_single_prompt_is_one_wording_of_one_language():
+    """Of two languages by turns; the wording that separates the classes is the second of the first language."""
+    towards, away, images = torch.eye(2)[:1], -torch.eye(2)[:1], torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
+    task = Task("gc", False, [ClassOf("no", [{}]), ClassOf("yes", [{}])], np.array([1, 0, 1, 0]))
+    first = [[torch.cat([towards, towards, away])], [torch.cat([towards, towards, towards])]]
+    second = [[torch.cat([towards] * 3)], [torch.cat([towards] * 3)]]
+    assert controls.single_prompts([first, second], images, task, 1.0) == [0.5, 0.5, 1.0]
+
+
+def test_a_control_that_can_not_be_had_is_a_dash():
+    summary = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    row = {"dataset": "a", "task": "b", "auc": 0.7, "against": {}, "random weights": 0.5, "colour statistics": None}
+    (line,) = tables.control_table([{**row, "shuffled prompts": summary, "single prompts": summary}]).to_dict("records")
+    assert (line["AUC"], line["random weights"], line["colour statistics"]) == ("0.700", "0.500", "–")

@@ -1,0 +1,30 @@
+import numpy as np
+import torch
+
+from visionclip.evaluation.encoding import encode_images, encode_texts
+
+
+def test_embeddings_have_unit_length_and_do_not_hang_on_the_batch(untrained, held_out):
+    network, _ = untrained
+    network.train()
+    whole = encode_images(network, held_out.pixels[:10])
+    assert not network.training
+    assert whole.shape == (10, 16)
+    assert torch.allclose(whole.norm(dim=1), torch.ones(10), atol=1e-5)
+    assert torch.allclose(whole, encode_images(network, held_out.pixels[:10], batch_size=3), atol=1e-5)
+
+
+def test_features_before_the_projection_lead_to_the_embedding(untrained, held_out):
+    network, _ = untrained
+    features = encode_images(network, held_out.pixels[:4], projected=False)
+    projected = torch.nn.functional.normalize(network.vision_projection(features), dim=1)
+    assert torch.allclose(projected, encode_images(network, held_out.pixels[:4]), atol=1e-5)
+
+
+def test_a_sentence_is_embedded_the_same_in_any_company(untrained, texts):
+    sentences = [one.text for one in texts[:9]]
+    together = encode_texts(*untrained, sentences)
+    assert together.shape == (9, 16)
+    apart = torch.cat([encode_texts(*untrained, [one]) for one in sentences])
+    assert np.allclose(together, apart, atol=1e-5)
+    assert torch.allclose(together, encode_texts(*untrained, sentences, batch_size=2), atol=1e-5)

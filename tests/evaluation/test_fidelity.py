@@ -1,0 +1,54 @@
+"""Fidelity quotes what a classifier sees, and no rate without cases."""
+
+import numpy as np
+import pytest
+
+from visionclip import conditions, phantom
+from visionclip.evaluation import fidelity
+from visionclip.models.classifier import CONDITIONS, targets
+
+
+def test_label_fidelity_scores_what_was_wanted():
+    eyes = conditions.balanced(120, np.random.default_rng(0))
+    perfect = fidelity.label_fidelity(2 * targets(eyes) - 1, CONDITIONS, eyes)
+    assert set(perfect) == set(CONDITIONS)
+    assert perfect["eye_side>=1"] == {
+        "auc": 1, "recall": 1, "specificity": 1, "positives": sum(eye["eye_side"] for eye in eyes)
+    }  # fmt: skip
+    names = ("gc>=1", "eye_side>=1")
+    chance = fidelity.label_fidelity(np.random.default_rng(1).normal(size=(120, 2)), names, eyes)
+    assert list(chance) == list(names)
+    assert chance["eye_side>=1"]["auc"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_both_kinds_of_myopia_count():
+    eyes = [{"dm": 1}] * 5 + [{"pm": 1}] * 5 + [{}] * 5
+    logits = np.array([[1.0]] * 10 + [[-1.0]] * 5)
+    assert fidelity.label_fidelity(logits, ("pm>=1",), eyes)["pm>=1"]["recall"] == 1
+
+
+def test_no_rate_is_quoted_without_cases():
+    none = fidelity.label_fidelity(np.zeros((6, len(CONDITIONS))), CONDITIONS, [{}] * 6)
+    assert none["gc>=1"] == {"auc": None, "recall": None, "specificity": None, "positives": 0}
+
+
+def test_kernel_distance_is_near_zero_for_one_distribution_and_grows_with_a_shift():
+    rng = np.random.default_rng(0)
+    one, same, other = rng.standard_normal((3, 300, 8)) + np.array([0, 0, 1])[:, None, None]
+    floor = fidelity.kernel_distance(one, same, rng)
+    assert abs(floor["mean"]) < 0.1
+    assert fidelity.kernel_distance(one, other, rng)["mean"] > 10 * abs(floor["mean"]) + 0.1
+    with pytest.raises(ValueError, match="at least two"):
+        fidelity.kernel_distance(one[:1], other, rng)
+
+
+def test_layout_contrast_finds_brightness_where_the_layout_says():
+    """Grey squares with a bright spot where the layout has the disc."""
+    names = tuple(phantom.LAYOUT_CHANNELS)
+    pixels = np.random.default_rng(0).integers(60, 90, (8, 16, 16, 3), dtype=np.uint8)
+    layouts = np.zeros((8, len(names), 16, 16), np.uint8)
+    layouts[:, names.index("field")] = 1
+    pixels[:, 6:10, 11:15], layouts[:, names.index("disc"), 6:10, 11:15] = 240, 1
+    contrast = fidelity.layout_contrast(pixels, layouts, names)
+    assert contrast["disc"] > 100
+    assert contrast["cup"] is None

@@ -1,0 +1,240 @@
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics as reference
+
+from visionclip.evaluation import intervals, metrics
+from visionclip.evaluation.intervals import Interval
+
+
+def drawn(counts, skill=1.0, seed=0):
+    """Targets with these class counts and logits that favour the right class by ``skill``."""
+    rng = np.random.default_rng(seed)
+    targets = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    logits = rng.normal(size=(len(targets), len(counts)))
+    logits[np.arange(len(targets)), targets] += skill
+    return targets, logits
+
+
+@pytest.mark.parametrize("counts", [(30, 12), (40, 9, 15), (50, 20, 17, 6, 3)])
+def test_scores_equal_those_of_scikit_learn(counts):
+    targets, logits = drawn(counts)
+    predictions, probabilities = logits.argmax(1), special.softmax(logits, axis=1)
+    if len(counts) == 2:
+        auc = reference.roc_auc_score(targets, logits[:, 1] - logits[:, 0])
+    else:
+        auc = reference.roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
+    expected = {
+        "accuracy": reference.accuracy_score(targets, predictions),
+        "aca": reference.balanced_accuracy_score(targets, predictions),
+        "macro_f1": reference.f1_score(targets, predictions, average="macro"),
+        "auc": auc,
+        "kappa": reference.cohen_kappa_score(targets, predictions, weights="quadratic"),
+        "average_precision": np.mean(
+            [reference.average_precision_score(targets == k, probabilities[:, k]) for k in range(len(counts))]
+        ),
+        "brier": np.square(probabilities - np.eye(len(counts))[targets]).sum(1).mean(),
+        "sensitivity": np.mean([sensitivity_of_curve(targets == k, probabilities[:, k]) for k in range(len(counts))]),
+    }
+    measured = metrics.scores(targets, logits, ordinal=True)
+    assert {name: measured[name] for name in expected} == pytest.approx(expected)
+
+
+def sensitivity_of_curve(positive, ranking):
+    """The highest sensitivity at a specificity of 90 % or more."""
+    false, true, _ = reference.roc_curve(positive, ranking, drop_intermediate=False)
+    return true[false <= 0.1 + 1e-9].max()
+
+
+def test_resampled_scores_equal_those_of_scikit_learn_on_the_repeated_images():
+    targets, logits = drawn((20, 14, 9))
+    logits = logits.round(1)  # ties
+    weights = intervals._resampled(targets, 5, np.random.default_rng(3))
+    measured = metrics._measure(targets, logits, True, weights)
+    for resample, row in enumerate(weights.astype(int)):
+        again = np.repeat(np.arange(len(targets)), row)
+        one = metrics.scores(targets[again], logits[again], ordinal=True)
+        exact = set(metrics.SCORES) - {"ece"}  # its bins may part the copies of one image
+        assert {name: measured[name][resample] for name in exact} == pytest.approx({name: one[name] for name in exact})
+        assert measured["ece"][resample] == pytest.approx(one["ece"], abs=0.05)
+        binary = [reference.roc_auc_score(targets[again] == k, special.softmax(logits, 1)[again, k]) for k in range(3)]
+        assert one["auc"] == pytest.approx(np.mean(binary))
+
+
+def test_tied_logits_give_an_auc_of_a_half():
+    assert metrics.scores(np.array([0, 1, 0, 1]), np.zeros((4, 2)), ordinal=False)["auc"] == 0.5
+
+
+def test_auc_ranks_logits_whose_softmax_is_saturated():
+    targets = np.array([0, 0, 1, 1])
+    logits = np.array([[0, 100.0], [0, 200], [0, 300], [0, 400]])
+    assert metrics.scores(targets, logits, ordinal=False)["auc"] == 1
+
+
+def test_every_class_weighs_the_same_in_the_average_recall():
+    targets = np.array([0] * 99 + [1])
+    logits = np.tile([1.0, 0.0], (100, 1))
+    scored = metrics.scores(targets, logits, ordinal=False)
+    assert (scored["accuracy"], scored["aca"]) == (0.99, 0.5)
+
+
+def test_a_class_without_images_is_left_out_of_the_averages():
+    targets, logits = drawn((30, 20, 0))
+    scored = metrics.scores(targets, logits, ordinal=False)
+    probabilities = special.softmax(logits, axis=1)
+    recalls = reference.recall_score(targets, logits.argmax(1), labels=[0, 1], average="macro")
+    f1 = reference.f1_score(targets, logits.argmax(1), labels=[0, 1], average="macro")
+    aucs = [reference.roc_auc_score(targets == label, probabilities[:, label]) for label in (0, 1)]
+    assert scored["aca"] == pytest.approx(recalls)
+    assert scored["macro_f1"] == pytest.approx(f1)
+    assert scored["auc"] == pytest.approx(np.mean(aucs))
+
+
+def test_one_class_alone_leaves_auc_and_kappa_undefined_and_nothing_nan():
+    targets, logits = np.zeros(8, int), drawn((4, 4))[1]
+    result = metrics.scores_with_intervals(targets, logits, True, np.random.default_rng(0), resamples=20)
+    assert result["auc"] == result["kappa"] == Interval(None)
+    assert result["aca"].value == result["accuracy"].value == np.mean(logits.argmax(1) == 0)
+
+
+def test_result_has_the_shape_that_reports_read():
+    targets, logits = drawn((30, 12, 8))
+    result = metrics.scores_with_intervals(targets, logits, False, np.random.default_rng(0), resamples=50)
+    assert set(result) == {"n", "groups", *metrics.SCORES, "majority_accuracy", "chance_aca"}
+    assert result["n"] == 50
+    assert result["kappa"] == Interval(None)
+    assert result["majority_accuracy"] == 0.6
+    assert result["chance_aca"] == pytest.approx(1 / 3)
+    scored = metrics.scores(targets, logits, ordinal=False)
+    for name in ("auc", "aca", "accuracy", "macro_f1"):
+        assert result[name].value == scored[name]
+        assert 0 <= result[name].low < scored[name] < result[name].high <= 1
+
+
+def test_intervals_repeat_with_the_seed_and_hardly_change_with_the_blocks(monkeypatch):
+    targets, logits = drawn((30, 12))
+    first = metrics.scores_with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
+    assert first == metrics.scores_with_intervals(targets, logits, True, np.random.default_rng(5), resamples=1)
+    monkeypatch.setattr(intervals, "BLOCK", 7 * len(targets))
+    blocked = metrics.scores_with_intervals(targets, logits, True, np.random.default_rng(5), resamples=400)
+    monkeypatch.undo()
+    whole = metrics.scores_with_intervals(targets, logits, True, np.random.default_rng(6), resamples=400)
+    assert blocked["aca"].low == pytest.approx(whole["aca"].low, abs=0.03)
+
+
+def test_interval_narrows_with_the_square_root_of_the_images():
+    few, many = (
+        metrics.scores_with_intervals(*drawn((count, count)), False, np.random.default_rng(0), resamples=400)[
+            "accuracy"
+        ]
+        for count in (50, 800)
+    )
+    ratio = (few.high - few.low) / (many.high - many.low)
+    assert ratio == pytest.approx(4, rel=0.2)
+
+
+def test_interval_of_accuracy_matches_the_normal_approximation():
+    targets, logits = drawn((500, 500))
+    accuracy = metrics.scores_with_intervals(targets, logits, False, np.random.default_rng(0), resamples=4000)[
+        "accuracy"
+    ]
+    half = 1.96 * np.sqrt(accuracy.value * (1 - accuracy.value) / 1000)
+    assert accuracy.value - accuracy.low == pytest.approx(half, rel=0.08)
+    assert accuracy.high - accuracy.value == pytest.approx(half, rel=0.08)
+
+
+def test_intervals_cover_the_true_auc_about_as_often_as_they_say():
+    truth = special.ndtr(2 / 2)  # the log-odds of the classes are normal, of means -1 and 1 and variance 2
+    covered = 0
+    for seed in range(100):
+        targets, logits = drawn((40, 40), seed=seed)
+        auc = metrics.scores_with_intervals(targets, logits, False, np.random.default_rng(seed), resamples=200)["auc"]
+        covered += auc.low <= truth <= auc.high
+    assert 88 <= covered <= 99
+
+
+@pytest.mark.parametrize(
+    ("targets", "logits", "message"),
+    [
+        ([0, 1], np.zeros((3, 2)), "targets"),
+        ([], np.zeros((0, 2)), "targets"),
+        ([0, -1], np.zeros((2, 2)), "no class"),
+        ([0, 2], np.zeros((2, 2)), "from 0 to 1"),
+        ([0.0, 1.0], np.zeros((2, 2)), "integers"),
+        ([0, 1], np.array([[0, np.nan], [1, 0]]), "NaN"),
+    ],
+)
+def test_what_can_not_be_scored_is_refused_in_one_line(targets, logits, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        metrics.scores(np.array(targets), logits, ordinal=False)
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_resample_is_refused():
+    with pytest.raises(ValueError, match="resamples: 0"):
+        metrics.scores_with_intervals(*drawn((4, 4)), False, np.random.default_rng(0), resamples=0)
+
+
+def test_small_integer_targets_do_not_overflow():
+    targets, logits = drawn((2,) * 20)
+    assert metrics.scores(targets.astype(np.uint8), logits, True) == metrics.scores(targets, logits, True)
+
+
+def test_power_law_finds_the_exponent_it_was_drawn_from():
+    sizes = np.array([100, 300, 1000, 3000, 10000])
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.02, 5))
+    fit = metrics.power_law(sizes, 2 * sizes**-0.35 * noise)
+    assert fit["exponent"] == pytest.approx(0.35, abs=0.02)
+    assert fit["coefficient"] == pytest.approx(2, rel=0.15)
+    assert fit["low"] < fit["exponent"] < fit["high"] < 0.42
+    assert fit["points"] == 5
+    assert 0.99 < fit["r_squared"] <= 1
+
+
+def test_power_law_needs_three_sizes_with_an_error_above_zero():
+    assert metrics.power_law([100, 200], [0.3, 0.2]) is None
+    assert metrics.power_law([100, 200, 200], [0.3, 0.2, 0.2]) is None
+    assert metrics.power_law([100, 200, 400], [0.3, 0.2, 0.0]) is None
+    assert metrics.power_law([100, 200, 400, 800], [0.3, np.nan, 0.2, 0.1])["points"] == 3
+
+
+def test_power_law_refuses_sizes_without_logarithm_or_error():
+    for sizes, errors in (([0, 1, 2], [1, 1, 1]), ([1, 2, 3], [1, 1])):
+        with pytest.raises(ValueError, match="power law"):
+            metrics.power_law(sizes, errors)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    logits = np.tile([0.0, np.log(3)], (400, 1))  # 75 % sure of class 1
+    targets = np.ones(400, int)
+    assert metrics.scores(targets, logits, False)["ece"] == pytest.approx(0.25)
+    targets[np.arange(400) % 4 == 0] = 0
+    assert metrics.scores(targets, logits, False)["ece"] == pytest.approx(0, abs=0.02)
+
+
+def test_one_temperature_undoes_a_scale():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3))
+    targets = np.array([rng.choice(3, p=row) for row in special.softmax(logits, axis=1)])
+    assert metrics.temperature(targets, 5 * logits) == pytest.approx(5, rel=0.1)
+
+
+def test_intervals_of_grouped_images_are_those_of_the_groups():
+    targets, logits = drawn((60, 40))
+    rng = np.random.default_rng
+    alone = metrics.scores_with_intervals(targets, logits, False, rng(0), 400)
+    copied = metrics.scores_with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400)
+    groups = np.tile([f"patient {number}" for number in range(100)], 4)
+    grouped = metrics.scores_with_intervals(np.tile(targets, 4), np.tile(logits, (4, 1)), False, rng(0), 400, groups)
+    width = {name: one["auc"].high - one["auc"].low for name, one in
+             (("alone", alone), ("copied", copied), ("grouped", grouped))}  # fmt: skip
+    assert grouped["groups"] == 100
+    assert grouped["auc"].value == pytest.approx(alone["auc"].value)
+    assert width["copied"] < 0.7 * width["alone"] < width["grouped"] < 1.4 * width["alone"]
+
+
+def test_a_resample_without_a_class_does_not_count():
+    targets, logits = drawn((5, 4))
+    groups = ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    result = metrics.scores_with_intervals(targets, logits, False, np.random.default_rng(0), 200, groups)
+    assert 0 <= result["auc"].low <= result["auc"].high <= 1

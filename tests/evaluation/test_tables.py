@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from visionclip.data.published import PUBLISHED
+from visionclip.evaluation import metrics, tables
+from visionclip.evaluation.intervals import Interval
+from visionclip.evaluation.zero_shot import PHANTOMS
+
+
+def result(dataset, auc, **more):
+    scores = dict.fromkeys(metrics.SCORES, Interval(0.5, 0.4, 0.6)) | {"auc": auc}
+    about = {"dataset": dataset, "task": "gc", "split": "test", "n": 20, "majority_accuracy": 0.6, "chance_aca": 0.5}
+    return {**about, **scores, "scaled": {"ece": 0.1, "brier": 0.2}, **more}
+
+
+def test_scores_stand_with_their_intervals_and_what_trivial_predictions_reach():
+    (row,) = tables.score_table([result("clinic", Interval(0.8, 0.7, 0.9), kappa=Interval(None))]).to_dict("records")
+    assert list(row) == ["dataset", "task", "n", "AUC", "ACA", "chance", "accuracy", "majority", "macro F1", "QWK"]
+    assert (row["dataset"], row["AUC"], row["chance"], row["majority"]) == (
+        "clinic (test)", "0.800 [0.700, 0.900]", "0.500", "0.600"
+    )  # fmt: skip
+    assert row["QWK"] == "–"
+
+
+def test_results_may_come_from_a_file():
+    read = result("clinic", {"value": 0.8, "low": 0.7, "high": 0.9}, kappa=None)
+    assert tables.score_table([read])["AUC"].tolist() == ["0.800 [0.700, 0.900]"]
+    assert tables.headline([read])[1]["value"] == "0.800 [0.700, 0.900]"
+    assert tables.auc_table([read])[["value", "low", "high"]].to_numpy() == pytest.approx(np.array([[0.8, 0.7, 0.9]]))
+
+
+def test_calibration_stands_before_and_after_the_temperature():
+    (row,) = tables.detection_table([result("clinic", Interval(0.8))]).to_dict("records")
+    assert (row["ECE"], row["ECE, scaled"], row["Brier, scaled"]) == ("0.500 [0.400, 0.600]", "0.100", "0.200")
+    assert row["sensitivity at 90 % specificity"] == "0.500 [0.400, 0.600]"
+
+
+def test_the_headline_is_a_mean_over_phantoms_and_each_real_task():
+    results = [result(PHANTOMS, Interval(value)) for value in (0.6, 0.8, None)]
+    lines = tables.headline([*results, result("clinic", Interval(0.8)), result("other", Interval(None))])
+    assert lines == [
+        {"name": "held-out phantoms, mean AUC", "value": "0.700"},
+        {"name": "clinic gc (test), AUC", "value": "0.800"},
+        {"name": "other gc (test), AUC", "value": "–"},
+    ]
+    assert tables.headline([])[0]["value"] == "–"
+
+
+def test_tables_of_nothing_are_empty():
+    for make in (tables.score_table, tables.grade_table, tables.detection_table, tables.auc_table):
+        assert len(make([])) == 0
+    undefined = tables.auc_table([result("clinic", Interval(None))])
+    assert undefined["value"].isna().all()
+    assert undefined.dtypes[["value", "low", "high"]].tolist() == [float] * 3
+
+
+def test_the_published_numbers_stand_with_their_majority():
+    table = tables.published_table().set_index("dataset")
+    assert set(table["VisionCLIP accuracy"]) == {"0.431", "0.739", "0.925"}
+    assert table.notna().all().all()
+
+
+def test_every_published_set_is_missing_where_there_is_no_folder(tmp_path):
+    table = tables.missing_table(tmp_path / "nothing")
+    assert table["folder"].tolist() == [one.folder for one in PUBLISHED]
+    assert table.notna().all().all()
+    (tmp_path / "empty").mkdir()
+    assert len(tables.missing_table(tmp_path / "empty")) == len(PUBLISHED)

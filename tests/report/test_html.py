@@ -1,0 +1,67 @@
+"""What notebooks hold as HTML: safe, readable without a script, small."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from tiny_run import png
+from visionclip import runs
+from visionclip.report import html
+
+
+def test_home_and_temporary_folders_are_shortened_and_look_alikes_stay(monkeypatch):
+    monkeypatch.setattr(html.Path, "home", lambda: Path("/home/ada"))
+    monkeypatch.setattr(html.tempfile, "gettempdir", lambda: "/scratch")
+    root = runs.ROOT
+    text = f"/home/ada/x /home/adam/x /scratch/k.py a/scratch/b {root} {root}/lib/a.py \x1b[32m{root}/b\x1b[0m"
+    expected = "~/x /home/adam/x …/k.py a/scratch/b . lib/a.py \x1b[32mb\x1b[0m"
+    assert html.without_paths(text) == expected
+
+
+def test_figures_keep_every_pixel_and_shrink():
+    for content in (png(), png(transparent=True)):
+        smaller = html.smaller_png(content)
+        before, after = (Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA") for text in (content, smaller))
+        assert len(smaller) < len(content)
+        assert before.tobytes() == after.tobytes()
+
+
+def test_a_figure_of_few_colours_becomes_an_exact_palette():
+    pixels = np.random.default_rng(0).integers(0, 2, (90, 90, 1), dtype=np.uint8) * np.array([200, 30, 90], np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    image = Image.open(io.BytesIO(base64.b64decode(html.smaller_png(base64.b64encode(file.getvalue()).decode()))))
+    assert image.mode == "P"
+    assert np.array_equal(np.asarray(image.convert("RGB")), pixels)
+
+
+def test_columns_of_numbers_are_marked_with_their_heading():
+    table = pd.DataFrame({"set": ["A", "B"], "AUC (95 % CI)": ["0.71 (0.66–0.75)", "–"], "n": [-1, 20]})
+    cells = BeautifulSoup(html.safe_html(table.to_html(index=False)), "html.parser")(["th", "td"])
+    marked = [cell.text for cell in cells if "number" in cell.get("class", [])]
+    assert marked == ["AUC (95 % CI)", "n", "0.71 (0.66–0.75)", "-1", "–", "20"]
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"\tau \le 0.5", "τ ≤ 0.5"),
+        (r"x_{ij}^2", "x<sub>ij</sub><sup>2</sup>"),
+        (
+            r"-\frac{1}{N}\sum_{i=1}^{N} \log p_i",
+            '−1∕N ∑<sub>i=1</sub><sup>N</sup> <span class="upright">log</span> p<sub>i</sub>',
+        ),
+        (r"\frac{a+b}{2}", "(a+b) ∕ (2)"),
+        (r"\mathcal{L}_{\text{clip}}", '<span class="upright">L</span><sub><span class="upright">clip</span></sub>'),
+        (r"a < b", "a &lt; b"),
+        (r"\unknown{x}", r"\unknownx"),
+    ],
+)
+def test_a_formula_reads_without_a_script(tex, expected):
+    assert html.formula(tex) == expected

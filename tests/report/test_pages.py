@@ -1,0 +1,236 @@
+"""The reports: what a run of any shape becomes, and what never gets into a page."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_notebook
+
+from tiny_run import SOURCES, build, code, failed, finish, log, notebook, study
+from visionclip import runs
+from visionclip.report import cards, pages
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory) -> Path:
+    return build(study(tmp_path_factory.mktemp("study")))
+
+
+def test_the_numbers_of_finished_stages_lie_beside_the_pages(reports):
+    numbers = runs.read_json(reports / "numbers.json")
+    assert list(numbers) == ["01-synthesis", "02-captions"]
+    assert numbers["01-synthesis"]["seconds"] == 90
+    assert numbers["01-synthesis"]["headline"][0]["value"] == "0.71 (0.66–0.75)"
+
+
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
+
+
+def test_one_page_per_executed_notebook_beside_index_and_stylesheet(reports):
+    assert {path.name for path in reports.iterdir()} == {
+        "index.html",
+        "style.css",
+        "numbers.json",
+        "01-synthesis.html",
+        "02-captions.html",
+        "03-pretrain.html",
+        "05-dataset-size--n500-s1.html",
+        *(f"{name}.html" for name in cards.NAMES),
+    }
+
+
+def test_pages_hold_no_script_and_load_nothing_from_elsewhere(reports):
+    for path in reports.glob("*.html"):
+        page = soup(path)
+        assert not page("script")
+        assert not page("iframe")
+        assert [link["href"] for link in page("link", rel="stylesheet")] == ["style.css"]
+        assert all(tag["src"].startswith("data:image/") for tag in page.select("[src]"))
+        assert not [name for tag in page.find_all() for name in tag.attrs if name.startswith("on") or name == "style"]
+        assert page.html["lang"] == "en"
+        assert page.title.text
+        assert page.find("meta", attrs={"name": "viewport"})
+    assert not re.search(r"url\(|@import", (reports / "style.css").read_text("utf-8"))
+
+
+def test_markup_in_a_condition_a_message_or_an_output_is_shown_as_text(reports):
+    text = soup(reports / "01-synthesis.html").get_text()
+    assert all(f"<script>alert({number})</script>" in text for number in (2, 3, 4))
+    assert "<script>alert(1)</script>" in soup(reports / "index.html").get_text()
+
+
+def test_no_page_names_a_folder_of_the_machine(reports):
+    for path in reports.glob("*.html"):
+        text = path.read_text("utf-8")
+        assert str(runs.ROOT) not in text
+        assert str(reports.parent) not in text
+    assert "saved runs/cpu/01-synthesis" in (reports / "01-synthesis.html").read_text("utf-8")
+
+
+def test_index_names_the_failed_first_with_their_last_traceback_line(reports):
+    page = soup(reports / "index.html")
+    alarm = page.find(class_="alarm")
+    assert alarm.find_next("h1")  # the alarm comes before the title
+    assert [item.strong.text for item in alarm("li")] == ["03-pretrain", "05-dataset-size/n500-s1"]
+    assert all("ValueError: loss is not finite at step 12" in item.text for item in alarm("li"))
+    for link in alarm("a"):
+        file, _, anchor = link["href"].partition("#")
+        traceback = soup(reports / file).find(id=anchor).find(class_="traceback").text
+        assert re.search(r"lib/visionclip/training/contrastive\.py.*33", traceback)
+        assert "\x1b" not in traceback
+
+
+def test_index_has_question_status_duration_headline_and_total(reports):
+    page = soup(reports / "index.html")
+    rows = {row.th.contents[0].get_text(): row.get_text(" ") for row in page.select(".stages tbody tr")}
+    assert list(rows) == list(SOURCES)
+    assert "Does a generator that saw only phantoms draw plausible eyes?" in rows["01-synthesis"]
+    assert "finished" in rows["01-synthesis"]
+    assert "1 min 30 s" in rows["01-synthesis"]
+    assert "0.71 (0.66–0.75)" in rows["01-synthesis"]
+    assert "failed" in rows["03-pretrain"]
+    assert "not run" in rows["04-zero-shot"]
+    assert page.select(".stages tbody tr")[3].td.text == "Does it transfer?"
+    assert "3 min 00 s of computing" in page.find(class_="total").text
+    assert "Not for clinical use" in page.get_text()
+    assert "0a1b2c3d4e (with uncommitted changes)" in page.find(class_="made").text
+
+
+def test_without_failure_there_is_no_alarm(tmp_path):
+    assert not soup(build(study(tmp_path, failing=False)) / "index.html").select(".alarm")
+
+
+def test_a_card_newer_than_the_failed_log_wins(tmp_path):
+    run = study(tmp_path) / "runs" / "cpu"
+    finish(run / "03-pretrain")
+    runs.write_json(run / "05-dataset-size" / "points" / "n500-s1.json", {})
+    for path in (run / "logs").rglob("*.*"):
+        os.utime(path, (1, 1))
+    page = soup(build(tmp_path) / "index.html")
+    assert not page.select(".alarm")
+    assert "finished" in page.select(".stages tbody tr")[2].text
+
+
+def test_a_failed_log_newer_than_the_card_is_a_failure(tmp_path):
+    run = study(tmp_path) / "runs" / "cpu"
+    finish(run / "03-pretrain")
+    os.utime(run / "03-pretrain" / "card.json", (1, 1))
+    assert "03-pretrain" in soup(build(tmp_path) / "index.html").find(class_="alarm").text
+
+
+def test_a_kernel_that_died_without_an_error_is_a_failure():
+    cells = [code("a"), code("b", count=None)]
+    for cell in cells:  # what papermill writes then
+        cell.metadata["papermill"] = {"status": "completed", "exception": False}
+    assert pages.failure(new_notebook(cells=cells)).startswith("Stopped with 1 of 2 code cells not run")
+    page = BeautifulSoup(pages.convert(new_notebook(cells=cells), {"header": "", "footer": ""}), "html.parser")
+    assert page.find(id="failure").find(class_="highlight").text.strip() == "b"
+    cells[1].execution_count = 2
+    assert pages.failure(new_notebook(cells=cells)) == ""
+
+
+def test_a_point_that_finished_counts_and_one_that_stopped_without_an_error_is_a_failure(tmp_path):
+    run = study(tmp_path, failing=False) / "runs" / "cpu"
+    log(run, "n500-s0", "contrastive: 40/40, 6 s\nfinished 2026-11-23 13:00:00 UTC after 120.4 s\n")
+    page = soup(build(tmp_path) / "index.html")
+    assert not page.select(".alarm")
+    assert "5 min 00 s of computing" in page.find(class_="total").text
+    log(run, "n500-s1", "contrastive: 20/40, 3 s\n")
+    alarm = soup(build(tmp_path) / "index.html").find(class_="alarm")
+    assert "05-dataset-size/n500-s1 Stopped with no error recorded" in " ".join(alarm.text.split())
+    assert "contrastive: 20/40" in soup(tmp_path / "reports/cpu/05-dataset-size--n500-s1.html").text
+
+
+def test_code_and_messages_are_folded_and_hidden_cells_are_gone(reports):
+    page = soup(reports / "01-synthesis.html")
+    folded = page.select("details.code")
+    assert "show(samples)" in " ".join(details.text for details in folded)
+    assert not any(details.has_attr("open") for details in page("details"))
+    assert "UserWarning: slow" in page.select_one("details.messages").text
+    assert "hidden output" not in page.text
+    assert "secret()" not in page.text
+
+
+def test_a_failing_cell_is_shown_even_if_tagged_hide(tmp_path):
+    content = failed(notebook("01-synthesis"))
+    content.cells[6].metadata["tags"] = ["hide"]
+    html = pages.convert(content, {"header": "", "footer": ""})
+    assert "loss is not finite" in html
+    assert BeautifulSoup(html, "html.parser").select_one("#failure details.code").has_attr("open")
+
+
+def test_injected_parameters_stand_in_a_table_with_default_and_meaning(reports):
+    rows = soup(reports / "01-synthesis.html").select("table.parameters tbody tr")
+    assert [[cell.text for cell in row(["th", "td"])] for row in rows] == [
+        ["steps", "1200", "300", "optimiser steps [1..1000000]"],
+        ["language", "zh", "", "of the captions [zh|en]"],
+    ]
+    assert rows[0]["class"] == ["changed"]
+
+
+def test_every_figure_has_alt_text_its_own_or_that_of_its_section(reports):
+    alts = [image["alt"] for image in soup(reports / "01-synthesis.html")("img")]
+    assert alts[:3] == ["Figure: The objective", "16 synthetic eyes", "Figure: The objective"]
+
+
+def test_footer_and_neighbours(reports):
+    page = soup(reports / "02-captions.html")
+    footer = page.find("footer").text
+    for text in (
+        "0a1b2c3d4e",
+        "0123456789ab",
+        "feedfacecafe",
+        "A processor",
+        "torch 2.13.0",
+        "ba9876543210",
+        "12:11:30",
+    ):
+        assert text in footer
+    assert page.find("a", rel="prev")["href"] == "01-synthesis.html"
+    assert page.find("a", rel="next")["href"] == "03-pretrain.html"
+    assert soup(reports / "01-synthesis.html").find("a", string="captions")["href"] == "02-captions.html"
+
+
+def test_computing_time_counts_what_ran_side_by_side_once():
+    cards = [{"finished": f"2026-01-01 00:{minute:02d}:00 UTC", "seconds": 120.0} for minute in (10, 11, 30)]
+    assert pages.computing_time(cards) == 300
+    assert pages.computing_time([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (4.23, "4.2 s"), (59.97, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations_read_well(seconds, text):
+    assert pages.duration(seconds) == text
+
+
+def test_a_page_whose_notebook_is_gone_is_removed_and_an_identical_run_gives_identical_pages(tmp_path):
+    reports = build(study(tmp_path))
+    before = (reports / "01-synthesis.html").read_bytes()
+    (tmp_path / "runs/cpu/logs/03-pretrain.ipynb").unlink()
+    build(tmp_path)
+    assert not (reports / "03-pretrain.html").exists()
+    assert (reports / "01-synthesis.html").read_bytes() == before
+    assert not list(reports.glob(".*"))
+
+
+def test_a_missing_run_and_a_broken_notebook_are_one_clear_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such run"):
+        pages.build(tmp_path, tmp_path, "cpu")
+    (tmp_path / "cpu" / "01-a").mkdir(parents=True)
+    (tmp_path / "cpu" / "01-a" / "01-a.ipynb").write_text("{")
+    with pytest.raises(ValueError, match=r"01-a\.ipynb: not a readable notebook"):
+        pages.build(tmp_path, tmp_path, "cpu")
+
+
+def test_importing_the_reports_does_not_import_torch():
+    source = "import sys, json, visionclip.report.__main__; print(json.dumps('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) is False

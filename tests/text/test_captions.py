@@ -1,0 +1,218 @@
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from visionclip import conditions, keys
+from visionclip.conditions import DISEASES
+from visionclip.text import captions, grammar
+from visionclip.text.grammar import LANGUAGES
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_caption_that_denies_macular_edema_states_it(made, language):
+    denial = {
+        "zh": "[未无不没有]+[^，。]*黄斑水肿",
+        "en": r"\b(no|without|free of|negative for)\b[^,;.]*macular o?edema",
+    }
+    denying = [one for one in made[0] if one.language == language and re.search(denial[language], one.text, re.I)]
+    assert len(denying) > 10
+    assert all(one.facts["dme"] == 0 for one in denying)
+
+
+def test_meaning_is_shared_by_synonyms_languages_and_order_and_by_nothing_else(made):
+    assert grammar.semantic_id({"gc": 0, "amd": 1}) == grammar.semantic_id({"amd": 1, "gc": 0}) == "amd=1 gc=0"
+    assert grammar.semantic_id({"gc": 1}) == "gc=1"
+    assert grammar.semantic_id({**dict.fromkeys(DISEASES, 0), "gc": 1, "eye_side": 0}) == "only gc=1 eye_side=0"
+    facts_of = {}
+    for one in made[0]:
+        assert facts_of.setdefault(one.semantic_id, one.facts) == one.facts
+    assert len({tuple(facts.items()) for facts in facts_of.values()}) == len(facts_of)
+    assert {one.language for one in made[0] if one.semantic_id == "normal"} == set(LANGUAGES)
+
+
+def test_every_caption_is_true_of_its_own_eyes(eyes, made):
+    table, texts_of = made
+    truth = captions.truth(eyes, table)
+    assert truth.shape == (len(eyes), len(table))
+    assert truth.dtype == bool
+    assert all(truth[eye, text] for eye, own in enumerate(texts_of) for text in own)
+
+
+def test_truth_equals_a_plain_loop(eyes, made):
+    some = made[0][::7]
+    expected = [[conditions.holds(one.facts, eye) for one in some] for eye in eyes]
+    assert np.array_equal(captions.truth(eyes, some), expected)
+
+
+def test_truth_of_thousands_takes_no_time(eyes, made):
+    """A loop over these 25 million pairs would take longer than the whole file may."""
+    assert captions.truth(eyes * 13, (made[0] * 5)[:5000]).shape == (5200, 5000)
+
+
+def test_half_of_the_captions_are_full_a_quarter_single_a_quarter_negations(eyes, made):
+    table, texts_of = made
+    used = [table[text] for own in texts_of for text in own]
+    assert len(used) == 4 * len(eyes)
+    denied = sum(
+        not any(one.facts.values()) and len(one.facts) <= 2 and set(one.facts) <= set(DISEASES) for one in used
+    )
+    assert denied == len(eyes)
+    full = sum(set(DISEASES) <= set(one.facts) for one in used)
+    assert 0.5 <= full / len(used) < 0.6  # the finding of a normal eye is that it is normal
+    with_side = sum("eye_side" in one.facts for one in used)
+    assert 0.35 < with_side / full < 0.6
+
+
+def test_texts_are_distinct_and_varied_and_meanings_repeat(eyes, made):
+    table, texts_of = made
+    assert [one.text_id for one in table] == list(range(len(table)))
+    assert len({one.text.lower() for one in table}) == len(table) > 500
+    assert all(len(set(own)) == 4 for own in texts_of)
+    told = captions.summary(*made)
+    assert told["semantic_ids"] < 0.5 * told["texts"]
+
+
+def test_the_same_seed_makes_the_same_table_and_another_seed_another(eyes, made):
+    assert captions.table(eyes, LANGUAGES, 4, np.random.default_rng(1)) == made
+    assert captions.table(eyes, LANGUAGES, 4, np.random.default_rng(2)) != made
+
+
+def test_one_language_alone(eyes):
+    table, _ = captions.table(eyes[:50], ("zh",), 2, np.random.default_rng(0))
+    assert {one.language for one in table} == {"zh"}
+
+
+def test_an_eye_that_has_everything_is_told_in_parts_that_fit():
+    eye = conditions.complete({**dict.fromkeys(DISEASES, 1), "macula_readable": 0})
+    table, texts_of = captions.table([eye] * 20, LANGUAGES, 4, np.random.default_rng(0))
+    assert max(grammar.length(one.text) for one in table) <= grammar.LONGEST
+    assert captions.truth([eye], table).all()
+    assert all(texts_of)
+
+
+def test_an_incomplete_eye_an_unknown_fact_or_language_is_refused(eyes):
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"eye 1: no dme"):
+        captions.table([eyes[0], {"dr_grade": 2, **dict.fromkeys(DISEASES[1:5], 0)}], ("zh",), 1, rng)
+    with pytest.raises(ValueError, match="'fr'"):
+        captions.table(eyes, ("fr",), 1, rng)
+    with pytest.raises(ValueError, match="at least one"):
+        captions.table(eyes, ("zh",), 0, rng)
+    with pytest.raises(ValueError, match="choose from zh, en"):
+        grammar.prompts({"gc": 1}, "fr", 1)
+    with pytest.raises(ValueError, match="unknown condition 'glaucoma'"):
+        grammar.describe({"glaucoma": 1}, "zh", rng)
+    with pytest.raises(ValueError, match="dr_grade is 5"):
+        grammar.describe({"dr_grade": 5}, "zh", rng)
+
+
+def test_what_is_written_is_read_back(tmp_path, made):
+    table, texts_of = made
+    keys = [f"eye-{index}" for index in range(len(texts_of))]
+    captions.write(tmp_path, table, texts_of, keys)
+    assert captions.load(tmp_path) == (table, texts_of, keys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.jsonl", "images.jsonl"]
+    first = json.loads((tmp_path / "captions.jsonl").read_text("utf-8").splitlines()[0])
+    assert list(first) == ["text_id", "semantic_id", "language", "text", "facts"]
+
+
+def test_a_refused_table_leaves_the_old_one(tmp_path, made):
+    table, texts_of = made
+    keys = [str(index) for index in range(len(texts_of))]
+    captions.write(tmp_path, table, texts_of, keys)
+    for wrong in (
+        (table, texts_of, keys[:-1]),
+        (table, texts_of, ["same"] * len(keys)),
+        (table[:-1], texts_of, keys),
+        ([replace(table[0], semantic_id="gc=7"), *table[1:]], texts_of, keys),
+        ([], [], []),
+    ):
+        with pytest.raises(ValueError, match=r"jsonl|keys"):
+            captions.write(tmp_path, *wrong)
+    assert captions.load(tmp_path) == (table, texts_of, keys)
+
+
+CAPTION = {"text_id": 0, "semantic_id": "gc=1", "language": "zh", "text": "疑似青光眼。", "facts": {"gc": 1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "complaint"),
+    [
+        ("captions.jsonl", "{", r"captions\.jsonl line 1: not JSON"),
+        ("captions.jsonl", "[]", r"captions\.jsonl line 1: needs exactly text_id"),
+        ("captions.jsonl", "", r"captions\.jsonl: no caption"),
+        ("captions.jsonl", json.dumps({**CAPTION, "text_id": 3}), "text_id is 3, not 0"),
+        ("captions.jsonl", json.dumps({**CAPTION, "semantic_id": "gc=0"}), "semantic_id is 'gc=0', not 'gc=1'"),
+        ("captions.jsonl", json.dumps({**CAPTION, "language": "fr"}), "language of zh, en"),
+        ("captions.jsonl", json.dumps({**CAPTION, "text": ""}), "needs a text"),
+        ("captions.jsonl", json.dumps({**CAPTION, "facts": {}}), "no facts"),
+        ("captions.jsonl", json.dumps({**CAPTION, "facts": {"flu": 1}}), "line 1: unknown condition 'flu'"),
+        ("captions.jsonl", f"{json.dumps(CAPTION)}\n{json.dumps({**CAPTION, 'text_id': 1})}", "line 2: .* twice"),
+        ("images.jsonl", "nonsense", r"images\.jsonl line 1: not JSON"),
+        ("images.jsonl", "", r"images\.jsonl: no image"),
+        ("images.jsonl", '{"key": "a"}', "needs exactly key and text_ids"),
+        ("images.jsonl", '{"key": "a", "text_ids": []}', r"text_ids of a are \[\]"),
+        ("images.jsonl", '{"key": "a", "text_ids": [1]}', "not numbers of captions"),
+        ("images.jsonl", '{"key": "a", "text_ids": [0]}\n{"key": "a", "text_ids": [0]}', "line 2: a is there twice"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_one_line(tmp_path, name, line, complaint):
+    (tmp_path / "captions.jsonl").write_text(json.dumps(CAPTION) + "\n", "utf-8")
+    (tmp_path / "images.jsonl").write_text('{"key": "a", "text_ids": [0]}\n', "utf-8")
+    captions.load(tmp_path)
+    (tmp_path / name).write_text(line, "utf-8")
+    with pytest.raises(ValueError, match=complaint) as error:
+        captions.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text_and_missing_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"captions\.jsonl: no such file; run"):
+        captions.load(tmp_path)
+    (tmp_path / "captions.jsonl").write_bytes("疑似".encode("gbk"))
+    (tmp_path / "images.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="line 1: not JSON in UTF-8"):
+        captions.load(tmp_path)
+
+
+def test_the_summary_of_a_table_that_can_be_counted_by_hand():
+    one, two, three = (
+        captions.Caption(0, "gc=1", "zh", "疑似青光眼。", {"gc": 1}),
+        captions.Caption(1, "gc=1", "en", "Suspected glaucoma.", {"gc": 1}),
+        captions.Caption(2, "em=0", "zh", "未见黄斑前膜。", {"em": 0}),
+    )
+    told = captions.summary([one, two, three], [[0, 1], [0, 2]])
+    assert (told["images"], told["captions"], told["texts"], told["semantic_ids"]) == (2, 4, 3, 2)
+    assert told["languages"] == {"en": 1, "zh": 2}
+    assert told["duplicate_share"] == 0.25
+    assert told["one_hot_false_negatives"] == pytest.approx(0.75**2 + 0.25**2)
+    assert told["unique_share_64"] == pytest.approx((3 - 0.5**64 - 2 * 0.75**64) / 64)
+    assert (told["mean_length"], told["max_length"]) == (pytest.approx((6 + 3 + 7) / 3), 7)
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_full_description_leaves_no_disease_open():
+    eyes = conditions.balanced(30, np.random.default_rng(0))
+    texts, _ = captions.table(eyes, ("zh", "en"), 4, np.random.default_rng(0))
+    full = [caption for caption in texts if caption.full]
+    assert 0 < len(full) < len(texts)
+    assert all(set(DISEASES) <= caption.facts.keys() for caption in full)
+    assert all(set(DISEASES) - caption.facts.keys() for caption in texts if not caption.full)
+
+
+def test_both_namings_mix_and_a_variety_of_one_says_everything_one_way(eyes):
+    both = grammar.prompts({"gc": 1}, "en", 30, grammar.Style("both"))
+    assert any("glaucoma" in text.lower() for text in both)
+    assert any("optic cup" in text.lower() for text in both)
+    assert grammar.prompts({"gc": 1}, "en", 30, grammar.Style(variety=1)) == ["Suspected glaucoma."]
+    plain, _ = captions.table(eyes, LANGUAGES, 4, np.random.default_rng(1))
+    poor, _ = captions.table(eyes, LANGUAGES, 4, np.random.default_rng(1), grammar.Style(variety=1))
+    assert len(poor) < 0.8 * len(plain)
+
+
+def test_the_same_generator_makes_the_same_table_as_ever(eyes):
+    table, texts_of = captions.table(eyes[:50], LANGUAGES, 4, np.random.default_rng(1))
+    assert keys.digest([table, texts_of]) == "6cda4270243bc95d"
