@@ -5,11 +5,11 @@ BIN := .venv/bin
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup study test lint unit nbval lab notebooks bench datasets
+.PHONY: help setup study test lint unit nbval lab notebooks bench gpu-check datasets
 .DEFAULT_GOAL := help
 
 help: ## this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/ready ## make .venv from requirements.lock (the other targets do it when needed)
 
@@ -23,7 +23,7 @@ setup: .venv/ready ## make .venv from requirements.lock (the other targets do it
 	$(BIN)/python -m visionclip.study environment
 	@touch $@
 
-study: .venv/ready ## run the study: PRESET=cpu (default, 26 min), smoke, overnight, gpu or paper
+study: .venv/ready ## run the study; PRESET=NAME, a folder of params/ (cpu by default, 26 min)
 	@$(BIN)/python -m visionclip.study run $(PRESET)
 	@echo "Report: reports/$(PRESET)/index.html"
 
@@ -48,7 +48,10 @@ notebooks: .venv/ready ## run the notebooks at their defaults and make their out
 	OMP_NUM_THREADS=1 $(BIN)/python -m visionclip.study refresh $(sort $(wildcard notebooks/*.ipynb))
 
 bench: .venv/ready ## how fast the parts are on this machine
-	$(BIN)/python -m visionclip.bench
+	$(BIN)/python -m visionclip.study.bench
+
+gpu-check: .venv/ready ## train, sample and resume on a CUDA machine, and print the speed
+	$(BIN)/python -m visionclip.study.gpu_check
 
 datasets: .venv/ready ## which real datasets are found, and how to get the others
-	@$(BIN)/python -m visionclip.external
+	@$(BIN)/python -m visionclip.data.folders

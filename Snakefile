@@ -70,7 +70,7 @@ rule point:
     input:
         **study.point_inputs(),
     output:
-        study.point("{point}"),
+        update(study.point("{point}")),  # its program reads it back if the same settings, images and code made it
     log:
         study.point_log("{point}"),
     params:

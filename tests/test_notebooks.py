@@ -15,9 +15,10 @@ from nbformat.v4 import new_output
 
 import tiny
 from visionclip import runs, study
+from visionclip.study.notebooks import normalise
 
-NAMES = study.notebooks()
-FILES = [f"{preset}/{name}" for preset in tiny.PRESETS for name in NAMES]
+NAMES, PRESETS = study.notebook_names(), study.presets()
+FILES = [f"{preset}/{name}" for preset in PRESETS for name in NAMES]
 LOCAL_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|tmp|work|mnt|data|opt|usr|var)/")
 
 
@@ -59,7 +60,7 @@ def test_outputs_name_no_path_of_a_machine_and_hold_no_warning(name):
 def test_metadata_is_normalised(name, tmp_path):
     path = runs.ROOT / "notebooks" / f"{name}.ipynb"
     shutil.copy(path, tmp_path)
-    study.normalise(tmp_path / path.name)
+    normalise(tmp_path / path.name)
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
@@ -101,8 +102,8 @@ def test_every_parameter_has_a_meaning_and_every_number_its_limits(name):
 
 
 def test_every_preset_has_a_valid_file_for_every_notebook_and_no_other():
-    assert sorted(path.name for path in (runs.ROOT / "params").iterdir()) == sorted(tiny.PRESETS)
-    for preset in tiny.PRESETS:
+    assert sorted(path.name for path in (runs.ROOT / "params").iterdir()) == PRESETS
+    for preset in PRESETS:
         assert list(study.preset(f"params/{preset}")) == NAMES
 
 

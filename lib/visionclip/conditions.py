@@ -2,7 +2,7 @@
 
 The schema is SynFundus-1M's (arXiv 2312.00377): a diabetic-retinopathy grade, ten further diseases,
 four readability flags and the eye side; the phantoms add cataract haze and tessellation. Renderer,
-generator, captions, prompts and dataset readers all speak it, and nothing else defines a disease.
+generator, captions, prompts and dataset loaders all speak it, and nothing else defines a disease.
 
 *Conditions* are a mapping of keys below to small integers. A complete mapping names every key; a partial one
 states only what it names (``{"dme": 0}``: no macular edema, whatever else the eye may have).

@@ -187,8 +187,8 @@ def refuge(folder: Path) -> Path:
 def test_refuge_leaves_out_a_split_whose_labels_are_not_there(tmp_path):
     folder = refuge(tmp_path / "REFUGE")
     rows, remarks = archives.load(folder, archives.recognise(folder))
-    told = sorted((row["split"], row["glaucoma"]) for row in rows)
-    assert told == [("train", "0"), ("train", "0"), ("train", "1"), ("val", "0"), ("val", "0"), ("val", "1")]
+    labels = sorted((row["split"], row["glaucoma"]) for row in rows)
+    assert labels == [("train", "0"), ("train", "0"), ("train", "1"), ("val", "0"), ("val", "0"), ("val", "1")]
     assert "3 images of test, whose labels are not there" in remarks
     assert folders.load(folder, 16).split == "train"
 
@@ -271,9 +271,9 @@ def test_a_published_tree_is_found_and_described(fives, monkeypatch, capsys):
     assert folders.find(fives.parent) == [fives]
     assert "fives" not in [one.folder for one in folders.missing(fives.parent)]
     folders.main([])
-    said = capsys.readouterr().out
-    assert "found    FIVES: 8 images, tasks disease" in said
-    assert "missing  MESSIDOR: 1200 images of" in said
+    printed = capsys.readouterr().out
+    assert "found    FIVES: 8 images, tasks disease" in printed
+    assert "missing  MESSIDOR: 1200 images of" in printed
 
 
 def test_links_are_not_followed_and_other_folders_are_nothing(fives):

@@ -174,7 +174,7 @@ def test_a_dataset_folder_given_for_its_parent_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "complaint"),
     [
         ("", "empty"),
         (" \n\n", "empty"),
@@ -192,11 +192,11 @@ def test_a_dataset_folder_given_for_its_parent_is_refused(folder):
         (LABELS.replace("test", "hidden"), "no row is left of split 'test'"),
     ],
 )
-def test_malformed_labels_are_refused_in_one_line_that_names_the_file(folder, content, said):
+def test_malformed_labels_are_refused_in_one_line_that_names_the_file(folder, content, complaint):
     (folder / "labels.csv").write_text(content, "utf-8")
     line = refused(folder)
     assert "labels.csv" in line
-    assert said in line
+    assert complaint in line
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_without_tasks_it_is_said_how_to_write_them(folder):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "complaint"),
     [
         ("column: grade", "column: stage", "no column 'stage'"),
         ("{dr_grade: 2}]", "{retinopathy: 2}]", "unknown condition 'retinopathy'"),
@@ -255,11 +255,11 @@ def test_without_tasks_it_is_said_how_to_write_them(folder):
         (TASKS, "tasks: {}", "tasks is missing or empty"),
     ],
 )
-def test_malformed_tasks_are_refused_in_one_line_that_names_the_file(folder, old, new, said):
+def test_malformed_tasks_are_refused_in_one_line_that_names_the_file(folder, old, new, complaint):
     rewrite(folder / "tasks.yaml", old, new)
     line = refused(folder)
     assert "tasks.yaml" in line
-    assert said in line
+    assert complaint in line
 
 
 def test_a_missing_image_is_found_before_any_is_decoded(folder, monkeypatch):
@@ -302,7 +302,7 @@ def test_labelled_seed_images_get_complete_conditions(seeds):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "complaint"),
     [
         ("dr_grade", "grade", "unknown condition 'grade'"),
         ("a.png;3;", "a.png;5;", "images/a.png: dr_grade is 5"),
@@ -313,11 +313,11 @@ def test_labelled_seed_images_get_complete_conditions(seeds):
         ("file;dr_grade;eye_side\nimages/a.png;3;1\nimages/b.png;0.0;0\n", "file\nimages/a.png\n", "no condition"),
     ],
 )
-def test_seed_images_with_wrong_labels_are_refused(seeds, old, new, said):
+def test_seed_images_with_wrong_labels_are_refused(seeds, old, new, complaint):
     rewrite(seeds / "labels.csv", old, new)
     line = refused(seeds, load=folders.labelled)
     assert "labels.csv" in line
-    assert said in line
+    assert complaint in line
 
 
 def test_seed_images_that_are_not_there_are_named(seeds):

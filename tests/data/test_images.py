@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from visionclip.data import images
 
@@ -55,6 +56,72 @@ def test_read_converts_what_is_no_rgb(tmp_path, kind):
     assert read.dtype == np.uint8
     assert read.shape == (20, 30, 3)
     assert abs(int(read[0, 0, 0]) - 120) <= 1
+
+
+PICTURE = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
+KINDS = {
+    "an image of PIL": Image.fromarray(PICTURE),
+    "channels first": PICTURE.transpose(2, 0, 1),
+    "a tensor": torch.from_numpy(PICTURE).permute(2, 0, 1),
+    "opaque": np.dstack([PICTURE, np.full((8, 6), 255, np.uint8)]),
+    "16 bits": PICTURE.astype(np.uint16) * 257,
+    "12 bits": PICTURE.astype(np.int32) * 16,
+    "fractions": PICTURE / 255,
+}
+
+
+@pytest.mark.parametrize("given", KINDS.values(), ids=KINDS)
+def test_a_picture_of_any_kind_becomes_rgb(given):
+    assert np.array_equal(images.to_rgb(given), PICTURE)
+
+
+def test_grey_becomes_rgb_and_what_is_fully_transparent_black():
+    assert np.array_equal(images.to_rgb(PICTURE[..., 0]), PICTURE[..., :1].repeat(3, 2))
+    assert np.array_equal(images.to_rgb(PICTURE[..., 0] > 30)[7, 5], [255] * 3)
+    seen = np.arange(48).reshape(8, 6, 1) % 2 == 0
+    for given in (
+        np.dstack([PICTURE, seen * np.uint8(200)]),
+        Image.fromarray(np.dstack([PICTURE, seen * np.uint8(200)])),
+    ):
+        assert np.array_equal(images.to_rgb(given), PICTURE * seen)
+
+
+def test_the_orientation_that_a_camera_notes_is_followed(tmp_path):
+    picture, noted = Image.fromarray(PICTURE), Image.Exif()
+    noted[0x0112] = 6  # to be turned clockwise
+    picture.save(tmp_path / "eye.png", exif=noted)
+    turned = np.rot90(PICTURE, -1)
+    assert np.array_equal(images.read(tmp_path / "eye.png"), turned)
+    assert np.array_equal(images.to_rgb(Image.open(tmp_path / "eye.png")), turned)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (np.zeros((8, 6, 2), np.uint8), r"shape \(8, 6, 2\); give"),
+        (np.zeros((2, 8, 6, 3), np.uint8), "give H×W"),
+        (np.zeros((0, 6), np.uint8), "give H×W"),
+        (np.full((8, 6), -1), "from -1 to -1; give 8 or 16 bits"),
+        (np.full((8, 6), 1.5), "fractions from 0 to 1"),
+        (np.full((8, 6), np.nan), "fractions from 0 to 1"),
+        (np.full((8, 6), 1 << 16), "give 8 or 16 bits"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(given, complaint):
+    with pytest.raises(ValueError, match=complaint) as refusal:
+        images.to_rgb(given)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_jpeg_may_be_followed_by_what_a_camera_wrote_but_not_cut(tmp_path):
+    path = tmp_path / "eye.jpg"
+    Image.fromarray(PICTURE.repeat(9, 0).repeat(9, 1)).save(path, quality=95)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\xff\xda made by a camera")
+    assert images.read(path).shape == (72, 54, 3)
+    path.write_bytes(whole[:-2])
+    with pytest.raises(ValueError, match="cut short"):
+        images.read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image"])

@@ -101,12 +101,12 @@ READ = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "said"), REFUSED.values(), ids=REFUSED)
-def test_it_is_refused_in_one_line_that_names_file_and_remedy(folder, spoil, said):
+@pytest.mark.parametrize(("spoil", "complaint"), REFUSED.values(), ids=REFUSED)
+def test_it_is_refused_in_one_line_that_names_file_and_remedy(folder, spoil, complaint):
     spoil(folder / "a.png")
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
         folders.load(folder, 32)
-    assert said in str(refused.value)
+    assert complaint in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -98,6 +98,7 @@ def hold(folder: Path, scratch: Path) -> None:
             assert found["folded"] > 0 or page.stem in ("index", *cards.NAMES), where
 
 
+@pytest.mark.slow
 def test_every_page_of_a_study_holds_on_a_phone_and_on_a_desk(reports, tmp_path):
     hold(reports, tmp_path)
 
@@ -131,6 +132,7 @@ def test_the_probe_sees_a_broken_image_an_overflow_and_an_outside_request(report
     assert "http://127.0.0.1:9/x.png" in found["refused"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (COMMITTED / "index.html").is_file(), reason="no reports/cpu built yet: make study")
 def test_the_reports_in_the_repository_hold_and_are_small(tmp_path):
     hold(COMMITTED, tmp_path)

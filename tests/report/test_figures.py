@@ -1,9 +1,11 @@
 import warnings
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 import pytest
+from matplotlib import font_manager
 
 from visionclip.report import figures
 
@@ -58,3 +60,22 @@ def test_every_public_figure_is_drawn_here():
         if callable(value) and getattr(value, "__annotations__", {}).get("return") is figures.Figure
     }
     assert made == set(DRAWN)
+
+
+def test_chinese_is_set_in_the_first_font_that_has_it(monkeypatch):
+    entries = [font_manager.FontEntry(name=name) for name in ("SimHei", "Arial", "WenQuanYi Zen Hei")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)
+    assert figures.font_families() == ["sans-serif", "WenQuanYi Zen Hei"]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", entries[1:2])
+    assert figures.font_families() == ["sans-serif"]
+
+
+def test_the_theme_looks_for_chinese_after_all_else():
+    assert matplotlib.rcParams["font.family"] == figures.font_families()
+
+
+@pytest.mark.skipif(len(figures.font_families()) == 1, reason="no font with Chinese characters is installed")
+def test_a_chinese_title_is_no_row_of_boxes():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.atlas({"青光眼": PICTURE}).canvas.draw()

@@ -35,7 +35,8 @@ if __name__ == "__main__":
     for name in ("parameters", "point", "synthesis", "captions_folder", "pretrained", "external", "out"):
         parser.add_argument(f"--{name}", required=True)
     given = parser.parse_args()
-    runs.write_json(runs.resolve(given.out) / "points" / f"{given.point}.json", {"number": counted.NUMBER})
+    path = runs.resolve(given.out) / "points" / f"{given.point}.json"
+    runs.write_json(path, {"number": counted.NUMBER, "before": runs.read_json(path)["number"] if path.exists() else 0})
 '''
 COUNTED = '"""A number."""\n\nNUMBER = 3  # of something\n'
 IMPORTS = {
@@ -107,8 +108,8 @@ def test_the_table_says_which_notebooks_look_at_photographs():
 @pytest.mark.parametrize("preset", study.presets())
 def test_the_folders_in_the_files_of_a_preset_are_those_of_the_graph(preset):
     graph = Graph({"preset": preset})
-    for stage, asked in graph.parameters.items():
-        assert vars(asked) == vars(asked) | graph.paths(stage)
+    for stage, values in graph.parameters.items():
+        assert vars(values) == vars(values) | graph.paths(stage)
 
 
 @pytest.mark.parametrize("preset", study.presets())
@@ -154,7 +155,7 @@ def test_notebooks_lie_in_their_stages_and_logs_and_points_in_their_stage(finish
     for name in tiny.PARAMETERS:
         assert (finished / f"runs/smoke/{name}/{name}.ipynb").is_file()
         assert (finished / f"runs/smoke/logs/{name}.ipynb").is_file()
-    assert runs.read_json(finished / "runs/smoke/05-dataset-size/points/n2-s0.json") == {"number": 3}
+    assert runs.read_json(finished / "runs/smoke/05-dataset-size/points/n2-s0.json") == {"number": 3, "before": 0}
     log = (finished / "runs/smoke/logs/05-dataset-size/n2-s0.log").read_text()
     assert re.fullmatch(r"finished [\d-]+ [\d:]+ UTC after [\d.]+ s\n", log)
     parameters = runs.read_json(finished / "runs/smoke/08-diversity/card.json")["parameters"]
@@ -251,6 +252,17 @@ def test_a_failed_point_keeps_its_log(finished):
     assert result.returncode != 0
     assert re.search(r"^runs/smoke/logs/05-dataset-size/n2-s0.log: ValueError: no number$", result.stderr, re.M)
     assert "Traceback" in (finished / "runs/smoke/logs/05-dataset-size/n2-s0.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_point_finds_what_it_has_made_before_and_may_leave_it(finished):
+    point = "runs/smoke/05-dataset-size/points/n2-s0.json"
+    for number in (3, 5):
+        (finished / "lib/visionclip/counted.py").write_text(COUNTED.replace("3", str(number)))
+        result = snakemake(finished, "--config", "preset=smoke", "--forcerun", "point", "--", point)
+        assert result.returncode == 0, result.stderr
+    (finished / "lib/visionclip/counted.py").write_text(COUNTED)
+    assert runs.read_json(finished / point) == {"number": 5, "before": 3}
 
 
 @pytest.mark.slow

@@ -1,13 +1,10 @@
-"""Parameters, dependencies and normalisation of notebooks."""
+"""Parameters: declared in a notebook, given in files, checked in one line."""
 
-import fcntl
-import os
 import subprocess
 import sys
 
 import nbformat
 import pytest
-from nbformat.v4 import new_output
 
 import tiny
 from visionclip import runs, study
@@ -141,9 +138,9 @@ def test_the_cell_can_be_run_again_once_the_notebook_has_results_among_its_globa
 )
 def test_a_bad_parameter_file_is_refused(root, text, words):
     (root / "params/cpu/03-pretrain.yaml").write_text(text)
-    said = message(study.preset, "params/cpu")
-    assert said.startswith("params/cpu/03-pretrain.yaml: ")
-    assert words in said
+    line = message(study.preset, "params/cpu")
+    assert line.startswith("params/cpu/03-pretrain.yaml: ")
+    assert words in line
 
 
 def test_a_missing_file_an_unknown_file_and_an_unknown_preset_are_refused(root):
@@ -154,99 +151,7 @@ def test_a_missing_file_an_unknown_file_and_an_unknown_preset_are_refused(root):
     assert "params/cpu/02-caption.yaml: must be named after a notebook" in message(study.preset, "params/cpu")
 
 
-def test_the_command_line_says_valid_or_exits_with_2_and_one_line(root, capsys):
-    study.main(["check", str(root / "params/cpu"), str(root / "params/smoke/03-pretrain.yaml")])
-    assert capsys.readouterr().out == "params/cpu: valid\nparams/smoke/03-pretrain.yaml: valid\n"
-    (root / "params/cpu/03-pretrain.yaml").write_text("image: 3")
-    with pytest.raises(SystemExit) as caught:
-        study.main(["check", str(root / "params/cpu")])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_sources_are_the_files_that_a_notebook_imports_directly_or_not(root):
-    library = root / "lib/visionclip"
-    (library / "eye").mkdir(parents=True)
-    files = {
-        "__init__.py": "",
-        "a.py": "from visionclip import b, nothing",
-        "b.py": "def late():\n    import visionclip.eye.disc",
-        "c.py": "",
-        "eye/__init__.py": "from .iris import colour",
-        "eye/iris.py": "",
-        "eye/disc.py": "from . import cup",
-        "eye/cup.py": "import numpy",
-        "eye/lens.py": "",
-    }
-    for name, code in files.items():
-        (library / name).write_text(code)
-    notebook = tiny.notebook(NAME, "%matplotlib inline\nfrom visionclip.a import something")
-    notebook.cells[1].source = "import torch"
-    nbformat.write(notebook, root / "notebooks" / f"{NAME}.ipynb")
-    wanted = {"__init__.py", "a.py", "b.py", "eye/__init__.py", "eye/iris.py", "eye/disc.py", "eye/cup.py"}
-    assert study.sources(NAME) == sorted(f"lib/visionclip/{name}" for name in wanted)
-    assert study.sources("lib/visionclip/eye/disc.py") == [
-        f"lib/visionclip/{name}" for name in ("__init__.py", "eye/__init__.py", "eye/cup.py", "eye/iris.py")
-    ]
-
-
-def test_torchvision_is_refused_in_one_line(monkeypatch):
-    study.environment()
-    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: name == "torchvision")
-    assert "uninstall torchvision" in message(study.environment)
-
-
-def test_normalise_keeps_sources_tags_and_outputs_only(root):
-    path = root / "notebooks" / f"{NAME}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    for count, cell in enumerate(notebook.cells[1:], 1):
-        cell.execution_count = count
-        cell.metadata.update({"papermill": {"duration": 3.0}, "execution": {"started": "now"}})
-    widget = {"text/plain": "bar", "application/vnd.jupyter.widget-view+json": {"model_id": "1f"}}
-    notebook.cells[2].outputs = [new_output("display_data", widget, metadata={"papermill": {}})]
-    notebook.metadata.update({"papermill": {"output_path": "/home/me"}, "widgets": {}})
-    notebook.metadata.language_info.version = "3.11.7"
-    nbformat.write(notebook, path)
-    study.normalise(path)
-    found = nbformat.read(path, as_version=4)
-    assert set(found.metadata) == {"kernelspec", "language_info"}
-    assert found.metadata.language_info == {"name": "python"}
-    assert [cell.metadata for cell in found.cells] == [{}, {}, {"tags": ["parameters"]}, {}, {}, {}]
-    assert found.cells[2].outputs[0].data == {"text/plain": "bar"}
-    assert not found.cells[2].outputs[0].metadata
-    before = path.read_bytes()
-    study.normalise(path)
-    assert path.read_bytes() == before
-
-
-def test_normalise_refuses_a_notebook_run_out_of_order(root):
-    path = root / "notebooks" / f"{NAME}.ipynb"
-    assert "execution counts are not 1 to 5" in message(study.normalise, path)
-
-
-def test_refresh_executes_at_the_defaults_from_the_notebooks_own_folder(root, monkeypatch):
-    monkeypatch.setenv("VISIONCLIP_EXTERNAL", "/photographs")
-    path = root / "notebooks" / f"{NAME}.ipynb"
-    notebook = tiny.notebook(NAME)
-    notebook.cells[1].source = 'import os\nprint(os.path.basename(os.getcwd()), os.getenv("VISIONCLIP_EXTERNAL"))'
-    notebook.cells = notebook.cells[:3]
-    nbformat.write(notebook, path)
-    study.refresh(path)
-    found = nbformat.read(path, as_version=4)
-    assert [cell.execution_count for cell in found.cells[1:]] == [1, 2]
-    assert found.cells[1].outputs[0].text == "notebooks None\n"
-    assert "VISIONCLIP_EXTERNAL" in os.environ
-
-
-def test_two_studies_do_not_run_in_one_folder(root, capsys):
-    (root / ".snakemake").mkdir()
-    with (root / ".snakemake/study.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit):
-            study.main(["run", "smoke"])
-    assert capsys.readouterr().err == "the study is already running in this folder; wait for it to end\n"
-
-
-def test_importing_study_does_not_import_torch():
-    code = "import sys; from visionclip import study; assert 'torch' not in sys.modules and 'yaml' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_importing_study_does_not_wait_for_torch():
+    for name in ("study", "study.graph", "study.__main__"):
+        code = f"import sys, visionclip.{name}; assert not {{'torch', 'yaml', 'papermill'}} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)

@@ -71,8 +71,8 @@ def test_texts_are_distinct_and_varied_and_meanings_repeat(eyes, made):
     assert [one.text_id for one in table] == list(range(len(table)))
     assert len({one.text.lower() for one in table}) == len(table) > 500
     assert all(len(set(own)) == 4 for own in texts_of)
-    told = captions.summary(*made)
-    assert told["semantic_ids"] < 0.5 * told["texts"]
+    summary = captions.summary(*made)
+    assert summary["semantic_ids"] < 0.5 * summary["texts"]
 
 
 def test_the_same_seed_makes_the_same_table_and_another_seed_another(eyes, made):
@@ -184,14 +184,14 @@ def test_the_summary_of_a_table_that_can_be_counted_by_hand():
         captions.Caption(1, "gc=1", "en", "Suspected glaucoma.", {"gc": 1}),
         captions.Caption(2, "em=0", "zh", "未见黄斑前膜。", {"em": 0}),
     )
-    told = captions.summary([one, two, three], [[0, 1], [0, 2]])
-    assert (told["images"], told["captions"], told["texts"], told["semantic_ids"]) == (2, 4, 3, 2)
-    assert told["languages"] == {"en": 1, "zh": 2}
-    assert told["duplicate_share"] == 0.25
-    assert told["one_hot_false_negatives"] == pytest.approx(0.75**2 + 0.25**2)
-    assert told["unique_share_64"] == pytest.approx((3 - 0.5**64 - 2 * 0.75**64) / 64)
-    assert (told["mean_length"], told["max_length"]) == (pytest.approx((6 + 3 + 7) / 3), 7)
-    json.dumps(told, allow_nan=False)
+    summary = captions.summary([one, two, three], [[0, 1], [0, 2]])
+    assert (summary["images"], summary["captions"], summary["texts"], summary["semantic_ids"]) == (2, 4, 3, 2)
+    assert summary["languages"] == {"en": 1, "zh": 2}
+    assert summary["duplicate_share"] == 0.25
+    assert summary["one_hot_false_negatives"] == pytest.approx(0.75**2 + 0.25**2)
+    assert summary["unique_share_64"] == pytest.approx((3 - 0.5**64 - 2 * 0.75**64) / 64)
+    assert (summary["mean_length"], summary["max_length"]) == (pytest.approx((6 + 3 + 7) / 3), 7)
+    json.dumps(summary, allow_nan=False)
 
 
 def test_a_full_description_leaves_no_disease_open():

@@ -73,11 +73,11 @@ def test_captions_and_tokens_are_the_same_in_another_process(tmp_path):
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}  # this process has a random one, or 0
     command = [sys.executable, "-c", program, str(tmp_path)]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    texts, asked, tokens = json.loads(told.splitlines()[-1])
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    texts, prompts, tokens = json.loads(printed.splitlines()[-1])
     table, _ = captions.table(some, LANGUAGES, 2, np.random.default_rng(6))
     assert texts == [one.text for one in table]
-    assert asked == grammar.prompts({"gc": 1}, "en", 9)
+    assert prompts == grammar.prompts({"gc": 1}, "en", 9)
     assert tokens == tokenization.train_tokenizer(texts, tmp_path).get_vocab()
 
 

@@ -245,16 +245,16 @@ def odir(archive: Archive) -> list[Row]:
     eyes: dict[str, Row] = {}
     for patient in archive.table(sorted(books)[0], columns):
         for side in ("left", "right"):
-            said = patient[side].casefold()
+            keywords = patient[side].casefold()
             eyes[f"{patient['id']}_{side}"] = {
                 "name": f"{patient['id']}_{side}",
                 "group": patient["id"],
-                "unusable": str(int(bool(re.search(ODIR_UNUSABLE, said)))),
+                "unusable": str(int(bool(re.search(ODIR_UNUSABLE, keywords)))),
                 # "suspected" is neither: an empty label is of no class
                 **{
                     key: ""
-                    if re.search(rf"suspected (?:{pattern})", said)
-                    else str(int(bool(re.search(pattern, said))))
+                    if re.search(rf"suspected (?:{pattern})", keywords)
+                    else str(int(bool(re.search(pattern, keywords))))
                     for key, pattern in ODIR_KEYWORDS.items()
                 },
             }

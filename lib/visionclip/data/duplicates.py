@@ -71,9 +71,7 @@ def pairs(
     if not candidates:
         return []
     ordered = sorted(candidates)
-    (left, left_rows), (right, right_rows) = (
-        np.unique(column, return_inverse=True) for column in zip(*ordered, strict=True)
-    )
+    (left, left_rows), (right, right_rows) = (np.unique(rows, return_inverse=True) for rows in np.transpose(ordered))
     alike = (patterns(one[left])[left_rows] * patterns(other[right])[right_rows]).sum(axis=1) >= CORRELATION
     return [pair for pair, same in zip(ordered, alike, strict=True) if same]
 

@@ -42,8 +42,8 @@ def read(path: Path) -> np.ndarray:
 def to_rgb(image: "Image.Image | np.ndarray | torch.Tensor") -> np.ndarray:
     """Any picture as uint8 H×W×3 RGB: the one door for what is not read from a file.
 
-    Grey becomes RGB, transparency black, EXIF orientation is followed. Arrays may be H×W, H×W×C or C×H×W with 1, 3 or
-    4 channels; bool, 8, 12 or 16 bits (as few as hold the largest value), or fractions from 0 to 1.
+    Grey becomes RGB, what is fully transparent black, EXIF orientation is followed. Arrays may be H×W, H×W×C or C×H×W
+    with 1, 3 or 4 channels; bool, 8, 12 or 16 bits (as few as hold the largest value), or fractions from 0 to 1.
 
     Raises:
         ValueError: another shape or type, or values that aren't in these ranges.
@@ -62,7 +62,7 @@ def to_rgb(image: "Image.Image | np.ndarray | torch.Tensor") -> np.ndarray:
         raise ValueError(f"image: an array of shape {pixels.shape}; give H×W, H×W×C or C×H×W with 1, 3 or 4 channels")
     pixels = _eight_bits(pixels)
     if pixels.shape[2] == 4:
-        pixels = (pixels[..., :3] * (pixels[..., 3:] / np.float32(255)) + 0.5).astype(np.uint8)
+        pixels = pixels[..., :3] * (pixels[..., 3:] > 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
@@ -183,3 +183,8 @@ def _blur(planes: "torch.Tensor") -> "torch.Tensor":
     for _ in range(2):
         small = functional.avg_pool2d(small, width, stride=1, padding=width // 2)
     return functional.interpolate(small, size=planes.shape[-1], mode="bilinear", align_corners=False)
+
+
+def scaled(batch: "torch.Tensor") -> "torch.Tensor":
+    """uint8 or float [0, 255] to float [-1, 1], colours as they are: what ``standardise`` is compared with."""
+    return batch.float() / 127.5 - 1

@@ -1,7 +1,7 @@
 """Labelled images in memory: what all sets are, drawn, generated or photographed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class LabelledImages:
     def vectors(self) -> np.ndarray:
         """float32 N×K in {0, 1}, ``conditions.vector`` of each image."""
         return np.stack([conditions.vector(eye) for eye in self.conditions])
+
+    def without_masks(self) -> "LabelledImages":
+        """The same images, of which only the conditions are known."""
+        return replace(self, masks=None, mask_names=())
 
     def take(self, indices: Iterable[int]) -> "LabelledImages":
         """The images at these places, in this order."""

@@ -7,7 +7,7 @@ from visionclip import keys, runs
 
 
 def files(folder: Path, links: bool = False) -> list[Path]:
-    """The files below ``folder``, relative to it and sorted; hidden ones and what archives leave behind are passed over.
+    """The files below ``folder``, relative to it and sorted, but for hidden ones and what archives leave behind.
 
     ``links``: follow links to folders, each place once. A folder that isn't there holds nothing.
     """

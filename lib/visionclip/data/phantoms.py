@@ -5,7 +5,6 @@ all masks and parameters; a run that was stopped goes on where it was.
 """
 
 import argparse
-import itertools
 import json
 import re
 import sys
@@ -81,7 +80,7 @@ def draw(
     fixed: Mapping[str, object] | None = None,
     masks: str | None = None,
 ) -> LabelledImages:
-    """One drawn eye of ``size``×``size`` pixels for each of N complete conditions and random streams.
+    """One drawn eye of ``size``×``size`` pixels for each of N conditions and random streams.
 
     ``fixed`` are factors that all eyes share; ``workers`` processes draw (0: as many as cores). A key is the purpose
     of the stream and the place in the set. ``masks`` are
@@ -107,7 +106,7 @@ def draw(
         pixels[place], channels[place] = image, own
     names = [f"{_slug(purpose)}-{place:07d}" for place, (_, purpose, _) in enumerate(streams)]
     known = {"masks": channels, "mask_names": CHANNELS[masks]} if masks else {}
-    return LabelledImages(pixels, list(eyes), [PHANTOM] * len(eyes), names, **known)
+    return LabelledImages(pixels, [*map(conditions.complete, eyes)], [PHANTOM] * len(eyes), names, **known)
 
 
 def _slug(purpose: str) -> str:
@@ -202,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("count must be at least 1, size at least 32, unreadable from 0 to 1")
     try:
         stream(given.pop("out").absolute(), **given)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -1,4 +1,4 @@
-"""What is asked of labelled photographs: tasks of two or more classes, stated in the study's vocabulary.
+"""What labelled photographs are scored on: tasks of two or more classes, stated in the study's vocabulary.
 
 ``tasks.yaml`` says which column of the labels decides a task, and what each class means::
 

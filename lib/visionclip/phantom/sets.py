@@ -35,7 +35,7 @@ def render_each(
         RuntimeError: a process ended before its time, as all do that a script starts outside its ``__main__`` guard.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(1)  # a worker that runs its caller's script: it ends, and the caller is told below
+        raise SystemExit(1)  # a worker that runs its caller's script: it ends, and the caller raises what follows
     try:
         with ProcessPoolExecutor(
             workers or runs.cores(), multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)

@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from visionclip import runs
+from visionclip.evaluation.intervals import Interval
 
 FOLDER = Path(__file__).parent / "templates" / "cards"
 NAMES = ("model-card", "datasheet", "claim-2024", "tripod-ai")
@@ -74,10 +75,10 @@ def facts(run: Path, preset: str) -> dict[str, object]:
     numbers = {name: runs.read_json(run / name / "numbers.json") for name in cards}
 
     def number(stage: str, *keys: str) -> object:
-        found: object = numbers.get(stage, {})
+        value: object = numbers.get(stage, {})
         for key in keys:
-            found = found.get(key, UNKNOWN) if isinstance(found, Mapping) else UNKNOWN
-        return f"{found:.3g}" if isinstance(found, float) else found
+            value = value.get(key, UNKNOWN) if isinstance(value, Mapping) else UNKNOWN
+        return f"{value:.3g}" if isinstance(value, float) else value
 
     def of(stage: str, parameter: str) -> object:
         return cards.get(stage, {}).get("parameters", {}).get(parameter, UNKNOWN)
@@ -139,28 +140,28 @@ def _tested(results: list | None) -> str:
     tasks: dict[str, list[str]] = {}
     for result in results:
         tasks.setdefault(f"{result['dataset']} ({result['split']})", []).append(f"{result['task']} n={result['n']}")
-    return "; ".join(f"{name}: {', '.join(asked)}" for name, asked in tasks.items())
+    return "; ".join(f"{name}: {', '.join(of_set)}" for name, of_set in tasks.items())
+
+
+def _real_first(rows: list | None) -> list:
+    """The rows of real photographs, or where there are none those of phantoms."""
+    return [row for row in rows or [] if row["dataset"] != "held-out phantoms"] or rows or []
 
 
 def _results(results: list | None) -> str:
-    rows = [row for row in results or [] if row["dataset"] != "held-out phantoms"] or results or []
-
-    def told(row: Mapping) -> str:
-        auc = row["auc"]
-        return f"{row['dataset']} {row['task']} AUC {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
-
-    return "; ".join(told(row) for row in rows if row["auc"]["value"] is not None) or UNKNOWN
+    rows = [row for row in _real_first(results) if row["auc"]["value"] is not None]
+    return "; ".join(f"{row['dataset']} {row['task']} AUC {Interval.of(row['auc'])}" for row in rows) or UNKNOWN
 
 
 def _controls(rows: list | None) -> str:
     if not rows:
-        return "(not asked for)" if rows is not None else UNKNOWN
+        return "(not computed)" if rows is not None else UNKNOWN
 
-    def told(row: Mapping) -> str:
+    def line(row: Mapping) -> str:
         rivals = {name: row[name] for name in ("random weights", "colour statistics") if row[name] is not None}
         return f"{row['dataset']} {row['task']}: {', '.join(f'{name} {value:.3f}' for name, value in rivals.items())}"
 
-    return "; ".join(told(row) for row in [row for row in rows if row["dataset"] != "held-out phantoms"] or rows)
+    return "; ".join(map(line, _real_first(rows)))
 
 
 def _duplicates(rows: list | None) -> str:

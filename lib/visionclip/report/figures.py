@@ -1,7 +1,6 @@
 """One function a figure; each returns a matplotlib figure and computes nothing that a report quotes."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,28 +10,37 @@ import seaborn
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+CHINESE = (  # fonts with Chinese characters, the first that is installed is used
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "SimHei",
+)
+
+
+def font_families() -> list[str]:
+    """Where the characters of a figure's text are looked for, in this order."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["sans-serif", *[name for name in CHINESE if name in installed][:1]]
+
+
 seaborn.set_theme(
     context="notebook",
     style="ticks",
     palette="colorblind",
-    rc={"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 80, "savefig.dpi": 80},
+    rc={
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 80,
+        "savefig.dpi": 80,
+        "font.family": font_families(),
+    },
 )
-matplotlib.rcParams["figure.constrained_layout.use"] = True
-
-
-@cache
-def chinese_font() -> str | None:
-    """The name of an installed font with Chinese characters, else None: then figures are labelled in English."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    wanted = (
-        "Noto Sans CJK SC",
-        "Noto Sans CJK JP",
-        "WenQuanYi Zen Hei",
-        "WenQuanYi Micro Hei",
-        "PingFang SC",
-        "SimHei",
-    )
-    return next((name for name in wanted if name in installed), None)
 
 
 def _subplots(*shape: int, **given) -> tuple[Figure, object]:

@@ -28,13 +28,12 @@ HIDDEN = {"hide", "remove", "papermill-error-cell-tag"}  # tags of cells that no
 NUMBER = re.compile(r"[-−+±<≤≥>~≈ ]*\.?\d[^A-Za-z]*$|nan$|-$|–$|$", re.IGNORECASE)
 # Where a path begins: after no word, unless that is a colour code or a quoted newline.
 START = r"(?:(?<![\w.~-])|(?<=\dm)|(?<=\\n))"
-TAGS = frozenset(
-    (
-        "a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 "
-        "h6 hr i img input kbd li ol p pre q s small span strong sub summary sup table tbody td tfoot th thead tr u ul"
-    ).split()
+_TAGS = (
+    "a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 "
+    "hr i img input kbd li ol p pre q s small span strong sub summary sup table tbody td tfoot th thead tr u ul"
 )
-ATTRIBUTES = frozenset("alt checked class colspan disabled href id lang rowspan scope src title type".split())
+_ATTRIBUTES = "alt checked class colspan disabled href id lang rowspan scope src title type"
+TAGS, ATTRIBUTES = frozenset(_TAGS.split()), frozenset(_ATTRIBUTES.split())
 _SIGNS = """alpha α beta β gamma γ delta δ epsilon ε varepsilon ε zeta ζ eta η theta θ kappa κ lambda λ mu μ nu ν xi ξ
 pi π rho ρ sigma σ tau τ phi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Sigma Σ Phi Φ Psi Ψ Omega Ω ell ℓ
 cdot · times × pm ± le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ propto ∝ infty ∞ sum ∑ prod ∏ int ∫ sqrt √ partial ∂

@@ -151,10 +151,10 @@ def _point_logs(run: Path) -> list[Path]:
 
 
 def _point_finished(run: Path, log: Path) -> bool:
-    """Whether a point's job came to its end, or its result was made later by the notebook that gathers them."""
-    result = run / log.parent.name / "points" / f"{log.stem}.json"
-    made_later = result.is_file() and result.stat().st_mtime > log.stat().st_mtime
-    return made_later or bool(FINISHED.search(log.read_text("utf-8")))
+    """Whether a point's job came to its end, or the notebook that gathers them has since made what was missing."""
+    card = run / log.parent.name / "card.json"
+    gathered = card.is_file() and card.stat().st_mtime > log.stat().st_mtime
+    return gathered or bool(FINISHED.search(log.read_text("utf-8")))
 
 
 def _failed_point(run: Path, log: Path) -> Page:
@@ -164,8 +164,9 @@ def _failed_point(run: Path, log: Path) -> Page:
     error = html.without_paths(lines[-1]) if traced else f"Stopped with {UNKNOWN_END}"
     kind, _, value = error.partition(": ")
     output = new_output("error", ename=kind, evalue=value, traceback=lines or [error])
-    cells = new_markdown_cell(f"# {name}", id="title"), new_code_cell("", outputs=[output], id="log")
-    return Page(name, name, "", "failed", error, new_notebook(cells=list(cells)))
+    command = f"python -m visionclip.study point {run.name} {log.stem}"
+    cells = [new_markdown_cell(f"# {name}", id="title"), new_code_cell(command, outputs=[output], id="log")]
+    return Page(name, name, "", "failed", error, new_notebook(cells=cells))
 
 
 def _times(run: Path) -> list[Mapping]:

@@ -1,72 +1,74 @@
-"""Stage 05: gather the points that the graph ran (stages 03 and 04 over sizes × seeds) into a curve."""
+"""Stage 05: VisionCLIP trained on parts of the synthetic set (sizes × seeds), and the curve through what they reach."""
 
-import subprocess
-import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from visionclip import runs
-from visionclip.evaluation import metrics
+from visionclip import keys, runs
+from visionclip.data import folders, listing, pairs
+from visionclip.evaluation import metrics, zero_shot
+from visionclip.evaluation.intervals import over_seeds
 from visionclip.evaluation.zero_shot import PHANTOMS
-from visionclip.stages.sweep import Sweep
+from visionclip.stages import pretrain
+from visionclip.stages.sweep import Point, Sweep
+from visionclip.text.tokenizer import load_tokenizer
+from visionclip.training import contrastive
 
 WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
+LANGUAGES, PROMPTS = ("zh", "en"), 6  # of the prompts, wordings of each condition and language
+POINTS = "points"
 
 
-def run_missing(out: str | Path, sweep: Sweep, preset: str) -> None:
-    """Let the graph run the points that are not there yet; nothing to do where it has called this notebook itself.
+def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, str]) -> list[dict]:
+    """The AUC and ACA (0 to 1) of every task after the training ``one``, kept below ``out`` and read back.
 
-    Raises:
-        FileNotFoundError: a point is missing and the sweep or ``out`` are not the preset's own, so that the graph does
-            not know it.
-        RuntimeError: a point failed; the message names the log.
+    ``sources`` are the folders of the stages 01 (``synthesis``), 02 (``captions_folder``) and 03 (``pretrained``,
+    whose other parameters are taken), and of the photographs (``external``).
     """
-    cards = [runs.resolve(out) / "points" / name / "04-zero-shot" / "card.json" for name in sweep.folders]
-    missing = [runs.relative(card) for card in cards if not card.is_file()]
-    if not missing:
-        return
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--config", f"preset={preset}", "--", *missing]
-    done = subprocess.run(command, cwd=runs.ROOT, capture_output=True, text=True, check=False)
-    if "MissingRuleException" in done.stderr:
-        raise FileNotFoundError(
-            f"{missing[0]}: not a point of params/{preset}/05-dataset-size.yaml; put its parameters there first"
-        )
-    if done.returncode:
-        raise RuntimeError(f"a point failed; see runs/{preset}/logs ({done.stderr.strip().splitlines()[-1]})")
+    parameters = pretrain.parameters_of(sources["pretrained"])
+    settings = pretrain.settings(parameters, updates=one.updates, seed=one.seed, text_warmup=text_warmup)
+    cards = [
+        runs.require(sources[name], stage)
+        for name, stage in (("synthesis", "01-synthesis"), ("captions_folder", "02-captions"))
+    ]
+    external = folders.external_folder(sources["external"])
+    made_by = [asdict(one), settings.key(), parameters, [card["outputs"] for card in cards]]
+    key = keys.digest([*made_by, listing.fingerprint(external), keys.code(__file__)])
+    folder = runs.resolve(out) / POINTS
+
+    def compute() -> list[dict]:
+        whole = pairs.load(sources["synthesis"], sources["captions_folder"], "synthetic")
+        training = whole.subset(one.images, one.seed)
+        tokenizer = load_tokenizer(runs.resolve(sources["captions_folder"]) / "tokenizer")
+        network = pretrain.network(parameters, len(tokenizer), one.seed)
+        contrastive.train(network, tokenizer, training, settings, folder / one.name)
+        held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").images
+        size = held_out.pixels.shape[1]
+        rows = []
+        for dataset in [zero_shot.phantom_tasks(held_out), *zero_shot.load_all(external, size)]:
+            logits = zero_shot.predict(network, tokenizer, dataset, LANGUAGES, PROMPTS)
+            for task in dataset.tasks:
+                known = task.targets >= 0
+                scores = metrics.scores(task.targets[known], logits[task.name][known], task.ordinal)
+                row = {"dataset": dataset.name, "task": task.name, "auc": scores["auc"], "aca": scores["aca"]}
+                rows.append({"images": one.images, "updates": one.updates, "seed": one.seed, **row})
+        return rows
+
+    return runs.cached(folder / f"{one.name}.json", key, compute)
 
 
-def points(folder: Path, sweep: Sweep) -> pandas.DataFrame:
-    """One row for each schedule, size, seed, dataset and task, with its AUC and ACA (0 to 1).
-
-    Raises:
-        FileNotFoundError: a point has not been run; the message names it.
-    """
-    rows = []
-    for schedule in sweep.schedules:
-        for name in sweep.names(schedule).values():
-            runs.require(folder / name / "04-zero-shot", "04-zero-shot")
-            used = runs.require(folder / name / "03-pretrain", "03-pretrain")["parameters"]
-            for result in runs.read_json(folder / name / "04-zero-shot" / "numbers.json")["results"]:
-                rows.append(
-                    {
-                        "schedule": schedule,
-                        "images": used["images"],
-                        "updates": used["updates"],
-                        "seed": used["seed"],
-                        "dataset": result["dataset"],
-                        "task": result["task"],
-                        **{score: result[score]["value"] for score in ("auc", "aca")},
-                    }
-                )
-    return pandas.DataFrame(rows)
-
-
-def shares(folder: Path, sweep: Sweep) -> dict[str, float]:
-    """The share (0 to 1) of each source in the largest point's training set."""
-    largest = sweep.names(sweep.schedules[0])[max(sweep.sizes), sweep.seeds[0]]
-    return runs.read_json(folder / largest / "03-pretrain" / "numbers.json")["shares"]
+def points(sweep: Sweep, out: str | Path, text_warmup: int, sources: Mapping[str, str]) -> pandas.DataFrame:
+    """One row for each schedule, size, seed, dataset and task, with its AUC and ACA; points not made yet are made."""
+    rows = {name: point(one, out, text_warmup, sources) for name, one in sweep.by_name.items()}
+    return pandas.DataFrame(
+        {"schedule": schedule, **row}
+        for schedule in sweep.schedules
+        for one in sweep.points(schedule)
+        for row in rows[one.name]
+    )
 
 
 def _by_seed(table: pandas.DataFrame, score: str) -> pandas.DataFrame:
@@ -75,9 +77,9 @@ def _by_seed(table: pandas.DataFrame, score: str) -> pandas.DataFrame:
 
 
 def curve(table: pandas.DataFrame, score: str = "auc") -> pandas.DataFrame:
-    """Mean over tasks, then over seeds with a 95 % t-interval: a row for each schedule, dataset and size."""
+    """The mean over tasks and seeds with its interval over seeds, a row for each schedule, dataset and size."""
     rows = [
-        {"schedule": schedule, "dataset": dataset, "images": images, **metrics.summary_interval(of_size["value"])}
+        {"schedule": schedule, "dataset": dataset, "images": images, **asdict(over_seeds(of_size["value"]))}
         for (schedule, dataset, images), of_size in _by_seed(table, score).groupby(["schedule", "dataset", "images"])
     ]
     return pandas.DataFrame(rows)

@@ -1,10 +1,9 @@
-"""Stage 06: which parts of the phantoms and of the preprocessing teach a model real eyes.
+"""Stage 06: which parts of the phantoms and of the preprocessing hold on real eyes.
 
-A small reader is taught on phantoms from which one part is left out, and asked about real photographs of the ``train``
-splits, which no report scores: what is found here may choose how phantoms are drawn.
+A small classifier is trained on phantoms from which one part is left out, and scored on real photographs of the
+``train`` splits, which no report quotes: what is learnt here may choose how phantoms are drawn.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,34 +11,40 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas
-import torch
 from sklearn.metrics import roc_auc_score
 
-from visionclip import conditions, phantom, runs
+from visionclip import keys, phantom, runs, streams
 from visionclip.data import folders, images
-from visionclip.data.folders import Dataset, Task
-from visionclip.evaluation import metrics, zero_shot
-from visionclip.models import classifier
+from visionclip.data.tasks import Dataset, Task
+from visionclip.evaluation import classification, zero_shot
+from visionclip.evaluation.intervals import Interval, adjusted, auc_interval, delong
+from visionclip.stages import baseline
+from visionclip.training.classification import Prepare, Settings, train
 
-WHOLE = "everything"
+REFERENCE = "everything"
+TRAINING = "training phantoms of the ablation"
 SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright width")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to teach a reader: factors of the phantoms that are fixed, how many diseased eyes (share, 0 to 1) have a
-    healthy twin, how their images are prepared, and the weight of the lesion maps."""
+    """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1), how
+    images are prepared, and the weight of the finding maps."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
-    twins: float = 0.35
+    twins: float = baseline.TWINS
     augmentation: float = 1.0
     standardised: bool = True
-    mapping: float = 1.0
+    map_weight: float = 1.0
+
+    @property
+    def prepare(self) -> Prepare:
+        return images.standardise if self.standardised else images.scaled
 
 
 # What is left out, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
 ARMS: dict[str, Arm] = {
-    WHOLE: Arm(),
+    REFERENCE: Arm(),
     "no camera": Arm(
         {
             "camera": "canon",
@@ -63,7 +68,7 @@ ARMS: dict[str, Arm] = {
         {"pigment": 0.5, "age": 50, "rotation": 0, "gaze": 0.2, "tortuosity": 1.0, "vein_dilation": 1.0}
     ),
     "no minor lesions": Arm({"microaneurysms": 0, "cotton_wool": 0, "flames": 0, "irma": 0}),
-    "no lesion maps": Arm(mapping=0.0),
+    "no lesion maps": Arm(map_weight=0.0),
     "no healthy twins": Arm(twins=0.0),
     "no augmentation": Arm(augmentation=0.0),
     "no standardisation": Arm(standardised=False),
@@ -92,20 +97,18 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
         "camera": "canon",
         "colour": "neutral",
     }
-    return {
-        name: [
-            phantom.render(eye, np.random.default_rng([seed, 6]), size, **still, **{name: value}).image
-            for value in values
-        ]
-        for name, (eye, values) in SWEEPS.items()
-    }
+
+    def drawn(eye: dict[str, int], name: str, value: float) -> np.ndarray:
+        return phantom.render(eye, streams.rng(seed, "factor strips"), size, **still, **{name: value}).image
+
+    return {name: [drawn(eye, name, value) for value in values] for name, (eye, values) in SWEEPS.items()}
 
 
-def teachable(folder: Path, size: int) -> list[Dataset]:
+def load_train_splits(folder: Path, size: int) -> list[Dataset]:
     """The ``train`` splits of the dataset folders below ``folder``; none where there is none."""
     train = {"split": "train"}
-    found = folders.find(folder) if folder.is_dir() else []
-    return [folders.load(path, size, train) for path in found if folders.has_rows(path, train)]
+    paths = folders.find(folder) if folder.is_dir() else []
+    return [folders.load(path, size, train) for path in paths if folders.has_rows(path, train)]
 
 
 def appearance(pixels: np.ndarray) -> pandas.DataFrame:
@@ -140,125 +143,84 @@ def _appearance(image: np.ndarray) -> list[float]:
 
 
 def distance_table(drawn: pandas.DataFrame, real: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
-    """For each real set and quantity the median of phantoms and of photographs, and how well the two can be told apart:
-    the AUC of the quantity alone, 0.5 where they overlap."""
+    """For each real set and quantity the median of phantoms and of photographs, and how well the quantity alone separates
+    the two: its AUC, 0.5 where they overlap."""
     rows = []
     for name, table in real.items():
         for quantity in SHOWN:
-            told = np.concatenate([drawn[quantity], table[quantity]])
-            auc = roc_auc_score(np.arange(len(told)) >= len(drawn), told)
+            values = np.concatenate([drawn[quantity], table[quantity]])
+            auc = roc_auc_score(np.arange(len(values)) >= len(drawn), values)
             medians = {"phantoms": drawn[quantity].median(), "photographs": table[quantity].median()}
-            rows.append({"dataset": name, "quantity": quantity, **medians, "told apart": max(auc, 1 - auc)})
+            rows.append({"dataset": name, "quantity": quantity, **medians, "separability": max(auc, 1 - auc)})
     return pandas.DataFrame(rows)
 
 
-def eyes_of(count: int, twins: float, seed: int) -> tuple[list[dict[str, int]], list[list[int]]]:
-    """Conditions and seeds of ``count`` eyes to learn from: balanced over the vocabulary, three in a hundred with a
-    readability fault, and a share ``twins`` of them the healthy twin of another: same eye, same photograph, no disease,
-    so that only the disease tells the two apart."""
-    single = count - int(count * twins / (1 + twins))
-    eyes = conditions.balanced(single, np.random.default_rng([seed, 6, 1]), 0.03)
-    seeds = [[seed, 6, index] for index in range(single)]
-    sick = [index for index, eye in enumerate(eyes) if not conditions.is_normal(eye)][: count - single]
-    healthy = dict.fromkeys(conditions.DISEASES, 0)
-    return [*eyes, *({**eyes[index], **healthy} for index in sick)], [*seeds, *(seeds[index] for index in sick)]
+def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
+    """The two-class tasks that a classifier can predict, by dataset and name."""
+    return {
+        f"{dataset.name} {task.name}": (dataset, task)
+        for dataset in datasets
+        for task in zero_shot.two_class_tasks(dataset)
+        if classification.can_predict(task)
+    }
 
 
-def lessons(arm: Arm, count: int, seed: int, size: int, label: str, workers: int = 0) -> classifier.Lessons:
-    """``count`` phantoms as the arm draws them."""
-    return classifier.draw(*eyes_of(count, arm.twins, seed), size, label, workers, arm.fixed)
+def predictions(
+    folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Train the arm ``name`` on ``count`` phantoms of ``size`` pixels and return, for each of ``tasks_of``, the logits N
+    of the second class; kept below ``folder`` and read back."""
+    arm, tasks = ARMS[name], tasks_of(datasets)
+    settings = Settings(updates=updates, augmentation=arm.augmentation, map_weight=arm.map_weight, seed=seed)
+    pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
+    key = settings.key(arm, list(tasks), pixels, count, size, keys.code(__file__))
+
+    def compute() -> dict[str, np.ndarray]:
+        drawn = baseline.draw(count, TRAINING, seed, size, arm.twins, fixed=arm.fixed)
+        classifier = train(drawn, settings, arm.prepare, label=f"classifier: {name}")
+        logits = {}
+        for dataset in datasets:
+            alone, combined = classification.predict(classifier, dataset.images.pixels, arm.prepare)
+            logits[dataset.name] = combined if arm.map_weight else alone
+        return {
+            place: classification.task_logits(task, logits[dataset.name]) @ [-1.0, 1.0]
+            for place, (dataset, task) in tasks.items()
+        }
+
+    kept = runs.cached(folder / f"{name}-{size}-{seed}.json".replace(" ", "-"), key, compute)
+    return {task: np.array(logits) for task, logits in kept.items()}
 
 
-def scaled(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 or float [0, 255] to float [-1, 1]: what standardisation is compared with."""
-    return pixels.float() / 127.5 - 1
+def compare(arms: Mapping[str, Mapping[str, np.ndarray]], datasets: Sequence[Dataset]) -> list[dict]:
+    """One row an arm and task: its AUC, and its difference to the reference, Holm-corrected over all.
 
-
-def ask(taught: classifier.Reader, arm: Arm, datasets: Sequence[Dataset]) -> dict[str, tuple[Task, np.ndarray]]:
-    """For each two-class task of each dataset the reader's log-odds N of its second class, borne out by its maps if the
-    arm has them."""
-    answers = {}
-    for dataset in datasets:
-        named, borne_out = classifier.read(taught, dataset.pixels, prepare_of(arm))
-        for task in two_class_tasks(dataset):
-            logits = classifier.task_logits(task, borne_out if arm.mapping else named)
-            answers[f"{dataset.name} {task.name}"] = task, logits @ [-1.0, 1.0]
-    return answers
-
-
-def two_class_tasks(dataset: Dataset) -> list[Task]:
-    """The tasks of two classes that a reader can answer."""
-    return [task for task in zero_shot.two_class_tasks(dataset) if classifier.can_answer(task)]
-
-
-def prepare_of(arm: Arm):
-    return images.standardise if arm.standardised else scaled
-
-
-def compare(arms: Mapping[str, Mapping[str, tuple[Task, np.ndarray]]]) -> list[dict]:
-    """One row an arm and task: its AUC with DeLong's interval, and its difference to everything, p Holm-corrected.
-
-    ``arms`` holds the answers of each arm to the same tasks; ``WHOLE`` is one of them.
+    ``arms`` holds the ``predictions`` of each arm; ``REFERENCE`` is one of them.
     """
-    rows = []
-    for arm, answers in arms.items():
-        for name, (task, odds) in answers.items():
-            known = task.targets >= 0
-            positive = task.targets[known] == 1
-            alone = metrics.auc_interval(positive, odds[known])
-            row = {"arm": arm, "task": name, "auc": alone["value"], "low": alone["low"], "high": alone["high"]}
-            row["against"] = metrics.delong(positive, odds[known], arms[WHOLE][name][1][known])
-            rows.append(row)
-    compared = [row["against"] for row in rows if row["arm"] != WHOLE]
-    for told, p in zip(compared, metrics.holm([one["p"] for one in compared]), strict=True):
-        told["adjusted_p"] = p
+    rows, tasks = [], tasks_of(datasets)
+    for arm, of_arm in arms.items():
+        for name, logits in of_arm.items():
+            targets = tasks[name][1].targets
+            known = targets >= 0
+            positive, reference = targets[known] == 1, arms[REFERENCE][name][known]
+            row = {"arm": arm, "task": name, "auc": auc_interval(positive, logits[known])}
+            rows.append({**row, "against": delong(positive, logits[known], reference)})
+    compared = [row for row in rows if row["arm"] != REFERENCE]
+    for row, against in zip(compared, adjusted([row["against"] for row in compared]), strict=True):
+        row["against"] = against
     return rows
 
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:
-    """Arms by tasks: AUC, and in brackets the difference to everything; * where it differs at an adjusted 5 %."""
+    """Arms by tasks: AUC, and in brackets the difference to the reference; * where it is significant."""
 
     def cell(row: dict) -> str:
-        told = row["against"]
-        if row["arm"] == WHOLE:
-            return f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        return f"{row['auc']:.3f} ({told['difference']:+.3f}{'*' if told['adjusted_p'] < 0.05 else ''})"
+        if row["arm"] == REFERENCE:
+            return str(row["auc"])
+        auc, difference = Interval(row["auc"].value), Interval(row["against"].difference.value)
+        return f"{auc} ({difference:+.3f}{row['against'].star})"
 
     return (
         pandas.DataFrame({"left out": row["arm"], "task": row["task"], "cell": cell(row)} for row in rows)
         .pivot(index="left out", columns="task", values="cell")
         .reindex(dict.fromkeys(row["arm"] for row in rows))
     )
-
-
-def digest(arm: Arm, seed: int, size: int, datasets: Sequence[Dataset] = ()) -> str:
-    """What a few phantoms and all photographs look like: what is kept from another way of drawing is of no use."""
-    seen = hashlib.sha256()
-    for eye, chance in zip(*eyes_of(4, arm.twins, seed), strict=True):
-        seen.update(phantom.render(eye, np.random.default_rng(chance), size, **arm.fixed).image)
-    for dataset in datasets:
-        seen.update(np.ascontiguousarray(dataset.pixels))
-    return seen.hexdigest()[:12]
-
-
-def answers(
-    folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
-) -> dict[str, tuple[Task, np.ndarray]]:
-    """Teach a reader as the arm ``name`` does, ``updates`` steps of 24 images of ``size`` pixels, and ask it.
-
-    Its answers are kept below ``folder`` and read back.
-    """
-    arm, tasks = ARMS[name], {f"{d.name} {task.name}": task for d in datasets for task in two_class_tasks(d)}
-    settings = classifier.Settings(
-        updates, augmentation=arm.augmentation, mapping=arm.mapping, seed=seed, checkpoint_every=updates
-    )
-    told = {"count": count, "size": size, "arm": repr(arm), "settings": repr(settings), "tasks": list(tasks)}
-    told["pixels"] = digest(arm, seed, size, datasets)
-    told["findings"] = repr(classifier.FINDINGS) if arm.mapping else None
-    kept = folder / f"{name}-{size}-{seed}.json".replace(" ", "-")
-    if kept.is_file() and (read := runs.read_json(kept))["told"] == told:
-        return {task: (tasks[task], np.array(odds)) for task, odds in read["odds"].items()}
-    taught = classifier.teach(lessons(arm, count, seed, size, f"phantoms: {name}"), settings, prepare_of(arm))
-    found = ask(taught, arm, datasets)
-    runs.write_json(kept, {"told": told, "odds": {task: odds.tolist() for task, (_, odds) in found.items()}})
-    return found

@@ -1,7 +1,7 @@
 """Conditions as sentences: a small grammar in Chinese and English.
 
 The Chinese follows SynFundus-1M's advice texts (arXiv 2312.00377): ``疑似X（中度），可见Y。``. Names of conditions come
-from the vocabulary; how they are asserted, negated and joined is written in ``wordings``. A text is tied to its *facts*,
+from the vocabulary; how they are asserted, negated and joined is said in ``wordings``. A text is tied to its *facts*,
 the conditions that it states, so that whether it is true of an eye is known and not guessed:
 
 - all diseases at their values is a full description: it names those present and says that nothing else is;

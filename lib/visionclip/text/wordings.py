@@ -28,32 +28,18 @@ class Wordings:
     stop: str
 
 
+# fmt: off
 WORDINGS = {
     "zh": Wordings(
         present=("疑似{}", "可见{}", "考虑{}", "提示{}", "考虑为{}", "符合{}表现", "可见{}征象", "{}可能性大"),
         absent=(
-            "未见{}",
-            "无{}",
-            "未见明显{}",
-            "未发现{}",
-            "未见{}征象",
-            "无{}表现",
-            "不考虑{}",
-            "未提示{}",
-            "没有{}",
+            "未见{}", "无{}", "未见明显{}", "未发现{}", "未见{}征象", "无{}表现", "不考虑{}", "未提示{}", "没有{}",
         ),
         only=("仅见{}", "仅可见{}", "仅考虑{}", "仅提示{}"),
         rest=("余未见异常", "其余未见异常", "余未见明显异常", "未见其他异常", "余无异常", "其余正常"),
         normal=(
-            "未见明显异常",
-            "眼底未见明显异常",
-            "未见异常",
-            "眼底正常",
-            "眼底未见异常",
-            "无明显异常",
-            "未发现明显异常",
-            "未见明显病变",
-            "眼底大致正常",
+            "未见明显异常", "眼底未见明显异常", "未见异常", "眼底正常", "眼底未见异常", "无明显异常", "未发现明显异常",
+            "未见明显病变", "眼底大致正常",
         ),
         faulty=("{}不可读", "{}不清", "{}显示不清", "{}无法评估", "{}难以辨认"),
         faulty_image=("图像质量差", "{}不可读", "图像质量不佳", "{}不清", "成像质量差"),
@@ -72,44 +58,21 @@ WORDINGS = {
     ),
     "en": Wordings(
         present=(
-            "suspected {}",
-            "signs of {}",
-            "{} present",
-            "{} visible",
-            "evidence of {}",
-            "probable {}",
-            "findings consistent with {}",
-            "features of {}",
-            "{} seen",
+            "suspected {}", "signs of {}", "{} present", "{} visible", "evidence of {}", "probable {}",
+            "findings consistent with {}", "features of {}", "{} seen",
         ),
         absent=(
-            "no {}",
-            "no signs of {}",
-            "no evidence of {}",
-            "without {}",
-            "no visible {}",
-            "{} not seen",
-            "{} absent",
-            "negative for {}",
-            "free of {}",
+            "no {}", "no signs of {}", "no evidence of {}", "without {}", "no visible {}", "{} not seen", "{} absent",
+            "negative for {}", "free of {}",
         ),
         only=("only {}", "{} only", "{} alone", "isolated {}"),
         rest=(
-            "otherwise normal",
-            "no other abnormality",
-            "no other finding",
-            "otherwise unremarkable",
+            "otherwise normal", "no other abnormality", "no other finding", "otherwise unremarkable",
             "nothing else abnormal",
         ),
         normal=(
-            "no abnormality",
-            "normal fundus",
-            "no visible abnormality",
-            "no pathology seen",
-            "healthy fundus",
-            "unremarkable fundus",
-            "no abnormal finding",
-            "fundus within normal limits",
+            "no abnormality", "normal fundus", "no visible abnormality", "no pathology seen", "healthy fundus",
+            "unremarkable fundus", "no abnormal finding", "fundus within normal limits",
         ),
         faulty=("{} not readable", "{} unreadable", "{} cannot be assessed", "{} not gradable", "{} unclear"),
         faulty_image=("poor image quality", "{} not readable", "unreadable {}", "low image quality"),
@@ -119,11 +82,7 @@ WORDINGS = {
         opening=("{}", "{}", "fundus photograph: {}", "impression: {}", "findings: {}"),
         side=("{side}: {text}", "{text}, {side}", "{side}, {text}", "{text} ({side})"),
         side_alone=(
-            "{}",
-            "fundus photograph of the {}",
-            "{} fundus photograph",
-            "image of the {}",
-            "this is a {}",
+            "{}", "fundus photograph of the {}", "{} fundus photograph", "image of the {}", "this is a {}",
         ),
         enumeration=", ",
         both=(" and ", " with ", " plus "),
@@ -133,6 +92,7 @@ WORDINGS = {
         stop=".",
     ),
 }
+# fmt: on
 
 # What defines each condition, in Chinese and English, for sentences that describe instead of naming: a graded one has a
 # phrase for its absence and one for each grade. Phrases stay true of eyes with other diseases.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from visionclip import keys
+from visionclip import keys, streams
 from visionclip.data.augment import augment
 from visionclip.data.images import standardise, to_tensor
 from visionclip.data.labelled import LabelledImages
@@ -60,7 +60,7 @@ def train(
     same width, which may have been trained at another size. With ``checkpoint`` (a file) a stopped run goes on.
     """
     settings = loop.on_this_machine(settings)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(streams.integer(settings.seed, "initial weights"))
     network = Classifier(settings.width)
     if start:
         network.load_state_dict(start.state_dict())

@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import nn
 
-from visionclip import keys
+from visionclip import keys, streams
 from visionclip.data.labelled import LabelledImages
 from visionclip.models import generator
 from visionclip.models.generator import Generator
@@ -44,7 +44,7 @@ def train(images: LabelledImages, settings: Settings, folder: Path) -> tuple[Gen
     """
     check(images, settings)
     settings = loop.on_this_machine(settings)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(streams.integer(settings.seed, "initial weights"))
     channels = 0 if images.masks is None else images.masks.shape[1]
     network = generator.fitted(images.pixels, settings.patch, settings.channels, settings.layers, channels)
     key = settings.key(keys.arrays(images.pixels, images.vectors, images.masks), keys.code(__file__))

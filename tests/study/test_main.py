@@ -1,0 +1,52 @@
+"""The command line: what it prints, and that a mistake is one line."""
+
+import pytest
+
+import tiny
+from visionclip import runs
+from visionclip.study import jobs
+from visionclip.study.__main__ import main
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    return tiny.study(tmp_path)
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+def test_check_says_valid_or_exits_with_2_and_one_line(root, capsys):
+    main(["check", str(root / "params/cpu"), str(root / "params/smoke/03-pretrain.yaml")])
+    assert capsys.readouterr().out == "params/cpu: valid\nparams/smoke/03-pretrain.yaml: valid\n"
+    (root / "params/cpu/03-pretrain.yaml").write_text("image: 3")
+    assert "unknown parameter 'image'" in refused(capsys, "check", str(root / "params/cpu"))
+
+
+def test_two_studies_do_not_run_in_one_folder(root, capsys):
+    with jobs.lock(root / "runs/.lock"):
+        assert refused(capsys, "run", "smoke").startswith("runs: process ")
+
+
+def test_a_study_does_not_start_while_a_stage_of_a_killed_one_is_at_work(root, capsys):
+    with jobs.lock(root / "runs/smoke/03-pretrain/.lock"):
+        assert refused(capsys, "run", "smoke").startswith("runs/smoke/03-pretrain: process ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "smok"], "params/smok: no such preset; did you mean smoke?"),
+        (["stage", "smoke", "09-none"], "09-none: no such stage"),
+        (["point", "smoke", "n9-s9"], "n9-s9: no such point (there are n2-s0)"),
+    ],
+)
+def test_a_name_that_is_not_known_is_refused_in_one_line(root, capsys, arguments, words):
+    assert words in refused(capsys, *arguments)
