@@ -85,7 +85,7 @@ PRESENTATIONS: tuple[dict[str, int], ...] = (
 )
 
 
-def check(conditions: Conditions, where: str) -> dict[str, int]:
+def check(conditions: Mapping[str, object], where: str) -> dict[str, int]:
     """Return ``conditions`` as plain integers; ``where`` (file, row or task) opens the message.
 
     Raises:

@@ -50,7 +50,7 @@ def arrays(*given: np.ndarray | None) -> str:
     for array in given:
         content.update(b"none" if array is None else f"{array.shape} {array.dtype}".encode())
         if array is not None:
-            content.update(np.ascontiguousarray(array))
+            content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:DIGITS]
 
 

@@ -111,7 +111,7 @@ def messidor(archive: Archive) -> list[Row]:
     """MESSIDOR: twelve label books (old or updated) and TIFFs, in one folder or a folder a base."""
     books: dict[str, Path] = {}
     for path in archive.matching(r"annotation[ _]base\d\d[^/]*\.xlsx?"):
-        base = re.search(r"base(\d\d)", path.name.casefold())[1]
+        base = path.name.casefold().split("base")[1][:2]
         if base not in books or "update" in path.name.casefold():
             books[base] = path
     columns = {"name": "image name", "messidor_grade": "retinopathy grade", "dme_risk": r"risk of macular o?edema"}
@@ -145,7 +145,7 @@ def messidor2(archive: Archive) -> list[Row]:
             raise ValueError(f"{runs.relative(archive.folder)}: no messidor_data.csv; add the adjudicated grades")
         rows = archive.table(mirror[0], {"name": "id_code", "dr_grade": "diagnosis"})
         rows = [{**row, "dme": "", "gradable": "1"} for row in rows]
-    examination = {}
+    examination: dict[str, str] = {}
     for path in archive.matching(r"messidor-2\.csv"):
         for number, line in enumerate((archive.folder / path).read_text("utf-8-sig").splitlines()):
             examination |= {_stem(cell.strip(' "')): f"examination {number}" for cell in line.split(";")}

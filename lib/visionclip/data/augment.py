@@ -3,12 +3,20 @@
 A module of its own, because a network's results hang on it only while it is trained.
 """
 
+from typing import overload
+
 import torch
 from torch.nn import functional
 
 BLACK = 12  # of 255, as in ``images``: what cameras leave around the field of view
 
 
+@overload
+def augment(batch: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor: ...
+@overload
+def augment(
+    batch: torch.Tensor, strength: float, generator: torch.Generator, masks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]: ...
 def augment(
     batch: torch.Tensor, strength: float, generator: torch.Generator, masks: torch.Tensor | None = None
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:

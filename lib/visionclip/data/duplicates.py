@@ -61,7 +61,7 @@ def pairs(
     ``embeds`` are unit-length embeddings N×P and M×P of both sets, whose neighbours are candidates too.
     """
     within = other is None
-    other = one if within else other
+    other = one if other is None else other
     candidates = neighbours(*embeds) if embeds else set()
     codes = hashes(other)
     for row, code in enumerate(hashes(one)):

@@ -228,7 +228,8 @@ def _select(
     path: Path, table: Sequence[Row], split: str, chosen: Mapping[str, str], drop: Mapping[str, str]
 ) -> tuple[list[Row], dict[str, int]]:
     """The rows of the split that aren't dropped, and how many were left out for which reason."""
-    skipped, kept = Counter(), []
+    skipped: Counter[str] = Counter()
+    kept = []
     for row in table:
         if any(row[column] != value for column, value in chosen.items()):
             skipped[f"not in split {split!r}"] += 1

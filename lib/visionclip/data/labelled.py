@@ -1,6 +1,6 @@
 """Labelled images in memory: what all sets are, drawn, generated or photographed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ class LabelledImages:
 
     def __post_init__(self):
         masks = self.pixels if self.masks is None else self.masks
-        columns = (self.pixels, self.conditions, self.sources, self.members, masks)
+        columns: tuple[Sized, ...] = (self.pixels, self.conditions, self.sources, self.members, masks)
         if {len(column) for column in columns} != {len(self.keys)}:
             raise ValueError(f"labelled images: {len(self.keys)} keys for columns of {[*map(len, columns)]}")
 
@@ -53,15 +53,18 @@ class LabelledImages:
         return replace(self, masks=None, mask_names=())
 
     def take(self, indices: Iterable[int]) -> "LabelledImages":
-        """The images at these places, in this order."""
+        """The images at these places, in this order; what is on disk stays there."""
         places = np.arange(len(self))[list(indices)]
 
         def of(column: list) -> list:
             return [column[place] for place in places] if column else []
 
-        return LabelledImages(
-            self.pixels[places],
-            *map(of, (self.conditions, self.sources, self.keys, self.groups)),
+        return replace(
+            self,
+            pixels=self.pixels.take(places, axis=0),
+            conditions=of(self.conditions) if isinstance(self.conditions, list) else self.conditions.take(places),
+            sources=of(self.sources),
+            keys=of(self.keys),
+            groups=of(self.groups),
             masks=None if self.masks is None else self.masks[places],
-            mask_names=self.mask_names,
         )

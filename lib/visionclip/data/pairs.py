@@ -1,17 +1,19 @@
 """Images with the captions that are true of them: what the towers are trained on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from visionclip import conditions, keys, runs, streams
-from visionclip.data import shards
+from visionclip.data import streaming
 from visionclip.data.labelled import LabelledImages
 from visionclip.text import captions
 from visionclip.text.captions import Caption
+
+HELD = 4 << 30  # bytes of images that are held in memory
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,9 @@ class Pairs:
         """Bool B×U: which of these captions are true of which of these images."""
         return captions.entailed(self._shown[rows], self._stated[texts])
 
-    @cached_property
-    def vectors(self) -> np.ndarray:
-        """float32 N×K in {0, 1}, the conditions of each image."""
-        return self.images.vectors
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """float32 B×K in {0, 1}, the conditions of these images."""
+        return np.stack([conditions.vector(self.images.conditions[row]) for row in rows])
 
     @cached_property
     def meanings(self) -> np.ndarray:
@@ -62,14 +63,9 @@ class Pairs:
     @cached_property
     def key(self) -> str:
         """Of pixels, conditions, captions and which belong together."""
-        return keys.digest(
-            [
-                keys.arrays(self.images.pixels),
-                self.images.conditions,
-                self.captions,
-                [list(own) for own in self.texts_of],
-            ]
-        )
+        pixels = self.images.pixels
+        seen = keys.arrays(pixels) if isinstance(pixels, np.ndarray) else pixels.key
+        return keys.digest([seen, keys.arrays(self._shown), self.captions, [list(own) for own in self.texts_of]])
 
     @property
     def presentations(self) -> dict[str, int]:
@@ -86,13 +82,17 @@ class Pairs:
         return captions.fact_matrix([caption.facts for caption in self.captions])
 
 
-def load(synthesis: str | Path, captions_folder: str | Path, name: str) -> Pairs:
+def load(synthesis: str | Path, captions_folder: str | Path, name: str, held: int = HELD) -> Pairs:
     """The set ``name`` ("synthetic" or "validation") of stage 01 with its captions of stage 02.
+
+    A set whose images would take more than ``held`` bytes is streamed from its shards.
 
     Raises:
         ValueError: the captions were written for other images.
     """
-    images = shards.load(runs.resolve(synthesis) / name)
+    images = streaming.load(runs.resolve(synthesis) / name)
+    if np.prod(images.pixels.shape, dtype=np.int64) <= held:
+        images = replace(images, pixels=images.pixels[np.arange(len(images))])
     table, texts_of, names = captions.load(runs.resolve(captions_folder) / name)
     if names != images.keys:
         raise ValueError(

@@ -9,8 +9,10 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -105,8 +107,8 @@ def draw(
     for place, (image, own) in enumerate(drawn):
         pixels[place], channels[place] = image, own
     names = [f"{_slug(purpose)}-{place:07d}" for place, (_, purpose, _) in enumerate(streams)]
-    known = {"masks": channels, "mask_names": CHANNELS[masks]} if masks else {}
-    return LabelledImages(pixels, [*map(conditions.complete, eyes)], [PHANTOM] * len(eyes), names, **known)
+    drawn_eyes = LabelledImages(pixels, [*map(conditions.complete, eyes)], [PHANTOM] * len(eyes), names)
+    return replace(drawn_eyes, masks=channels, mask_names=CHANNELS[masks]) if masks else drawn_eyes
 
 
 def _slug(purpose: str) -> str:
@@ -179,7 +181,7 @@ def _encoded(drawn: phantom.Phantom) -> tuple[bytes, bytes, dict[str, object]]:
     return shards.encode(drawn.image), shards.encode(masks), _typed(drawn.parameters)
 
 
-def _typed(parameters: Mapping[str, object]) -> dict[str, object]:
+def _typed(parameters: Mapping[str, Any]) -> dict[str, object]:
     """The parameters with the same names and types for every eye."""
     fractional = {name for name, factor in phantom.FACTORS.items() if not factor.choices} - COUNTS
     return ABSENT | {name: float(value) if name in fractional else value for name, value in parameters.items()}

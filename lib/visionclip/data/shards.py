@@ -70,7 +70,8 @@ def load(folder: Path) -> LabelledImages:
     shards = sorted(folder.glob("*.tar"))
     if not shards:
         raise FileNotFoundError(f"{runs.relative(folder)}: no *.tar shard there; run the stage that writes it first")
-    pixels, eyes, sources, keys = [], [], [], []
+    pixels: list[np.ndarray] = []
+    eyes, sources, keys = [], [], []
     for sample in WebDataset([str(shard) for shard in shards], shardshuffle=False):
         where = f"{runs.relative(Path(sample['__url__']))}: sample {sample['__key__']}"
         encoded = sample.get("png", sample.get("jpg"))

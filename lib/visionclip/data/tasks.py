@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -127,7 +128,7 @@ def plan(given: object, where: str) -> Plan:
     )
 
 
-def load_yaml(path: Path) -> object:
+def load_yaml(path: Path) -> Any:
     """A YAML file whose scalars all stay text, so that ``no`` is a label.
 
     Raises:

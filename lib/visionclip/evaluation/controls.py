@@ -21,7 +21,7 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics, zero_shot
 from visionclip.evaluation.encoding import encode_images
-from visionclip.evaluation.intervals import adjusted, delong
+from visionclip.evaluation.intervals import Comparison, adjusted, delong
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style
 
@@ -107,7 +107,8 @@ def single_prompts(
 
 def _auc(task: Task, logits: np.ndarray) -> float:
     known = task.targets >= 0
-    return metrics.scores(task.targets[known], logits[known], task.ordinal)["auc"]
+    auc = metrics.scores(task.targets[known], logits[known], task.ordinal)["auc"]
+    return np.nan if auc is None else auc  # which no scorable task has
 
 
 def compare(
@@ -135,13 +136,14 @@ def compare(
     }
     for task in dataset.tasks:
         known = task.targets >= 0
-        row = {"dataset": dataset.name, "task": task.name, "auc": _auc(task, logits[task.name]), "against": {}}
+        against: dict[str, Comparison] = {}
+        row = {"dataset": dataset.name, "task": task.name, "auc": _auc(task, logits[task.name]), "against": against}
         for name, of_task in rivals.items():
             other = of_task.get(task.name)
             row[name] = None if other is None else _auc(task, other)
             if other is not None and len(task.classes) == 2:
                 rankings = (one[known] @ [-1.0, 1.0] for one in (logits[task.name], other))
-                row["against"][name] = delong(task.targets[known] == 1, *rankings)
+                against[name] = delong(task.targets[known] == 1, *rankings)
         wordings = [
             zero_shot.prompt_embeddings(network, tokenizer, task, [language], count, style) for language in languages
         ]

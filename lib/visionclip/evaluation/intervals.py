@@ -26,7 +26,9 @@ class Interval:
     @classmethod
     def of(cls, given: "Interval | Mapping | None") -> "Interval":
         """An interval, or what JSON made of it; of None, the undefined one."""
-        return given if isinstance(given, cls) else cls(*((given or {}).get(name) for name in ("value", "low", "high")))
+        if isinstance(given, Interval):
+            return given
+        return cls(*((given or {}).get(name) for name in ("value", "low", "high")))
 
     def __format__(self, spec: str) -> str:
         """``0.812 [0.700, 0.900]``, ``0.812`` without limits, ``–`` without a value; ``spec`` is of each number."""
@@ -108,7 +110,7 @@ def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> 
     return weights
 
 
-def over_seeds(values: Sequence[float | None]) -> Interval:
+def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     """Mean of repeated runs with the t-interval of that mean; one run has no limits, an undefined one no mean."""
     runs = np.array(values, float)
     if not runs.size or not np.isfinite(runs).all():
@@ -147,9 +149,8 @@ def auc_interval(positive: np.ndarray, ranking: np.ndarray) -> Interval:
     """AUC of one ranking of N images with DeLong's interval, within 0 and 1; undefined and refused as ``delong``."""
     constant = np.zeros(len(ranking))  # its AUC is 0.5, and has no variance
     above = delong(positive, ranking, constant).difference
-    if above.value is None:
-        return above
-    return Interval(*(min(max(end + 0.5, 0.0), 1.0) for end in (above.value, above.low, above.high)))
+    ends = [min(max(end + 0.5, 0.0), 1.0) for end in (above.value, above.low, above.high) if end is not None]
+    return Interval(*ends) if ends else above
 
 
 def _placements(positive: np.ndarray, ranking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -78,24 +78,24 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> dict[str, floa
     Raises:
         ValueError: the two differ in length, or a size isn't positive.
     """
-    sizes, errors = np.array(sizes, float), np.array(errors, float)
-    if sizes.shape != errors.shape or not (sizes > 0).all():
+    x, y = np.array(sizes, float), np.array(errors, float)
+    if x.shape != y.shape or not (x > 0).all():
         raise ValueError(
-            f"power law: {sizes.size} sizes and {errors.size} errors; give one error for each size above 0"
+            f"power law: {x.size} sizes and {y.size} errors; give one error for each size above 0"
         )
-    usable = np.isfinite(errors) & (errors > 0)
-    sizes, errors = sizes[usable], errors[usable]
-    if np.unique(sizes).size < 3:
+    usable = np.isfinite(y) & (y > 0)
+    x, y = x[usable], y[usable]
+    if np.unique(x).size < 3:
         return None
-    line = stats.linregress(np.log(sizes), np.log(errors))
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, sizes.size - 2) * line.stderr
+    line = stats.linregress(np.log(x), np.log(y))
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, x.size - 2) * line.stderr
     return {
         "exponent": float(-line.slope),
         "low": float(-line.slope - half),
         "high": float(-line.slope + half),
         "coefficient": float(np.exp(line.intercept)),
         "r_squared": float(line.rvalue**2),
-        "points": int(sizes.size),
+        "points": int(x.size),
     }
 
 

@@ -57,11 +57,12 @@ def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: i
 
 def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> tuple[list[dict], list[str]]:
     """A result for each task that can be probed, as of ``zero_shot.evaluate``, and one line for each that can't."""
-    logits = {task.name: out_of_fold(features, task, dataset.images.members, seed) for task in dataset.tasks}
+    found = {task.name: out_of_fold(features, task, dataset.images.members, seed) for task in dataset.tasks}
+    logits = {name: of_task for name, of_task in found.items() if of_task is not None}
     skipped = [
         f"{dataset.name}, {name}: too few patients or examinations of a class for {FOLDS} folds; not probed"
-        for name, of_task in logits.items()
-        if of_task is None
+        for name in found
+        if name not in logits
     ]
-    probed = [task for task in dataset.tasks if logits[task.name] is not None]
+    probed = [task for task in dataset.tasks if task.name in logits]
     return zero_shot.evaluate(replace(dataset, tasks=probed), logits, seed, resamples), skipped

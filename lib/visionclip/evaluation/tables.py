@@ -136,7 +136,7 @@ def published_table() -> pandas.DataFrame:
             "difference": f"{one.accuracy - one.majority:+.3f}",
         }
         for one in PUBLISHED
-        if one.accuracy is not None
+        if one.accuracy is not None and one.majority is not None
     )
 
 

@@ -158,13 +158,14 @@ def evaluate(
     for task in scorable(dataset).tasks:
         known = task.targets >= 0
         targets, of_task = task.targets[known], logits[task.name][known]
-        draw = (resamples, members[known])
-        scored = metrics.scores_with_intervals(targets, of_task, task.ordinal, streams.rng(seed, "bootstrap"), *draw)
+        groups = members[known].tolist()
+        rng = streams.rng(seed, "bootstrap")
+        scored = metrics.scores_with_intervals(targets, of_task, task.ordinal, rng, resamples, groups)
         scaled = metrics.scores(targets, of_task / temperature, task.ordinal)
         scored["scaled"] = {score: scaled[score] for score in OF_CONFIDENCE}
         if task.ordinal:
-            median = cumulative(of_task)
-            median = metrics.scores_with_intervals(targets, median, True, streams.rng(seed, "bootstrap"), *draw)
+            rng = streams.rng(seed, "bootstrap")
+            median = metrics.scores_with_intervals(targets, cumulative(of_task), True, rng, resamples, groups)
             scored["by_thresholds"] = {score: median[score] for score in OF_CLASS}
         results.append({"dataset": dataset.name, "task": task.name, "split": dataset.split, **scored})
     return results

@@ -71,7 +71,7 @@ class Classifier(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(outer, depth, 1) for outer in widths[1:])
         self.smooth = nn.ModuleList(nn.Sequential(_convolution(depth, depth, 3, 1), nn.ReLU()) for _ in widths[2:])
         self.map = nn.Conv2d(depth, len(FINDINGS), 1)
-        nn.init.constant_(self.map.bias, -3.0)  # most cells are empty
+        nn.init.constant_(self.map.get_parameter("bias"), -3.0)  # most cells are empty
         self.head = nn.Linear(2 * widths[-1] + depth + 2 * len(FINDINGS), len(CONDITIONS))
 
     def levels(self, pixels: torch.Tensor) -> list[torch.Tensor]:

@@ -108,7 +108,7 @@ class Generator(ModelMixin, ConfigMixin):
         time = self.unet.time_embedding(self.unet.time_proj(times))
         gain, sketched = self.gains(functional.silu(time))[:, :, None, None].float().chunk(2, 1)
         around = gain * noisy
-        if self.config.layout_channels:
+        if layouts is not None and self.sketch is not None:
             grid = functional.pixel_unshuffle(layouts.float(), self.config.patch) * keep[:, None, None, None]
             around = around + sketched * self.sketch(grid)
             noisy = torch.cat([noisy, grid], 1)

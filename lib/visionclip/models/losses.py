@@ -27,10 +27,11 @@ class Matches:
 
 
 Loss = tuple[torch.Tensor, torch.Tensor]
-Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, Matches], Loss]
+Bias = torch.Tensor | None
+Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Bias, Matches], Loss]
 
 
-def clip(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: None, matches: Matches) -> Loss:
+def clip(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: Bias, matches: Matches) -> Loss:
     """Symmetric cross-entropy with one-hot targets (Radford et al., ICML 2021).
 
     A caption shared by two images counts twice, as in the original: the loss knows no duplicates. Nothing in an image
@@ -42,7 +43,7 @@ def clip(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: N
 
 
 def multi_positive(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: None, matches: Matches
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: Bias, matches: Matches
 ) -> Loss:
     """Symmetric cross-entropy against ``targets`` (soft targets as in UniCL, Yang et al., CVPR 2022).
 
@@ -51,19 +52,18 @@ def multi_positive(
     return _symmetric(scale * images @ texts.T, matches.positives), _entropy(matches.positives)
 
 
-def sigmoid(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, matches: Matches
-) -> Loss:
+def sigmoid(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: Bias, matches: Matches) -> Loss:
     """Every pair judged alone, true or not (SigLIP, Zhai et al., ICCV 2023), summed over pairs, a Bth of it.
 
     ``bias`` is to start at ``starting_bias``. What is true of an image follows from it, so that the floor is 0.
     """
     signs = 2 * matches.positives.to(images.dtype) - 1
-    loss = -functional.logsigmoid(signs * (scale * images @ texts.T + bias)).sum() / len(images)
+    logits = scale * images @ texts.T + (0 if bias is None else bias)
+    loss = -functional.logsigmoid(signs * logits).sum() / len(images)
     return loss, torch.zeros((), device=images.device)
 
 
-def similarity(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: None, matches: Matches) -> Loss:
+def similarity(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: Bias, matches: Matches) -> Loss:
     """Cross-entropy in which each negative counts by how unlike its image is, in the manner of ViLReF's weighted
     similarity coupling (Yang et al., arXiv 2408.10894; no open implementation).
 

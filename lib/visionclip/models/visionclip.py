@@ -3,10 +3,12 @@
 "RoBERTa-wwm-ext-base-chinese" has BERT's architecture, so the text tower is a ``BertModel``; its feature is [CLS] of
 the last layer times a bias-free projection, as in Chinese-CLIP. A saved folder holds weights, tokenizer, preprocessing
 and this code: it runs in ``pipeline("zero-shot-image-classification", model=folder)`` once this module is imported, and
-with ``trust_remote_code=True`` where the package is not installed.
+with ``trust_remote_code=True`` where the package is not installed. The pipeline itself turns images into 8-bit RGB,
+which spoils those of 16 bits: give it what ``data.images.read`` returns, or call the processor, which takes all kinds.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +36,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import ModelOutput
 from transformers.utils.logging import disable_progress_bar
 
-from visionclip.data.images import PREPROCESSING, prepare, standardise, to_rgb, to_tensor
+from visionclip.data.images import PREPROCESSING, prepare, read, standardise, to_rgb, to_tensor
 
 LOGIT_SCALE = math.log(1 / 0.07)
 LARGEST_LOGIT_SCALE = math.log(100)
@@ -164,50 +166,72 @@ class VisionCLIPImageProcessor(BaseImageProcessor):
         super().__init__(**kwargs)
         if version != PREPROCESSING:
             raise ValueError(
-                f"preprocessing {version} is not the {PREPROCESSING} of this code; use the saved folder's own"
+                f"preprocessing: version {version} is saved, this code has {PREPROCESSING}; load the folder's own code "
+                "(trust_remote_code=True) where visionclip is not imported, or use the visionclip that saved it"
             )
         self.size, self.version = size, version
 
     def preprocess(self, images, return_tensors=None, **_) -> BatchFeature:
-        """One or several photographs (whatever ``data.images.to_rgb`` takes) → standardised float32 N×3×size×size."""
-        several = images if isinstance(images, list | tuple) else [images]
-        prepared = np.stack([prepare(to_rgb(image), self.size) for image in several])
-        return BatchFeature({"pixel_values": standardise(to_tensor(prepared))}, tensor_type=return_tensors)
+        """One or several photographs → standardised float32 N×3×size×size.
+
+        A photograph is whatever ``data.images.to_rgb`` takes (an image of PIL, H×W, H×W×C, C×H×W), or the path or
+        address of one; several are a list, or an array or tensor N×H×W×C or N×C×H×W.
+
+        Raises:
+            ValueError: no picture, or one that ``to_rgb`` or ``read`` refuses.
+        """
+        prepared = [prepare(image, self.size) for image in self._photographs(images)]
+        if not prepared:
+            raise ValueError("images: there is none")
+        return BatchFeature({"pixel_values": standardise(to_tensor(np.stack(prepared)))}, tensor_type=return_tensors)
+
+    def _photographs(self, images) -> Iterator[np.ndarray]:
+        """uint8 H×W×3 of each."""
+        if isinstance(images, torch.Tensor):
+            images = images.detach().cpu()
+            images = images.float() if images.is_floating_point() else images
+        if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
+            for image in images:
+                yield from self._photographs(image)
+        elif isinstance(images, str | Path):
+            yield read(Path(images)) if Path(images).is_file() else to_rgb(super().fetch_images(str(images)))
+        else:
+            yield to_rgb(images)
+
+    def fetch_images(self, image_url_or_urls):
+        """Nothing yet: ``preprocess`` reads paths and addresses, so that a file's pixels are those of training."""
+        return image_url_or_urls
 
 
 class VisionCLIPProcessor(ProcessorMixin):
     """Image processor and tokenizer as one: ``processor(images=..., text=..., return_tensors="pt", padding=True)``."""
 
-    attributes = ["image_processor", "tokenizer"]  # noqa: RUF012 (transformers' protocol)
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
-
     def __init__(self, image_processor=None, tokenizer=None, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
 
 
+# --- Saved folders hold the code up to here ---
+
+
 def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
     """Write weights (safetensors), tokenizer, preprocessing and code as one Hugging Face folder."""
-    names = {
-        "AutoConfig": VisionCLIPConfig,
-        "AutoModel": VisionCLIP,
-        "AutoModelForZeroShotImageClassification": VisionCLIP,
-    }
-    model.config.auto_map = {auto: f"{REMOTE}.{kind.__name__}" for auto, kind in names.items()}
+    processor = VisionCLIPProcessor(VisionCLIPImageProcessor(image_size), tokenizer)
+    model.config.auto_map = _remote(
+        AutoConfig=VisionCLIPConfig, AutoModel=VisionCLIP, AutoModelForZeroShotImageClassification=VisionCLIP
+    )
+    processor.auto_map = _remote(AutoProcessor=VisionCLIPProcessor)
+    processor.image_processor.auto_map = _remote(AutoImageProcessor=VisionCLIPImageProcessor)
     model.save_pretrained(folder)
-    preprocessing = VisionCLIPImageProcessor(size=image_size)
-    processor = VisionCLIPProcessor(preprocessing, tokenizer)
-    preprocessing.auto_map = {
-        "AutoImageProcessor": f"{REMOTE}.VisionCLIPImageProcessor",
-        "AutoProcessor": f"{REMOTE}.VisionCLIPProcessor",
-    }
     processor.save_pretrained(folder)
-    preprocessing.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    library = Path(__file__).parents[1]
-    code = Path(__file__).read_text("utf-8").replace("from visionclip.data.images import", "from .images import")
+    code = Path(__file__).read_text("utf-8").partition("\n# --- Saved folders")[0].rstrip() + "\n"
+    code = code.replace("from visionclip.data.images import", "from .images import")
     (folder / f"{REMOTE}.py").write_text(code, "utf-8")
-    (folder / "images.py").write_text((library / "data/images.py").read_text("utf-8"), "utf-8")
+    (folder / "images.py").write_text((Path(__file__).parents[1] / "data/images.py").read_text("utf-8"), "utf-8")
+
+
+def _remote(**classes: type) -> dict[str, str]:
+    """Where a saved folder has the classes that transformers is to use."""
+    return {auto: f"{REMOTE}.{kind.__name__}" for auto, kind in classes.items()}
 
 
 def load(folder: Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
@@ -227,5 +251,5 @@ disable_progress_bar()  # its own bar for loading weights would be the only outp
 AutoConfig.register("visionclip", VisionCLIPConfig)
 AutoModel.register(VisionCLIPConfig, VisionCLIP)
 AutoModelForZeroShotImageClassification.register(VisionCLIPConfig, VisionCLIP)
-AutoImageProcessor.register(VisionCLIPConfig, slow_image_processor_class=VisionCLIPImageProcessor)
+AutoImageProcessor.register(VisionCLIPConfig, image_processor_classes={"pil": VisionCLIPImageProcessor})
 AutoProcessor.register(VisionCLIPConfig, VisionCLIPProcessor)

@@ -106,7 +106,16 @@ def _trunks(rng, wobble, cup_to_disc):
     return _grow(starts, np.stack(rows), np.full(4, 0.2), rng, wobble)
 
 
-def _branches(parents, widths, rng, wobble, each, steps, reach, shrink):
+def _branches(
+    parents: np.ndarray,
+    widths: np.ndarray,
+    rng: np.random.Generator,
+    wobble: float,
+    each: int,
+    steps: int,
+    reach: float,
+    shrink: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
     """Branches leave ``parents`` P×K×2 at both sides; returns their lines and starting widths."""
     count = len(parents) * each
     owner = np.repeat(np.arange(len(parents)), each)

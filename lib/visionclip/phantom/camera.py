@@ -26,8 +26,8 @@ def _side(eye: Eye, rng: np.random.Generator) -> np.ndarray:
 def expose(eye: Eye) -> None:
     """Illumination, camera colours, and light scattered by lens and vitreous."""
     factors, rng = eye.factors, eye.dice("light")
-    gain, gamma, scatter = COLOURS[factors["colour"]]
-    gain = np.array(gain) * np.exp(rng.normal(0, (0.04, 0.07, 0.18)))
+    usual, gamma, scatter = COLOURS[factors["colour"]]
+    gain = np.array(usual) * np.exp(rng.normal(0, (0.04, 0.07, 0.18)))
     gamma *= rng.uniform(0.85, 1.2)
     light = 1 - 0.7 * factors["vignette"] * eye.radius ** rng.uniform(1.2, 3)
     light *= 1 + factors["unevenness"] * (0.5 * _side(eye, rng) + 0.14 * eye.noise(rng, 3))
@@ -126,7 +126,7 @@ def _hide_place(eye: Eye, kind: str, centre: np.ndarray, radius: float, rng: np.
         _ruin(eye, kind, alpha, rng)
 
 
-def _ruin(eye: Eye, kind: str, alpha: np.ndarray, rng: np.random.Generator) -> None:
+def _ruin(eye: Eye, kind: str, alpha: np.ndarray | np.floating, rng: np.random.Generator) -> None:
     """Darkness, flash, extreme blur or a closing lid with strength ``alpha``."""
     if kind == "dark":
         eye.absorb(None, alpha, (0.9, 0.93, 0.94))
@@ -164,12 +164,12 @@ def sensor(eye: Eye, inside: np.ndarray) -> np.ndarray:
     image = cv2.merge(list(eye.image * 255))
     if eye.factors["noise"]:
         grain = eye.dice("sensor").standard_normal(image.shape, np.float32)
-        image += 255 * eye.factors["noise"] * grain * np.float32((0.8, 0.8, 1.6))
+        image += 255 * eye.factors["noise"] * grain * np.array((0.8, 0.8, 1.6), np.float32)
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     pixels[~inside] = 0
     quality = int(eye.factors["jpeg_quality"])
     if quality < 100:
         _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1].copy()
+        pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1].copy()
         pixels[~inside] = 0
     return pixels

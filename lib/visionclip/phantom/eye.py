@@ -64,7 +64,7 @@ class Eye:
         offset = (np.asarray(points, np.float32) - self.gaze) * (self.mirror, 1.0)
         return offset @ self.turn.T * self.scale + (self.size - 1) / 2
 
-    def distance(self, centre: np.ndarray) -> np.ndarray:
+    def distance(self, centre: np.ndarray | tuple[float, float]) -> np.ndarray:
         """Distance in DD of every pixel from ``centre``."""
         return cv2.magnitude(self.x - np.float32(centre[0]), self.y - np.float32(centre[1]))
 
@@ -123,10 +123,10 @@ class Eye:
 
     # Paint ----------------------------------------------------------------------------------------------------
 
-    def mark(self, name: str | None, alpha: np.ndarray, threshold: float = 0.06) -> None:
+    def mark(self, name: str | None, alpha: np.ndarray | np.floating, threshold: float = 0.06) -> None:
         """Add to mask ``name`` the pixels with ``alpha`` above ``threshold``."""
         if name is not None:
-            hit = alpha > threshold
+            hit = np.asarray(alpha > threshold)
             self.masks[name] = self.masks[name] | hit if name in self.masks else hit
 
     def cover(self, name: str | None, alpha: np.ndarray, colour: tuple[float, float, float]) -> None:
@@ -135,7 +135,7 @@ class Eye:
             plane += alpha * (float(level) - plane)
         self.mark(name, alpha)
 
-    def absorb(self, name: str | None, alpha: np.ndarray, share: tuple[float, float, float]) -> None:
+    def absorb(self, name: str | None, alpha: np.ndarray | np.floating, share: tuple[float, float, float]) -> None:
         """Take ``share`` of each channel's light away: what blood and pigment do. Negative shares brighten."""
         for plane, taken in zip(self.image, share, strict=True):
             plane *= 1 - alpha * float(taken)

@@ -7,6 +7,7 @@ Lengths are in disc diameters (1 disc diameter, DD, is about 1.8 mm), the unit o
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -180,7 +181,7 @@ def check(fixed: Mapping[str, object]) -> dict[str, object]:
     return dict(fixed)
 
 
-def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, object]) -> dict[str, object]:
+def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Every factor for an eye with these complete conditions; ``fixed`` ones keep their given value.
 
     Raises:
@@ -214,7 +215,7 @@ def form(drawn: dict, name: str, rng: np.random.Generator, shares: Mapping[str, 
     return drawn[name]
 
 
-def photograph(dice: Dice, camera: str | None) -> dict[str, object]:
+def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
     """The camera's share: make, field, focus, light and losses.
 
     Half of the photographs have their make's usual colours; hand-held ones are less even, less sharp and show more
@@ -243,7 +244,7 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, object]:
         "vignette": float(rng.beta(2.2, 2)),
         "unevenness": float(rng.beta(2.5 if loose else 1.5, 2.2)),
         "aberration": float(rng.uniform(0, 0.008 if loose else 0.003)),
-        "jpeg_quality": int(rng.choice([100, rng.integers(65, 98)])),
+        "jpeg_quality": int(rng.choice([100, int(rng.integers(65, 98))])),
         "flare": float(rng.uniform(0.2, 1) if rng.random() < (0.35 if loose else 0.15) else 0),
         "dust": int(rng.integers(1, 7) if rng.random() < 0.25 else 0),
         "lashes": int(rng.integers(1, 5) if rng.random() < 0.05 else 0),
@@ -254,7 +255,7 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, object]:
     }
 
 
-def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, object]:
+def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
     """A healthy eye and its innocent look-alikes, which depend on age.
 
     Macular degeneration and cataract are diseases of those over 55 and 50. The young retina has a sheen and a foveal

@@ -245,7 +245,7 @@ def laser(eye: Eye) -> None:
     count, rng = int(eye.factors["laser"]), eye.dice("laser")
     spacing = rng.uniform(0.24, 0.36)
     span = np.arange(-5, 5, spacing)
-    grid = np.stack(np.meshgrid(span, span), axis=2).reshape(-1, 2) + eye.gaze
+    grid: np.ndarray = np.stack(np.meshgrid(span, span), axis=2).reshape(-1, 2) + eye.gaze
     grid = grid + rng.normal(0, 0.14 * spacing, grid.shape)
     outside = (np.hypot(*(grid - eye.fovea).T) > 1.9) & (np.hypot(*grid.T) > 1.0)
     grid = grid[outside & (np.hypot(*(grid - eye.gaze).T) < 0.95 * eye.factors["field_radius"])]

@@ -74,9 +74,9 @@ def build(
     executed = {path.stem for pattern in (f"{STAGE}/", f"logs/{STAGE}.ipynb") for path in run.glob(pattern)}
     stages = [_stage(run, name, sources.get(name)) for name in sorted(sources.keys() | executed)]
     failed_points = [_failed_point(run, log) for log in _point_logs(run) if not _point_finished(run, log)]
-    shown = [page for page in (*stages, *failed_points) if page.notebook]
+    shown = [(page, page.notebook) for page in (*stages, *failed_points) if page.notebook]
     filled = cards.fill(run, preset)
-    files = {"index.html", *(page.file for page in shown), *(card.file for card in filled)}
+    files = {"index.html", *(page.file for page, _ in shown), *(card.file for card in filled)}
 
     environment = Environment(
         loader=FileSystemLoader(html.TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -85,12 +85,13 @@ def build(
     environment.globals["provenance"] = provenance
     with runs.atomic(reports / "style.css") as temporary:
         shutil.copyfile(html.TEMPLATES / "style.css", temporary)
-    for before, page, after in zip([None, *shown], shown, [*shown[1:], None], strict=False):
+    order = [None, *(page for page, _ in shown), None]
+    for (page, notebook), before, after in zip(shown, order, order[2:], strict=False):
         module = environment.get_template("page.html.j2").make_module(
             {"page": page, "before": before, "after": after, "preset": preset, "provenance": provenance(page.card)}
         )
-        frame = {"header": html.without_paths(module.header), "footer": html.without_paths(module.footer)}
-        _write(reports / page.file, convert(page.notebook, frame, files))
+        frame = {part: html.without_paths(getattr(module, part)) for part in ("header", "footer")}
+        _write(reports / page.file, convert(notebook, frame, files))
     for card in filled:
         text = environment.get_template("card.html.j2").render(card=card, preset=preset, by=cards.BY)
         _write(reports / card.file, html.without_paths(text))
@@ -264,10 +265,10 @@ def provenance(card: Mapping) -> list[tuple[str, str]]:
     """What made a stage, as rows of (name, value) for people; empty without a card."""
     if not card:
         return []
-    state = {True: "with uncommitted changes", False: "clean"}.get(card.get("dirty"), "state unknown")
+    states = {True: "with uncommitted changes", False: "clean", None: "state unknown"}
     machine = dict(card.get("machine", {}))
     return [
-        ("Commit", f"{card.get('commit', 'unknown')[:10]} ({state})"),
+        ("Commit", f"{card.get('commit', 'unknown')[:10]} ({states[card.get('dirty')]})"),
         ("Seed", str(card.get("seed"))),
         ("Parameters", card.get("parameters_hash", "unknown")),
         ("Lock file", card.get("lock", "unknown")),
@@ -341,12 +342,12 @@ def _rows(cell: NotebookNode) -> list[dict[str, str]]:
     """The assignments ``name: type = value  # meaning`` of a cell."""
     lines, rows = cell.source.splitlines(), []
     for node in ast.parse(cell.source).body:
-        if not isinstance(node, (ast.AnnAssign, ast.Assign)) or node.value is None:
+        if not isinstance(node, ast.AnnAssign | ast.Assign) or node.value is None:
             continue
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
         if isinstance(target, ast.Name):
-            after = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-            constant = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-            value = node.value.value if constant else ast.unparse(node.value)
-            rows.append({"name": target.id, "value": value, "meaning": after.partition("#")[2].strip()})
+            meaning = lines[int(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")[2]
+            text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+            value = str(ast.literal_eval(node.value)) if text else ast.unparse(node.value)
+            rows.append({"name": target.id, "value": value, "meaning": meaning.strip()})
     return rows

@@ -176,7 +176,13 @@ def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
 
 
 def richest(drawn: LabelledImages, count: int) -> list[int]:
-    """Places of ``count`` eyes with several findings, one of a kind of presentation."""
+    """Places of ``count`` eyes with several findings, one of a kind of presentation.
+
+    Raises:
+        ValueError: the phantoms have no finding maps.
+    """
+    if drawn.masks is None:
+        raise ValueError("richest: no finding maps; draw the phantoms with them")
     lesions = [place for place, name in enumerate(FINDINGS) if name not in ("disc", "cup", "fovea", "vessels")]
     richness = (drawn.masks[:, lesions] > 60).any((2, 3)).sum(1)
     first: dict[str, int] = {}

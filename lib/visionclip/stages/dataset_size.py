@@ -144,7 +144,7 @@ def headline(curves: pandas.DataFrame, fits: dict[str, dict | None]) -> list[dic
     """For the index page: the phantoms' AUC at the smallest and largest size and the exponent of the fitted law."""
     rows = curves[curves["dataset"] == PHANTOMS].sort_values("images")
     first, last, fit = rows.iloc[0], rows.iloc[-1], fits[PHANTOMS]
-    told = [
+    shown = [
         {
             "name": f"mean AUC, {first['images']:.0f} to {last['images']:.0f} images",
             "value": f"{first['value']:.3f} to {last['value']:.3f}",
@@ -152,5 +152,5 @@ def headline(curves: pandas.DataFrame, fits: dict[str, dict | None]) -> list[dic
     ]
     if fit is not None:
         value = f"{fit['exponent']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]"
-        told.append({"name": "exponent of the error", "value": value})
-    return told
+        shown.append({"name": "exponent of the error", "value": value})
+    return shown

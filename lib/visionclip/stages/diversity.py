@@ -105,9 +105,10 @@ def evaluate(
     """Train both towers as the arm ``name`` does and return the AUC (0 to 1) of every task; kept below ``folder`` and
     read back. ``pretrained`` are stage 03's parameters, but for those ``changed``, the seed among them."""
     arm, settings = ARMS[name], pretrain.settings(pretrained, **changed)
-    pixels = keys.arrays(training.pixels, held_out.images.pixels)
+    targets = [task.targets for task in held_out.tasks]
+    known = keys.arrays(training.pixels, training.vectors, held_out.images.pixels, *targets)
     sizes = {key: value for key, value in pretrained.items() if "width" in key or "size" in key or "layers" in key}
-    key = settings.key(arm, sizes, per_image, pixels, [task.name for task in held_out.tasks], keys.code(__file__))
+    key = settings.key(arm, sizes, per_image, known, [task.name for task in held_out.tasks], keys.code(__file__))
     place = folder / f"{name}-{settings.seed}".replace(" ", "-")
 
     def compute() -> dict[str, float | None]:

@@ -22,9 +22,10 @@ def settings(parameters: Mapping[str, object], **changed: object) -> Settings:
 
 def network(parameters: Mapping, vocabulary_size: int, seed: int) -> VisionCLIP:
     """Both towers of the stage's sizes with random weights."""
-    sizes = [parameters[name] for name in ("image_width", "text_layers", "text_width", "projection_size")]
+    sizes = {name: parameters[name] for name in ("image_width", "text_layers", "text_width", "projection_size")}
+    sizes |= {"vocabulary_size": vocabulary_size, "logit_bias": parameters["loss"] == "sigmoid"}
     torch.manual_seed(streams.integer(seed, "initial weights of the towers"))
-    return VisionCLIP(visionclip.sized(*sizes, vocabulary_size, logit_bias=parameters["loss"] == "sigmoid"))
+    return VisionCLIP(visionclip.sized(**sizes))
 
 
 def parameters_of(folder: str | Path) -> dict[str, object]:

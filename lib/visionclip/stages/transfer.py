@@ -143,8 +143,8 @@ def _appearance(image: np.ndarray) -> list[float]:
 
 
 def distance_table(drawn: pandas.DataFrame, real: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
-    """For each real set and quantity the median of phantoms and of photographs, and how well the quantity alone separates
-    the two: its AUC, 0.5 where they overlap."""
+    """For each real set and quantity the median of phantoms and of photographs, and how well the quantity alone tells
+    the two apart: its AUC, 0.5 where they overlap."""
     rows = []
     for name, table in real.items():
         for quantity in SHOWN:
@@ -168,12 +168,13 @@ def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
 def predictions(
     folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Train the arm ``name`` on ``count`` phantoms of ``size`` pixels and return, for each of ``tasks_of``, the logits N
-    of the second class; kept below ``folder`` and read back."""
+    """Train the arm ``name`` on ``count`` phantoms of ``size`` pixels and return, for each of ``tasks_of``, the logits
+    N of the second class; kept below ``folder`` and read back."""
     arm, tasks = ARMS[name], tasks_of(datasets)
     settings = Settings(updates=updates, augmentation=arm.augmentation, map_weight=arm.map_weight, seed=seed)
     pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
-    key = settings.key(arm, list(tasks), pixels, count, size, keys.code(__file__))
+    classes = {place: task.classes for place, (_, task) in tasks.items()}
+    key = settings.key(arm, classes, pixels, count, size, keys.code(__file__))
 
     def compute() -> dict[str, np.ndarray]:
         drawn = baseline.draw(count, TRAINING, seed, size, arm.twins, fixed=arm.fixed)
@@ -196,7 +197,8 @@ def compare(arms: Mapping[str, Mapping[str, np.ndarray]], datasets: Sequence[Dat
 
     ``arms`` holds the ``predictions`` of each arm; ``REFERENCE`` is one of them.
     """
-    rows, tasks = [], tasks_of(datasets)
+    rows: list[dict] = []
+    tasks = tasks_of(datasets)
     for arm, of_arm in arms.items():
         for name, logits in of_arm.items():
             targets = tasks[name][1].targets

@@ -3,26 +3,6 @@
 What notebooks need stands here; the rest is in ``graph``, ``jobs`` and ``notebooks``, which no stage depends on.
 """
 
-from visionclip.study.parameters import (
-    Parameter,
-    check,
-    check_file,
-    declared,
-    notebook_names,
-    parameters,
-    preset,
-    presets,
-    read_flat,
-)
+from visionclip.study.parameters import Parameter, check, declared, notebook_names, parameters, preset, presets
 
-__all__ = [
-    "Parameter",
-    "check",
-    "check_file",
-    "declared",
-    "notebook_names",
-    "parameters",
-    "preset",
-    "presets",
-    "read_flat",
-]
+__all__ = ["Parameter", "check", "declared", "notebook_names", "parameters", "preset", "presets"]

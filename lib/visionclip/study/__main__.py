@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from visionclip import runs
-from visionclip.study import check_file, jobs, preset
+from visionclip.study import jobs
 from visionclip.study.graph import Graph
 from visionclip.study.notebooks import environment, normalise, refresh
+from visionclip.study.parameters import check_file
+from visionclip.study.parameters import preset as check_preset
 
 
 def run(preset: str) -> None:
@@ -32,10 +34,7 @@ def run(preset: str) -> None:
 def check(path: Path) -> None:
     """Check the parameters in a preset's folder, or in one file."""
     path = path.absolute()
-    if path.suffix == ".yaml":
-        check_file(path)
-    else:
-        preset(path)
+    (check_file if path.suffix == ".yaml" else check_preset)(path)
     print(f"{runs.relative(path)}: valid")
 
 
@@ -43,18 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m visionclip.study", description="Run and keep the study.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(work, **options):
-        added = commands.add_parser(work.__name__, help=work.__doc__.splitlines()[0])
+    def command(work: Callable[..., None], **options: dict) -> argparse.ArgumentParser:
+        added = commands.add_parser(work.__name__, help=str(work.__doc__).splitlines()[0])
         added.set_defaults(work=work)
         for name, given in options.items():
             added.add_argument(name, **given)
         return added
 
     command(run, preset={})
-    for work in (jobs.stage, jobs.point):
-        command(work, preset={}, name={}).add_argument("--threads", type=int, default=runs.cores())
-    for work in (check, refresh, normalise):
-        command(work, paths={"nargs": "+", "type": Path})
+    for job in (jobs.stage, jobs.point):
+        command(job, preset={}, name={}).add_argument("--threads", type=int, default=runs.cores())
+    for each in (check, refresh, normalise):
+        command(each, paths={"nargs": "+", "type": Path})
     command(environment)
     chosen = vars(parser.parse_args(arguments))
     work, paths = chosen.pop("work"), chosen.pop("paths", None)

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
+from functools import cache
 
 from visionclip import keys, runs
 from visionclip.stages.sweep import Sweep
@@ -88,7 +88,7 @@ class Graph:
         for stage in STAGES:
             check(stage, self.paths(stage), "table of stages")
         sizes = self.parameters[SIZES]
-        self.sweep = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates)
+        self.points = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates).by_name
         available = self.parameters[SYNTHESIS].images
         if max(sizes.sizes) > available:
             raise ValueError(
@@ -109,7 +109,7 @@ class Graph:
 
     def inputs(self, stage: str) -> dict[str, object]:
         """The files whose change runs a stage again, named as in its rule."""
-        needed = {
+        needed: dict[str, object] = {
             "notebook": f"notebooks/{stage}.ipynb",
             "parameters": self.file(stage),
             "stages": [f"{self.folder(earlier)}/card.json" for earlier in STAGES[stage].inputs.values()],
@@ -122,9 +122,8 @@ class Graph:
 
     def logs(self, stage: str) -> dict[str, str]:
         """The notebook while it runs, where a failed one stays with its traceback, and its progress."""
-        return {
-            name: f"runs/{self.preset}/logs/{stage}.{end}" for name, end in (("notebook", "ipynb"), ("progress", "log"))
-        }
+        log = f"runs/{self.preset}/logs/{stage}"
+        return {"notebook": f"{log}.ipynb", "progress": f"{log}.log"}
 
     def reasons(self, stage: str) -> dict[str, object]:
         """What else runs a stage again if it changes."""
@@ -154,10 +153,6 @@ class Graph:
 
     # The points of the dataset-size study, each a job of its own.
 
-    @cached_property
-    def points(self) -> list[str]:
-        return list(self.sweep.by_name)
-
     def point(self, name: str) -> str:
         """The result of a point."""
         return f"{self.folder(SIZES)}/points/{name}.json"
@@ -174,7 +169,7 @@ class Graph:
     def point_settings(self, name: str) -> dict[str, object]:
         """What a point is made with: a new size is no reason to run the others again."""
         own = {key: value for key, value in vars(self.parameters[SIZES]).items() if key not in SWEPT}
-        return own | asdict(self.sweep.by_name[name]) | self.paths(SIZES)
+        return own | asdict(self.points[name]) | self.paths(SIZES)
 
     def point_command(self, name: str) -> list[str]:
         """The arguments, after ``python -m``, of the program that makes a point."""

@@ -91,8 +91,8 @@ def truth(eyes: Sequence[Conditions], captions: Sequence[Caption]) -> np.ndarray
 
 
 def fact_matrix(rows: Sequence[Conditions]) -> np.ndarray:
-    """float32 N×F in {0, 1}: which of all possible facts (a condition at a value) each row states."""
-    matrix = np.zeros((len(rows), len(_COLUMNS)), np.float32)
+    """uint8 N×F in {0, 1}: which of all possible facts (a condition at a value) each row states."""
+    matrix = np.zeros((len(rows), len(_COLUMNS)), np.uint8)
     for row, facts in zip(matrix, rows, strict=True):
         row[[_COLUMNS[fact] for fact in facts.items()]] = 1
     return matrix
@@ -100,7 +100,7 @@ def fact_matrix(rows: Sequence[Conditions]) -> np.ndarray:
 
 def entailed(shown: np.ndarray, stated: np.ndarray) -> np.ndarray:
     """Bool N×M: whether each row of ``shown`` (``fact_matrix`` N×F) has all facts of each row of ``stated`` (M×F)."""
-    return shown @ stated.T == stated.sum(1)  # counts up to 18 are exact in float32
+    return shown.astype(np.float32) @ stated.T.astype(np.float32) == stated.sum(1)  # small counts are exact in float32
 
 
 def write(

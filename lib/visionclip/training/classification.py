@@ -69,13 +69,17 @@ def train(
     key = settings.key(known, prepare.__name__, keys.weights(start), keys.code(__file__))
     labels = torch.from_numpy(wanted)
     rarity = _rarity(wanted) if settings.balanced else None
-    with_maps = images.masks is not None and settings.map_weight > 0
+    known_masks = images.masks if settings.map_weight > 0 else None
 
     def step(update: Update) -> dict[str, torch.Tensor]:
         rows = np.sort(update.rows(len(images)))
         pixels = to_tensor(images.pixels[rows]).to(update.device)
-        masks = torch.from_numpy(images.masks[rows]).to(update.device) if with_maps else None
-        pixels, masks = augment(pixels, settings.augmentation, update.torch_rng("augmentation"), masks)
+        source, masks = update.torch_rng("augmentation"), None
+        if known_masks is None:
+            pixels = augment(pixels, settings.augmentation, source)
+        else:
+            masks = torch.from_numpy(known_masks[rows]).to(update.device)
+            pixels, masks = augment(pixels, settings.augmentation, source, masks)
         own = update.share(np.arange(len(rows)))
         logits, maps = update.network(prepare(pixels[own]).contiguous(memory_format=torch.channels_last))
         weights = None if rarity is None else rarity.to(update.device)

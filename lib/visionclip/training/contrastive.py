@@ -39,8 +39,8 @@ class Settings(loop.Settings):
 def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path | None) -> History:
     """Train ``network`` in place and return what each update logged: loss, floor and temperature.
 
-    With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process encodes its share of every batch and
-    the embeddings are gathered with gradients.
+    With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process encodes its share of every batch
+    and the embeddings are gathered with gradients.
     """
     settings = loop.on_this_machine(settings)
     tokens = dict(
@@ -86,7 +86,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
     """What is known of the images ``rows`` and the captions ``distinct``, of which each image's own is ``own``."""
-    known = own, pairs.positives(rows, distinct), pairs.meanings[distinct], pairs.vectors[rows]
+    known = own, pairs.positives(rows, distinct), pairs.meanings[distinct], pairs.vectors(rows)
     return losses.Matches(*(torch.from_numpy(one).to(device) for one in known))
 
 

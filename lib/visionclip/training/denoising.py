@@ -52,17 +52,15 @@ def train(images: LabelledImages, settings: Settings, folder: Path) -> tuple[Gen
 
     def step(update: Update) -> dict[str, torch.Tensor]:
         rows = update.rows(len(images))
-        pixels, labels, layouts = (
-            None if array is None else torch.from_numpy(array[rows]).to(update.device)
-            for array in (images.pixels, vectors, images.masks)
-        )
+        pixels, labels = (torch.from_numpy(array[rows]).to(update.device) for array in (images.pixels, vectors))
+        layouts = None if images.masks is None else torch.from_numpy(images.masks[rows]).to(update.device)
         latents, source = network.encode(pixels), update.torch_rng("noise")
         noise = torch.randn(latents.shape, generator=source, device=update.device)
         times = torch.randint(len(schedule.betas), (len(rows),), generator=source, device=update.device)
         keep = (torch.rand(len(rows), generator=source, device=update.device) >= settings.drop).float()
         own = update.share(np.arange(len(rows)))
-        batch = (None if one is None else one[own] for one in (latents, noise, times, labels, layouts, keep))
-        return {"loss": denoising_loss(update.network, schedule, *batch, highest_weight=settings.highest_weight)}
+        batch = (latents[own], noise[own], times[own], labels[own], None if layouts is None else layouts[own], keep[own])
+        return {"loss": denoising_loss(update.network, schedule, *batch, settings.highest_weight)}
 
     log = loop.train(
         network, step, settings, "diffusion model", key, folder / "checkpoint.safetensors", channels_last=False

@@ -28,10 +28,10 @@ def propagate(
     values = compare(*leaves)
     values["loss"].backward()
     for parts, leaf in zip((images, texts), leaves, strict=True):
-        start = 0
+        gradient, start = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, 0
         for part in parts:
             embeddings = part()
-            embeddings.backward(leaf.grad[start : start + len(embeddings)])
+            embeddings.backward(gradient[start : start + len(embeddings)])
             start += len(embeddings)
     return {name: value.detach() for name, value in values.items()}
 

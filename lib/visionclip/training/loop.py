@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ KEPT = ("checkpoint_every", "checkpoint_minutes")  # when a run is saved changes
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every learner needs to be told; its own settings extend these.
+    """What every learner is set by; its own settings extend these.
 
     ``learning_rate`` is the peak, reached after the share ``warmup`` of the updates; then it falls along half a cosine
     to zero or stays ("constant"). ``ema`` is the highest decay of the averaged weights, which are the result; 0 takes
@@ -61,8 +62,8 @@ class Settings:
 
     def key(self, *inputs: object) -> str:
         """Of these settings and of what else decides the result: digests of data, start and code."""
-        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in KEPT}
-        return keys.digest([told, *inputs])
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in KEPT}
+        return keys.digest([values, *inputs])
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
     return streams.rng(seed, "order of an epoch", epoch).permutation(count)
 
 
+Given = TypeVar("Given", bound=Settings)
 Step = Callable[[Update], Mapping[str, torch.Tensor]]
 Groups = Iterable[Mapping[str, object]]
 
@@ -113,7 +115,7 @@ def bf16_is_fast(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def on_this_machine(settings: Settings) -> Settings:
+def on_this_machine(settings: Given) -> Given:
     """The settings with "auto" decided, so that a checkpoint knows what made it."""
     if settings.precision != "auto":
         return settings
@@ -161,7 +163,8 @@ def train(
         raise ValueError(f"batch_size: {settings.batch_size} can't be shared by {world} processes; use a multiple")
     if device.type == "cuda" and world > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    network.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format).train()
+    memory = torch.channels_last if channels_last else torch.preserve_format
+    network.to(device, memory_format=memory).train()  # type: ignore[call-overload] # torch leaves it out of its types
     optimizer = torch.optim.AdamW(
         list(groups) if groups else network.parameters(),  # type: ignore[arg-type]
         settings.learning_rate,

@@ -1,0 +1,164 @@
+"""The generator learns, resumes exactly, and refuses what it can't use."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_images
+from visionclip import streams
+from visionclip.models import generator
+from visionclip.models.generator import Generator
+from visionclip.training import denoising
+
+SMALL = denoising.Settings(
+    patch=2, channels=(16, 32), updates=6, batch_size=4, checkpoint_every=2, learning_rate=2e-3, precision="fp32"
+)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return tiny_images.discs(24)
+
+
+@pytest.fixture(scope="module")
+def trained(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generator")
+    return *denoising.train(images, SMALL, folder), folder
+
+
+def loss_of(network, latents, keep=None, highest_weight=float("inf")):
+    schedule, source = generator.noise_schedule(), torch.Generator().manual_seed(1)
+    noise = torch.randn(latents.shape, generator=source)
+    times = torch.randint(len(schedule.betas), (len(latents),), generator=source)
+    keep = torch.ones(len(latents)) if keep is None else keep
+    return denoising.denoising_loss(network, schedule, latents, noise, times, None, None, keep, highest_weight)
+
+
+def test_loss_without_a_cap_is_the_error_of_the_velocity():
+    schedule = generator.noise_schedule()
+    clean = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    velocity_errors = []
+
+    def network(noisy, times, vectors, layouts, keep):
+        shape = (-1, 1, 1, 1)
+        alpha = schedule.alphas_cumprod[times].sqrt().reshape(shape)
+        sigma = (1 - schedule.alphas_cumprod[times]).sqrt().reshape(shape)
+        guess = 0.5 * noisy
+        noise = (noisy - alpha * clean) / sigma
+        error = (alpha * noisy - guess) / sigma - schedule.get_velocity(clean, noise, times)
+        velocity_errors.append(error.square().mean().item())
+        return guess
+
+    assert loss_of(network, clean).item() == pytest.approx(velocity_errors[0], rel=1e-2)
+
+
+def test_the_cap_bounds_the_weight_of_nearly_clean_images():
+    latents = torch.zeros(500, 1, 2, 2)
+    ones = lambda noisy, *_: torch.ones_like(noisy)  # noqa: E731
+    assert 1 < loss_of(ones, latents, highest_weight=5.0) < 5
+    assert loss_of(ones, latents, highest_weight=1.0) == pytest.approx(1)
+
+
+def test_conditions_are_hidden_at_the_stated_rate(images, tmp_path, monkeypatch):
+    shown = []
+
+    def noted(network, schedule, latents, noise, times, vectors, layouts, keep, highest_weight):
+        shown.extend(keep.tolist())
+        return next(network.parameters()).sum() * 0
+
+    monkeypatch.setattr(denoising, "denoising_loss", noted)
+    denoising.train(images, replace(SMALL, updates=20, batch_size=200, drop=0.3), tmp_path)
+    assert set(shown) == {0.0, 1.0}
+    assert 1 - np.mean(shown) == pytest.approx(0.3, abs=0.02)
+
+
+def test_short_training_lowers_a_finite_loss_and_moves_the_average(images, tmp_path):
+    settings = replace(SMALL, updates=40, batch_size=8)
+    network, log = denoising.train(images, settings, tmp_path)
+    losses = [entry["loss"] for entry in log]
+    torch.manual_seed(streams.integer(settings.seed, "initial weights"))
+    start = generator.fitted(images.pixels, 2, (16, 32), 1, images.masks.shape[1])
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+    assert (network.label.weight - start.label.weight).abs().max() > 1e-4
+    assert not network.training
+
+
+@pytest.mark.parametrize("stopped_at", [1, 3, 5])
+def test_a_stopped_run_equals_an_uninterrupted_one(trained, images, tmp_path, monkeypatch, stopped_at):
+    network, log, _ = trained
+    tiny_images.stop_after(stopped_at, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        denoising.train(images, SMALL, tmp_path)
+    taken = tiny_images.watch(monkeypatch)
+    resumed, resumed_log = denoising.train(images, SMALL, tmp_path)
+    assert taken == list(range(stopped_at // 2 * 2, SMALL.updates))
+    assert resumed_log == log
+    assert tiny_images.same(resumed, network)
+
+
+def test_a_finished_run_returns_at_once(trained, images, monkeypatch):
+    network, log, folder = trained
+    taken = tiny_images.watch(monkeypatch)
+    again, same_log = denoising.train(images, SMALL, folder)
+    assert taken == []
+    assert same_log == log
+    assert tiny_images.same(again, network)
+
+
+CHANGES = {
+    "seed": lambda images, settings: (images, replace(settings, seed=1)),
+    "drop": lambda images, settings: (images, replace(settings, drop=0.2)),
+    "pixels": lambda images, settings: (replace(images, pixels=images.pixels[:, ::-1]), settings),
+    "conditions": lambda images, settings: (replace(images, conditions=images.conditions[::-1]), settings),
+    "layouts": lambda images, settings: (replace(images, masks=images.masks[..., ::-1]), settings),
+    "no layouts": lambda images, settings: (images.without_masks(), settings),
+    "code": lambda images, settings: (images, settings),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_whatever_decides_the_result_starts_over_when_it_changes(trained, images, tmp_path, monkeypatch, what):
+    if what == "code":
+        monkeypatch.setattr(denoising.keys, "code", lambda *_: "other code")
+    (tmp_path / "checkpoint.safetensors").write_bytes((trained[2] / "checkpoint.safetensors").read_bytes())
+    taken = tiny_images.watch(monkeypatch)
+    denoising.train(*CHANGES[what](images, SMALL), tmp_path)
+    assert taken == list(range(SMALL.updates))
+
+
+def test_how_often_a_run_is_saved_changes_nothing(trained, images, monkeypatch):
+    taken = tiny_images.watch(monkeypatch)
+    denoising.train(images, replace(SMALL, checkpoint_every=3, checkpoint_minutes=1), trained[2])
+    assert taken == []
+
+
+def test_the_saved_folder_is_the_trained_generator(trained):
+    network, _, folder = trained
+    assert tiny_images.same(network, Generator.from_pretrained(folder))
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
+
+
+def test_a_generator_of_labels_alone_takes_no_layout(images, tmp_path):
+    network, log = denoising.train(images.without_masks(), replace(SMALL, updates=2), tmp_path)
+    assert len(log) == 2
+    assert network.config.layout_channels == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({"pixels": np.zeros((24, 16, 16, 3), np.float32)}, {}, "uint8 N x S x S x 3"),
+        ({"pixels": np.zeros((24, 16, 8, 3), np.uint8)}, {}, "uint8 N x S x S x 3"),
+        ({"masks": np.zeros((24, 2, 8, 8), np.uint8)}, {}, "8, 8"),
+        ({}, {"channels": (20, 40)}, "multiple of 8"),
+        ({}, {"patch": 3}, "multiple of patch 3"),
+    ],
+)
+def test_unusable_input_is_refused_in_one_line(images, tmp_path, change, settings, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        denoising.train(replace(images, **change), replace(SMALL, **settings), tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert not any(tmp_path.iterdir())
