@@ -3,10 +3,12 @@
 import re
 
 from visionclip import runs
-from visionclip.evaluation import zero_shot
+from visionclip.evaluation.intervals import Interval
+from visionclip.evaluation.zero_shot import PHANTOMS
 
 README = (runs.ROOT / "README.md").read_text("utf-8")
 NUMBERS, OVERNIGHT = (runs.read_json(runs.ROOT / "reports" / name / "numbers.json") for name in ("cpu", "overnight"))
+RENAMED = {"07-reader": "07-baseline"}  # stages that the committed reports know by an earlier name
 
 
 def rows(first: str) -> dict[str, list[str]]:
@@ -16,35 +18,51 @@ def rows(first: str) -> dict[str, list[str]]:
     return {re.sub(r"\[(.*?)\]\(.*?\)", r"\1", line[0].strip()): line[1:] for line in cells}
 
 
+def stage(numbers: dict, name: str) -> dict:
+    """The numbers of a stage by its name of today."""
+    return next(of_stage for key, of_stage in numbers.items() if RENAMED.get(key, key) == name)
+
+
+def task(result: dict) -> str:
+    return f"{result['dataset']} ({result['split']}), {result['task'].replace('_', ' ')}"
+
+
 def test_the_minutes_are_those_of_the_run():
-    told = {name: cells[1] for name, cells in rows("notebook").items()}
-    assert told.keys() == NUMBERS.keys()
-    for name, minutes in told.items():
+    quoted = {name: cells[1] for name, cells in rows("notebook").items()}
+    assert list(quoted) == [RENAMED.get(name, name) for name in NUMBERS]
+    for name, minutes in quoted.items():
         if name != "05-dataset-size":  # its points run beside 03, its own notebook in a second
-            assert float(minutes.split(",")[0]) == round(NUMBERS[name]["seconds"] / 60, 1), name
+            assert float(minutes.split(",")[0]) == round(stage(NUMBERS, name)["seconds"] / 60, 1), name
 
 
-def test_the_readers_scores_are_those_of_the_runs():
-    told = rows("photographs read")
-    results, longer = (numbers["07-reader"]["results"] for numbers in (NUMBERS, OVERNIGHT))
-    assert len(told) == len(results)
+def test_every_row_links_the_notebook_of_today_and_the_report_that_there_is():
+    table = re.search(r"^\| notebook \|.*\n\|[-| ]+\n((?:\|.*\n)+)", README, re.M)[1]
+    for line, name in zip(table.splitlines(), NUMBERS, strict=True):
+        assert f"(notebooks/{RENAMED.get(name, name)}.ipynb)" in line
+        assert f"(reports/cpu/{name}.html)" in line
+
+
+def test_the_classifiers_scores_are_those_of_the_runs():
+    quoted = rows("photographs read")
+    results, longer = (stage(numbers, "07-baseline")["results"] for numbers in (NUMBERS, OVERNIGHT))
+    assert len(quoted) == len(results)
     for one, other in zip(results, longer, strict=True):
-        cells = told[f"{one['dataset']} ({one['split']}), {one['task'].replace('_', ' ')}"]
-        assert cells == [str(one["n"]), *(zero_shot.cell(auc) for auc in (one["auc"], other["auc"], other["aca"]))]
+        scores = [str(Interval.of(score)) for score in (one["auc"], other["auc"], other["aca"])]
+        assert quoted[task(one)] == [str(one["n"]), *scores]
 
 
 def test_the_scores_are_those_of_the_run():
-    told = rows("real photographs")
-    results = [one for one in NUMBERS["04-zero-shot"]["results"] if one["dataset"] != zero_shot.PHANTOMS]
-    assert len(told) == len(results)
+    quoted = rows("real photographs")
+    results = [one for one in stage(NUMBERS, "04-zero-shot")["results"] if one["dataset"] != PHANTOMS]
+    assert len(quoted) == len(results)
     for one in results:
-        cells = told[f"{one['dataset']} ({one['split']}), {one['task'].replace('_', ' ')}"]
-        assert cells == [str(one["n"]), *(zero_shot.cell(one[score]) for score in ("auc", "aca")), *(
-            f"{one[control]:.3f}" for control in ("majority_accuracy", "chance_aca")
-        )]  # fmt: skip
+        scores = [str(Interval.of(one[score])) for score in ("auc", "aca")]
+        trivial = [f"{one[control]:.3f}" for control in ("majority_accuracy", "chance_aca")]
+        assert quoted[task(one)] == [str(one["n"]), *scores, *trivial]
 
 
 def test_the_verdicts_are_those_of_the_run():
-    verdicts = [*OVERNIGHT["05-dataset-size"]["verdicts"].values(), OVERNIGHT["08-diversity"]["verdict"]]
+    sizes, diversity = (stage(OVERNIGHT, name) for name in ("05-dataset-size", "08-diversity"))
+    verdicts = [*sizes["verdicts"].values(), diversity["verdict"]]
     assert len(verdicts) == 3
     assert all(verdict in README for verdict in verdicts)

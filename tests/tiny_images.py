@@ -1,7 +1,7 @@
 """A few labelled images, and a run that is cut off, for the tests of what learns from images."""
 
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -48,6 +48,11 @@ def stop_after(updates: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "progress", interrupted)
 
 
+def save_every_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints by the clock, which is as if it always struck."""
+    monkeypatch.setattr(loop.time, "monotonic", itertools.count(0, 1e6).__next__)
+
+
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the updates that the training loop takes from now on."""
     taken: list[int] = []
@@ -59,10 +64,3 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(loop, "progress", noted)
     return taken
-
-
-def modified(path: Path, run: Callable[[], object]) -> bool:
-    """Whether ``run`` writes the file anew."""
-    before = path.stat().st_mtime_ns, path.stat().st_ino
-    run()
-    return (path.stat().st_mtime_ns, path.stat().st_ino) != before

@@ -33,6 +33,7 @@ class Condition:
 
     @property
     def highest(self) -> int:
+        """The largest value: the number of grades, 1 where there are none."""
         return len(self.grades) or 1
 
 

@@ -74,6 +74,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """The content of a UTF-8 JSON file."""
     return json.loads(path.read_text("utf-8"))
 
 

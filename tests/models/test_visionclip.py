@@ -1,13 +1,28 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import BertTokenizer, pipeline
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    BertTokenizer,
+    pipeline,
+)
 
+from visionclip import conditions, phantom, streams
 from visionclip.data import images
 from visionclip.models import visionclip
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "eye", "with", "without"]
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -30,6 +45,12 @@ def photograph():
     picture = rng.integers(40, 200, (90, 120, 3), np.uint8)
     picture[:, :10] = picture[:, -10:] = 0
     return picture
+
+
+@pytest.fixture
+def folder(network, tokenizer, tmp_path):
+    visionclip.save(network, tokenizer, 32, tmp_path / "model")
+    return tmp_path / "model"
 
 
 def test_the_paper_s_sizes_are_resnet50_and_roberta_base():
@@ -56,10 +77,12 @@ def test_the_temperature_is_clamped(network):
     assert network.scale.item() == pytest.approx(100)
 
 
-def test_a_saved_folder_gives_the_same_embeddings_and_holds_no_pickle(network, tokenizer, photograph, tmp_path):
-    visionclip.save(network, tokenizer, 32, tmp_path / "model")
-    loaded, words, processor = visionclip.load(tmp_path / "model")
-    assert not [path.name for path in (tmp_path / "model").iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+# --- Saved folders, here and elsewhere ---
+
+
+def test_a_saved_folder_gives_the_same_embeddings_and_holds_no_pickle(network, tokenizer, photograph, folder):
+    loaded, words, processor = visionclip.load(folder)
+    assert not [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
     pixels = processor(photograph, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         # not to the bit: weights mapped from a file may lie otherwise in memory, and kernels differ by alignment
@@ -67,16 +90,28 @@ def test_a_saved_folder_gives_the_same_embeddings_and_holds_no_pickle(network, t
     assert words("eye with a").input_ids == tokenizer("eye with a").input_ids
 
 
-def test_the_processor_is_the_preprocessing_of_training(photograph):
-    processor = visionclip.VisionCLIPImageProcessor(size=48)
-    given = processor([Image.fromarray(photograph)] * 2, return_tensors="pt")["pixel_values"]
-    prepared = images.to_tensor(images.prepare(photograph, 48)[None])
-    assert torch.equal(given[1:], images.standardise(prepared))
+def test_a_saved_folder_holds_no_path_of_the_machine_even_when_saved_anew(folder, tmp_path):
+    visionclip.save(*visionclip.load(folder)[:2], 32, tmp_path / "again")
+    places = [str(path).encode() for path in (tmp_path, Path.home(), Path(visionclip.__file__).parents[3])]
+    for path in [*folder.iterdir(), *(tmp_path / "again").iterdir()]:
+        content = path.read_bytes()
+        assert not [place for place in places if place in content], path.name
+        assert not [word for word in (b"from visionclip", b"import visionclip") if word in content], path.name
 
 
-def test_the_folder_runs_in_the_zero_shot_pipeline(network, tokenizer, photograph, tmp_path):
-    visionclip.save(network, tokenizer, 32, tmp_path / "model")
-    classify = pipeline("zero-shot-image-classification", model=str(tmp_path / "model"))
+def test_the_auto_classes_load_the_folder_where_the_package_is_imported(network, photograph, folder):
+    processor = AutoProcessor.from_pretrained(folder)
+    assert isinstance(processor, visionclip.VisionCLIPProcessor)
+    assert isinstance(AutoImageProcessor.from_pretrained(folder), visionclip.VisionCLIPImageProcessor)
+    inputs = processor(images=Image.fromarray(photograph), text=["eye", "eye a"], return_tensors="pt", padding=True)
+    for auto in (AutoModel, AutoModelForZeroShotImageClassification):
+        model = auto.from_pretrained(folder)
+        assert isinstance(model, visionclip.VisionCLIP)
+        assert torch.allclose(model(**inputs).logits_per_image, network(**inputs).logits_per_image, atol=1e-4)
+
+
+def test_the_folder_runs_in_the_zero_shot_pipeline(photograph, folder):
+    classify = pipeline("zero-shot-image-classification", model=str(folder))
     answers = classify(
         Image.fromarray(photograph), candidate_labels=["with a", "without a"], hypothesis_template="eye {}"
     )
@@ -84,6 +119,244 @@ def test_the_folder_runs_in_the_zero_shot_pipeline(network, tokenizer, photograp
     assert sum(answer["score"] for answer in answers) == pytest.approx(1, abs=1e-4)
 
 
+ELSEWHERE = """
+import json, sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "visionclip":
+            raise ImportError("visionclip is not installed")
+
+sys.meta_path.insert(0, NotInstalled())
+from PIL import Image
+from transformers import (
+    AutoImageProcessor, AutoModel, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer, pipeline
+)
+
+folder, photograph, again = sys.argv[1:]
+image, texts, trust = Image.open(photograph), ["eye with a", "eye without a"], {"trust_remote_code": True}
+processor = AutoProcessor.from_pretrained(folder, **trust)
+inputs = processor(images=image, text=texts, return_tensors="pt", padding=True)
+model = AutoModel.from_pretrained(folder, **trust)
+tokens = AutoTokenizer.from_pretrained(folder, **trust)(texts, padding=True).input_ids
+pixels = AutoImageProcessor.from_pretrained(folder, **trust)(image, return_tensors="pt").pixel_values
+zero_shot = AutoModelForZeroShotImageClassification.from_pretrained(folder, **trust)
+classify = pipeline("zero-shot-image-classification", model=folder, **trust)
+named = classify(image, candidate_labels=texts, hypothesis_template="{}")
+for part in (model, processor):
+    part.save_pretrained(again)
+reloaded = AutoModel.from_pretrained(again, **trust)(**AutoProcessor.from_pretrained(again, **trust)(
+    images=image, text=texts, return_tensors="pt", padding=True))
+print(json.dumps({
+    "classes": [type(one).__name__ for one in (processor.image_processor, processor, model, zero_shot)],
+    "logits": [out.logits_per_image.tolist() for out in (model(**inputs), zero_shot(**inputs), reloaded)],
+    "same tokens": tokens == inputs.input_ids.tolist(),
+    "same pixels": bool((pixels == inputs.pixel_values).all()),
+    "scores": [one["score"] for one in sorted(named, key=lambda one: texts.index(one["label"]))],
+}))
+"""
+
+
+@pytest.mark.slow
+def test_the_folder_is_at_home_where_the_package_is_not_installed(network, folder, photograph, tmp_path):
+    """All auto classes and the pipeline, with the numbers of here; what is saved there loads there again."""
+    Image.fromarray(photograph).save(tmp_path / "eye.png")
+    elsewhere = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    result = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, folder, tmp_path / "eye.png", tmp_path / "again"],
+        cwd=tmp_path,
+        env=os.environ | elsewhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["classes"] == ["VisionCLIPImageProcessor", "VisionCLIPProcessor", "VisionCLIP", "VisionCLIP"]
+    assert found["same tokens"]
+    assert found["same pixels"]
+    inputs = AutoProcessor.from_pretrained(folder)(
+        images=photograph, text=["eye with a", "eye without a"], return_tensors="pt", padding=True
+    )
+    with torch.no_grad():
+        logits = network(**inputs).logits_per_image
+    assert np.allclose(found["logits"], logits[None], atol=1e-4)
+    assert np.allclose(found["scores"], logits[0].softmax(0), atol=1e-4)
+
+
+def test_a_folder_of_another_preprocessing_is_refused_in_one_line(folder):
+    path = folder / "processor_config.json"
+    saved = json.loads(path.read_text())
+    saved["image_processor"]["version"] += 1
+    path.write_text(json.dumps(saved))
+    message = rf"^preprocessing: version {images.PREPROCESSING + 1} is saved, this code has {images.PREPROCESSING}; "
+    for load in (visionclip.load, AutoProcessor.from_pretrained, AutoImageProcessor.from_pretrained):
+        with pytest.raises(ValueError, match=message) as refusal:
+            load(folder)
+        assert "\n" not in str(refusal.value)
+
+
 def test_a_folder_without_a_model_names_the_notebook_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="03-pretrain"):
         visionclip.load(tmp_path)
+
+
+# --- Preprocessing ---
+
+
+def seen(given, size=32):
+    """What the model sees of photographs that the processor is given."""
+    return visionclip.VisionCLIPImageProcessor(size)(given, return_tensors="pt")["pixel_values"]
+
+
+def expected(*pictures, size=32):
+    """What the model sees of photographs uint8 H×W×3."""
+    return images.standardise(images.to_tensor(np.stack([images.prepare(picture, size) for picture in pictures])))
+
+
+def test_the_processor_is_the_preprocessing_of_training(photograph):
+    given = seen([Image.fromarray(photograph)] * 2, size=48)
+    assert torch.equal(given, expected(photograph, photograph, size=48))
+
+
+BATCHES = {
+    "N×H×W×3": lambda both: both,
+    "N×3×H×W": lambda both: both.transpose(0, 3, 1, 2),
+    "a tensor N×3×H×W": lambda both: torch.from_numpy(both).permute(0, 3, 1, 2),
+    "a tensor of fractions": lambda both: torch.from_numpy(both / np.float32(255)).requires_grad_(),
+    "a list of H×W×3": list,
+    "a list of several kinds": lambda both: [Image.fromarray(both[0]), torch.from_numpy(both[1])],
+    "a tuple of doubles": lambda both: tuple(torch.from_numpy(both).double() / 255),
+    "lists in a list": lambda both: [[both[0]], [both[1]]],
+}
+
+
+@pytest.mark.parametrize("given", BATCHES.values(), ids=BATCHES)
+def test_several_photographs_are_taken_in_any_shape(photograph, given):
+    both = np.stack([photograph, photograph[::-1]])
+    assert torch.allclose(seen(given(both)), expected(*both), atol=1e-6)
+    assert torch.equal(seen(both[0]), seen(both)[:1])
+
+
+def test_a_tensor_of_half_the_bits_is_taken_too(photograph):
+    half = (torch.from_numpy(photograph) / 255).bfloat16()
+    assert torch.equal(seen(half), expected(images.to_rgb(half.float())))
+
+
+def test_grey_and_wide_pixels_are_what_they_show(photograph):
+    grey = photograph[..., 0]
+    as_rgb = expected(grey[..., None].repeat(3, 2))
+    for given in (grey, Image.fromarray(grey), grey.astype(np.uint16) * 257, grey[None], torch.from_numpy(grey)):
+        assert torch.equal(seen(given), as_rgb)
+
+
+def test_what_is_no_photograph_is_refused_in_one_line(photograph):
+    for given in ([], photograph[..., :2], photograph.astype(np.float32), "nowhere.png"):
+        with pytest.raises(ValueError, match="image") as refusal:
+            seen(given)
+        assert "\n" not in str(refusal.value)
+
+
+def _photographs(folder):
+    """Files of all kinds, each of the same picture, with the value that each must have at row 20, column 30."""
+    rows, columns = np.mgrid[:60, :80]
+    picture = np.stack([60 + columns, 40 + 2 * rows, 30 + rows + columns], -1).astype(np.uint8)
+    grey, alpha = picture[..., 0], np.where(columns < 70, 255, 0).astype(np.uint8)
+    image, turned = Image.fromarray(picture), Image.Exif()
+    turned[0x0112] = 6  # to be turned clockwise
+    colour = tuple(picture[20, 30].tolist())
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "16 bits.png")
+    Image.fromarray(grey.astype(np.uint16) * 16).save(folder / "12 bits in 16.png")
+    Image.fromarray(np.dstack([picture, alpha])).save(folder / "alpha.png")
+    image.quantize(64).save(folder / "palette.png")
+    image.convert("CMYK").save(folder / "cmyk.tif")
+    image.save(folder / "turned.jpg", exif=turned, quality=100, subsampling=0)
+    image.convert("L").save(folder / "grey.jpg", quality=100)
+    return {
+        "16 bits.png": (grey[20, 30],) * 3,
+        "12 bits in 16.png": (grey[20, 30],) * 3,
+        "alpha.png": colour,
+        "palette.png": colour,
+        "cmyk.tif": colour,
+        "turned.jpg": tuple(np.rot90(picture, -1)[20, 30].tolist()),
+        "grey.jpg": (round(float(picture[20, 30] @ [0.299, 0.587, 0.114])),) * 3,
+    }
+
+
+def test_a_file_is_seen_the_same_however_it_is_opened(tmp_path):
+    """By ``data.images.read``, which training sets go through, by its path, and by PIL with whatever mode it has."""
+    values = _photographs(tmp_path)
+    for name, value in values.items():
+        pixels = images.read(tmp_path / name)
+        near = 6 if name == "palette.png" else 2  # of 64 colours
+        assert np.abs(pixels[20, 30].astype(int) - np.array(value)).max() <= near, name
+        for given in (tmp_path / name, str(tmp_path / name), Image.open(tmp_path / name)):
+            assert torch.equal(seen(given), expected(pixels)), name
+    assert not images.read(tmp_path / "alpha.png")[:, 70:].any(), "what is transparent is black"
+
+
+# --- Golden values: a change of what the model sees or computes is to be noticed ---
+
+
+def deterministic(network):
+    """The network with weights that depend on no generator of torch's, and on no order."""
+    state = network.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.ndim:
+            drawn = torch.from_numpy(streams.rng(0, f"golden {name}").random(tuple(tensor.shape)) * 2 - 1)
+            if tensor.ndim > 1:
+                tensor.copy_(drawn * np.sqrt(6 / tensor[0].numel()))
+            else:
+                tensor.copy_(0.2 * drawn + name.endswith(("weight", "running_var")))
+    network.load_state_dict(state)
+    return network
+
+
+def draw_golden():
+    """How ``golden/photograph.jpg`` was made: on a wider frame, and lying on its side as its EXIF tells."""
+    eye = conditions.complete({"dr": 3, "gc": 1})
+    drawn = phantom.render(eye, streams.rng(0, "golden phantom"), 256)
+    lying = Image.Exif()
+    lying[0x0112] = 6
+    frame = np.pad(np.rot90(drawn.image), [(10, 30), (50, 24), (0, 0)])
+    Image.fromarray(frame).save(GOLDEN / "photograph.jpg", exif=lying, quality=95)
+
+
+def measured(network, tokenizer):
+    """What ``golden/numbers.json`` holds; ``golden/prepared.png`` is the photograph prepared at 64 pixels."""
+    photograph = images.read(GOLDEN / "photograph.jpg")
+    prepared = images.prepare(photograph, 64)
+    pixels = images.standardise(images.to_tensor(np.stack([prepared, prepared[:, ::-1]])))
+    coarse = torch.nn.functional.avg_pool2d(pixels[:1].double(), 8)[0]
+    texts = tokenizer(["eye with a", "eye without a", "b c"], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        logits = deterministic(network)(pixels, texts.input_ids, texts.attention_mask).logits_per_image
+    return {
+        "mean": pixels[0].double().mean((1, 2)).tolist(),
+        "std": pixels[0].double().std((1, 2)).tolist(),
+        "8×8 grid": coarse.tolist(),
+        "logits": logits.tolist(),
+    }
+
+
+def test_the_golden_photograph_is_prepared_to_the_same_pixels():
+    prepared = images.prepare(images.read(GOLDEN / "photograph.jpg"), 64).astype(int)
+    away = np.abs(prepared - np.asarray(Image.open(GOLDEN / "prepared.png")))
+    assert away.max() <= 1, "one level at most, where another processor rounds otherwise"
+    assert (away > 0).mean() < 1e-3
+
+
+def test_the_golden_tensor_and_logits_are_the_same(network, tokenizer):
+    """After a wanted change, raise ``images.PREPROCESSING`` and write ``measured`` anew."""
+    golden, found = json.loads((GOLDEN / "numbers.json").read_text("utf-8")), measured(network, tokenizer)
+    assert golden.keys() == found.keys()
+    for name, value in golden.items():
+        assert np.abs(np.array(found[name]) - np.array(value)).max() < 1e-4, name
+    logits = np.array(golden["logits"])
+    assert np.abs(logits[0] - logits[1]).max() > 0.1, "an eye and its mirror image are told apart"
+
+
+def test_the_pipeline_of_golden_values_notices_a_small_change(network, tokenizer, monkeypatch):
+    golden = json.loads((GOLDEN / "numbers.json").read_text("utf-8"))
+    monkeypatch.setattr(images, "BLACK", images.BLACK + 2)
+    assert np.abs(np.array(measured(network, tokenizer)["logits"]) - golden["logits"]).max() > 1e-3

@@ -1,6 +1,7 @@
 """Finished stages 01 to 03 of noise, with a folder of photographs, as small as later stages can read them."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from visionclip import conditions, runs
 from visionclip.data import shards
 from visionclip.data.labelled import LabelledImages
+from visionclip.stages import baseline
 from visionclip.text import captions
 from visionclip.text.tokenizer import train_tokenizer
 
@@ -42,6 +44,22 @@ tasks:
       - {name: no, values: [0], conditions: [{pm: 0}]}
       - {name: yes, values: [1], conditions: [{pm: 1}]}
 """
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _each_set_is_drawn_once() -> Iterator[None]:
+    """Drawing starts processes, which takes longer than all that is done with a few phantoms."""
+    drawn, draw = {}, baseline.draw
+
+    def once(*given: object, **named: object) -> LabelledImages:
+        key = repr((given, sorted(named.items())))
+        if key not in drawn:
+            drawn[key] = draw(*given, **named)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baseline, "draw", once)
+        yield
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,73 @@
+"""Ablation arms of captions and eyes: what they draw, scores kept until something changes, and the comparison."""
+
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import tiny_images
 from visionclip import conditions, phantom
 from visionclip.evaluation import zero_shot
 from visionclip.stages import diversity
-from visionclip.training.contrastive import Settings
+from visionclip.training import loop
 
-SETTINGS = Settings(
-    updates=2,
-    batch_size=16,
-    learning_rate=1e-3,
-    text_rate=0.1,
-    text_warmup=2,
-    weight_decay=0.1,
-    warmup=0.1,
-    loss="multi_positive",
-    augmentation=1.0,
-    precision="no",
-    seed=0,
-)
-TOWERS = (8, 1, 64, 16)
+TOWERS = {
+    "image_width": 8,
+    "text_layers": 1,
+    "text_width": 64,
+    "projection_size": 16,
+    "loss": "multi_positive",
+    "updates": 100,
+    "batch_size": 16,
+    "learning_rate": 1e-3,
+    "precision": "fp32",
+}
+REFERENCE = diversity.ARMS[diversity.REFERENCE]
 
 
 @pytest.fixture(scope="module")
 def training():
-    return diversity.draw(diversity.ARMS[diversity.WHOLE], 48, 32, 0, workers=1)
+    return diversity.draw(REFERENCE, 48, 32, 0, workers=1)
 
 
 @pytest.fixture(scope="module")
-def asked(training):
+def held_out(training):
     return zero_shot.phantom_tasks(training)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """How many images and captions each training took that was not read back."""
+    counts, train = [], diversity.contrastive.train
+
+    def counted(network, tokenizer, pairs, *given):
+        counts.append((len(pairs), len(pairs.captions)))
+        return train(network, tokenizer, pairs, *given)
+
+    monkeypatch.setattr(diversity.contrastive, "train", counted)
+    return counts
+
+
+def evaluate(folder, training, held_out, name=diversity.REFERENCE, per_image=2, towers=TOWERS, **changed):
+    return diversity.evaluate(
+        folder, name, training, held_out, per_image, towers, **{"updates": 2, "text_warmup": 2, "seed": 0, **changed}
+    )
 
 
 def test_arms_with_the_same_eyes_share_them():
     drawings = {name: arm.drawing for name, arm in diversity.ARMS.items()}
-    whole = drawings.pop(diversity.WHOLE)
-    different = {name for name, drawing in drawings.items() if drawing != whole}
+    reference = drawings.pop(diversity.REFERENCE)
+    different = {name for name, drawing in drawings.items() if drawing != reference}
     assert different == {"one camera", "one anatomy", "one disease an eye"}
     assert len({drawings[name] for name in different}) == 3
+
+
+def test_each_set_is_drawn_once(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(diversity, "draw", lambda arm, count, size, seed: drawn.append((arm.drawing, seed)))
+    sets = diversity.draw_all(list(diversity.ARMS), [0, 1], 8, 32)
+    assert len(sets) == len(drawn) == len(set(drawn)) == 8
+    assert all((arm.drawing, seed) in sets for arm in diversity.ARMS.values() for seed in (0, 1))
 
 
 @pytest.mark.parametrize("arm", diversity.ARMS.values(), ids=diversity.ARMS)
@@ -46,9 +76,10 @@ def test_fixed_factors_exist(arm):
     assert {name: drawn.parameters[name] for name in arm.fixed} == arm.fixed
 
 
-def test_one_disease_an_eye_leaves_one():
-    eyes = diversity.eyes_of(diversity.ARMS["one disease an eye"], 400, 0)
-    whole = diversity.eyes_of(diversity.ARMS[diversity.WHOLE], 400, 0)
+def test_one_disease_an_eye_leaves_one(monkeypatch):
+    monkeypatch.setattr(diversity.phantoms, "draw", lambda eyes, *_: eyes)
+    eyes = diversity.draw(diversity.ARMS["one disease an eye"], 400, 32, 0)
+    whole = diversity.draw(REFERENCE, 400, 32, 0)
     counts = [sum(eye[key] > 0 for key in conditions.DISEASES) for eye in eyes]
     assert max(counts) == 1
     assert [conditions.presentation(eye) for eye in eyes] == [conditions.presentation(eye) for eye in whole]
@@ -56,42 +87,115 @@ def test_one_disease_an_eye_leaves_one():
     assert max(sum(eye[key] > 0 for key in conditions.DISEASES) for eye in whole) > 1
 
 
-def test_answers_are_kept_until_something_changes(training, asked, tmp_path):
-    first = diversity.answers(tmp_path, diversity.WHOLE, training, asked, 2, TOWERS, SETTINGS)
-    assert set(first) == {task.name for task in asked.tasks}
-    (kept,) = tmp_path.glob("*.json")
-    stamp = kept.stat().st_mtime_ns
-    assert diversity.answers(tmp_path, diversity.WHOLE, training, asked, 2, TOWERS, SETTINGS) == first
-    assert kept.stat().st_mtime_ns == stamp
-    diversity.answers(tmp_path, diversity.WHOLE, training, asked, 3, TOWERS, SETTINGS)
-    assert kept.stat().st_mtime_ns > stamp
-    assert not list(tmp_path.rglob("checkpoint.safetensors"))
+def test_held_out_phantoms_are_brought_to_the_size(training):
+    tasks = diversity.held_out_tasks(training, 24)
+    assert tasks.images.pixels.shape == (48, 24, 24, 3)
+    assert tasks.images.conditions == training.conditions
+    assert "dr_grade" in {task.name for task in tasks.tasks}
 
 
-def test_an_arm_speaks_its_own_language(training, asked, tmp_path):
-    arm = diversity.ARMS["Chinese only"]
-    _, tokenizer = diversity.teach(arm, training, 2, TOWERS, SETTINGS, tmp_path)
-    written = (tmp_path / "tokenizer" / "tokenizer.json").read_text("utf-8")
-    assert "疑" in written
-    assert tokenizer.unk_token_id not in tokenizer("疑似青光眼。")["input_ids"]
+def test_scores_are_kept(training, held_out, tmp_path, trained):
+    first = evaluate(tmp_path, training, held_out)
+    assert set(first) == {task.name for task in held_out.tasks}
+    assert all(0 <= value <= 1 for value in first.values())
+    assert evaluate(tmp_path, training, held_out) == first
+    assert len(trained) == 1
+
+
+CHANGES = {
+    "captions": lambda training, held_out: {"per_image": 3},
+    "updates": lambda training, held_out: {"updates": 3},
+    "width": lambda training, held_out: {"towers": {**TOWERS, "projection_size": 8}},
+    "pixels": lambda training, held_out: {"training": replace(training, pixels=255 - training.pixels)},
+    "conditions": lambda training, held_out: {"training": replace(training, conditions=training.conditions[::-1])},
+    "held-out pixels": lambda training, held_out: {
+        "held_out": replace(held_out, images=replace(held_out.images, pixels=255 - held_out.images.pixels))
+    },
+    "targets": lambda training, held_out: {
+        "held_out": replace(held_out, tasks=[replace(one, targets=one.targets[::-1]) for one in held_out.tasks])
+    },
+    "code": lambda training, held_out: {},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_scores_are_made_anew_when_what_made_them_changes(training, held_out, tmp_path, trained, monkeypatch, what):
+    evaluate(tmp_path, training, held_out)
+    if what == "code":
+        monkeypatch.setattr(diversity.keys, "code", lambda *_: "other code")
+    given = {"training": training, "held_out": held_out}
+    evaluate(tmp_path, **{**given, **CHANGES[what](training, held_out)})
+    assert len(trained) == 2
+
+
+def test_a_stopped_arm_equals_an_uninterrupted_one(training, held_out, tmp_path, monkeypatch):
+    expected = evaluate(tmp_path / "whole", training, held_out, updates=4)
+
+    def interrupted(items, label, total=None):
+        for done, item in enumerate(items):
+            if label == "pretrain" and done == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    tiny_images.save_every_update(monkeypatch)
+    monkeypatch.setattr(loop, "progress", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "stopped", training, held_out, updates=4)
+    assert not list(tmp_path.rglob("stopped/*.json"))
+    taken = tiny_images.watch(monkeypatch)
+    assert evaluate(tmp_path / "stopped", training, held_out, updates=4) == expected
+    assert taken == [2, 3], "the text warm-up was finished"
+
+
+def test_seeds_and_arms_keep_their_own_scores(training, held_out, tmp_path, trained):
+    for given in ({}, {"seed": 1}, {"name": "one wording"}, {}):
+        evaluate(tmp_path, training, held_out, **given)
+    assert len(trained) == 3
+    assert {path.name for path in tmp_path.glob("*.json")} == {
+        "everything-0.json",
+        "everything-1.json",
+        "one-wording-0.json",
+    }
+    assert trained[2][1] < trained[0][1], "one wording has fewer texts"
+
+
+def test_an_arm_is_trained_and_prompted_in_its_own_words(training, held_out, tmp_path, monkeypatch):
+    seen, predict = {}, diversity.zero_shot.predict
+
+    def noted(network, tokenizer, dataset, languages, prompts, style):
+        seen["prompts"] = languages, style
+        return predict(network, tokenizer, dataset, languages, 1, style)
+
+    def untrained(network, tokenizer, pairs, *_):
+        seen["captions"] = {caption.language for caption in pairs.captions}
+
+    monkeypatch.setattr(diversity.zero_shot, "predict", noted)
+    monkeypatch.setattr(diversity.contrastive, "train", untrained)
+    for name, languages in (("Chinese only", ("zh",)), ("English only", ("en",)), ("definitions", ("zh", "en"))):
+        evaluate(tmp_path, training, held_out, name)
+        assert seen["captions"] == set(languages)
+        assert seen["prompts"] == (languages, diversity.ARMS[name].style)
 
 
 def test_arms_are_compared_seed_by_seed():
-    told = {
-        diversity.WHOLE: [{"a": 0.8, "b": 0.6}, {"a": 0.9, "b": 0.7}, {"a": 0.7, "b": 0.5}],
+    scores = {
+        diversity.REFERENCE: [{"a": 0.8, "b": 0.6}, {"a": 0.9, "b": 0.7}, {"a": 0.7, "b": 0.5}],
         "worse": [{"a": 0.7, "b": 0.5}, {"a": 0.8, "b": 0.61}, {"a": 0.6, "b": 0.41}],
         "perhaps": [{"a": 0.79, "b": 0.6}, {"a": 0.88, "b": 0.7}, {"a": 0.69, "b": 0.5}],
         "same": [{"a": 0.8, "b": 0.7}, {"a": 0.8, "b": 0.7}, {"a": 0.7, "b": 0.55}],
     }
-    rows = {row["arm"]: row for row in diversity.compare(told)}
-    assert rows[diversity.WHOLE]["auc"]["value"] == pytest.approx(0.7)
-    assert rows["worse"]["difference"]["value"] == pytest.approx(-0.0967, abs=1e-3)
-    assert rows["worse"]["difference"]["high"] < 0  # though the seeds vary more than that
-    assert rows["worse"]["adjusted_p"] < 0.05 < rows["perhaps"]["adjusted_p"]
-    assert rows[diversity.WHOLE]["adjusted_p"] is None
+    rows = {row["arm"]: row for row in diversity.compare(scores)}
+    assert rows[diversity.REFERENCE]["auc"].value == pytest.approx(0.7)
+    worse = rows["worse"]["against"]
+    assert worse.difference.value == pytest.approx(-0.0967, abs=1e-3)
+    assert worse.difference.high < 0  # though the seeds vary more than that
+    assert worse.adjusted_p < 0.05 < rows["perhaps"]["against"].adjusted_p
+    assert rows[diversity.REFERENCE]["against"] is None
     assert diversity.verdict(list(rows.values())) == "Over 3 seeds, worse than everything: worse."
-    assert diversity.table(list(rows.values()))["set"].tolist()[-1] == "worse"
-    single = diversity.compare({name: seeds[:1] for name, seeds in told.items()})
+    table = diversity.table(list(rows.values()))
+    assert table["set"].tolist()[-1] == "worse"
+    assert table.set_index("set")["difference"]["worse"].endswith("*")
+    single = diversity.compare({name: seeds[:1] for name, seeds in scores.items()})
     assert "nothing is said" in diversity.verdict(single)
 
 

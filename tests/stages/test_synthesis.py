@@ -1,28 +1,101 @@
+"""Sets of phantoms and of generated eyes, how they are written, and the classifier that judges them."""
+
 import numpy as np
 import pytest
 
+import tiny_images
 from visionclip import conditions
 from visionclip.data import phantoms, shards
+from visionclip.models.classifier import CONDITIONS
 from visionclip.stages import synthesis
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return synthesis.draw(40, synthesis.TRAINING, 0, 32, 0.1)
+
+
+def test_purposes_draw_other_eyes(drawn):
+    held_out = synthesis.draw(40, synthesis.HELD_OUT, 0, 32, 0.1)
+    assert not any(np.array_equal(one, other) for one in drawn.pixels for other in held_out.pixels)
+    assert drawn.masks.shape[:2] == (40, len(drawn.mask_names))
+    assert drawn.conditions == phantoms.balanced_eyes(40, 0, synthesis.TRAINING, 0.1)
 
 
 def test_the_set_needs_enough_originals():
     assert synthesis.split_counts(100, 0.25, 75) == (25, 75)
-    with pytest.raises(ValueError, match="raise originals"):
+    with pytest.raises(ValueError, match="need 75 originals and there are 74; lower images"):
         synthesis.split_counts(100, 0.25, 74)
 
 
 def test_both_sets_are_written_with_their_sources(tmp_path):
-    eyes = phantoms.balanced_eyes(4, 0, "training", 0)
-    pixels = np.zeros((4, 8, 8, 3), np.uint8)
-    made = synthesis.records(pixels[:1], eyes[:1], "ddpm", "train", 0)
-    kept = synthesis.records(pixels[1:], eyes[1:], "seed folder", "train", 0)
-    synthesis.write_sets(tmp_path, [*made, *kept], synthesis.records(pixels, eyes, "phantom", "validation", 0))
-    assert synthesis.read_sources(tmp_path / "synthetic") == ["ddpm", *["seed folder"] * 3]
-    assert shards.load(tmp_path / "validation").conditions == eyes
+    eyes = phantoms.balanced_eyes(4, 0, "test", 0)
+    pixels = np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
+    made = synthesis.named(pixels, eyes, synthesis.GENERATED, "train").take([0])
+    kept = synthesis.named(pixels, eyes, "seed folder", "train").take([1, 2, 3])
+    held_out = synthesis.named(pixels, eyes, synthesis.PHANTOM, "validation")
+    counts = synthesis.write_sets(tmp_path, [made, kept], held_out, 5)
+    assert counts == {"ddpm": 1, "seed folder": 3}
+    training = shards.load(tmp_path / "synthetic")
+    assert training.sources == ["ddpm", *["seed folder"] * 3]
+    assert training.conditions == eyes
+    assert np.array_equal(training.pixels, pixels)
+    assert len(set(training.keys)) == 4
+    assert not set(training.keys) & set(shards.load(tmp_path / "validation").keys)
 
 
 def test_examples_are_one_of_each_main_condition_in_the_vocabulary_s_order():
-    found = synthesis.examples(phantoms.balanced_eyes(400, 0, "training", 0))
+    found = synthesis.examples(phantoms.balanced_eyes(400, 0, "test", 0))
     assert next(iter(found)) == "normal"
     assert len(found) == len({conditions.presentation(one) for one in conditions.PRESENTATIONS})
+
+
+@pytest.fixture(scope="module")
+def judge(drawn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    return synthesis.train_judge(drawn, 4, 0, folder), folder
+
+
+def test_the_judge_is_trained_once_and_on_conditions_alone(judge, drawn, monkeypatch):
+    network, folder = judge
+    taken = tiny_images.watch(monkeypatch)
+    assert tiny_images.same(synthesis.train_judge(drawn, 4, 0, folder), network)
+    assert tiny_images.same(synthesis.train_judge(drawn.without_masks(), 4, 0, folder), network)
+    assert taken == []
+    synthesis.train_judge(drawn, 4, 1, folder)
+    assert taken == [0, 1, 2, 3]
+
+
+def test_a_stopped_judge_equals_an_uninterrupted_one(judge, drawn, tmp_path, monkeypatch):
+    tiny_images.save_every_update(monkeypatch)
+    tiny_images.stop_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        synthesis.train_judge(drawn, 4, 0, tmp_path)
+    taken = tiny_images.watch(monkeypatch)
+    assert tiny_images.same(synthesis.train_judge(drawn, 4, 0, tmp_path), judge[0])
+    assert taken == [2, 3]
+
+
+def test_the_judge_s_figures_are_of_every_condition(judge, drawn):
+    judged = synthesis.judge(judge[0], drawn.pixels, drawn.conditions)
+    assert set(judged) == set(CONDITIONS)
+    assert judged["eye_side>=1"]["positives"] == sum(eye["eye_side"] for eye in drawn.conditions)
+    table = synthesis.fidelity_table(judged, {**judged, "gc>=1": {**judged["gc>=1"], "auc": None}})
+    assert list(table.columns) == ["phantoms", "generated"]
+    assert np.isnan(table.loc["gc>=1", "generated"])
+
+
+def test_features_do_not_hang_on_the_batch(judge, drawn):
+    together = synthesis.features(judge[0], drawn.pixels)
+    apart = synthesis.features(judge[0], drawn.pixels, batch=7)
+    assert together.shape == (40, 8 * judge[0].width)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+def test_noise_is_further_from_phantoms_than_phantoms_are(judge, drawn):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
+    found = synthesis.distances(judge[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
+    assert found["kid"]["mean"] > found["kid_floor"]["mean"]
+    assert found == synthesis.distances(judge[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)

@@ -1,10 +1,13 @@
+"""Which parts are left out, what eyes look like, and predictions that are kept until something changes."""
+
 import cv2
 import numpy as np
 import pandas
 import pytest
 
-from visionclip import conditions, phantom, runs
-from visionclip.data import folders
+from visionclip import conditions, phantom
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics
 from visionclip.stages import transfer
 
@@ -46,17 +49,35 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_only_train_splits_are_taken(folder, tmp_path):
-    (found,) = transfer.teachable(folder, 32)
+@pytest.fixture(scope="module")
+def real(folder):
+    return transfer.load_train_splits(folder, 32)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """How many phantoms each training took that was not read back."""
+    counts, train = [], transfer.train
+
+    def counted(images, *given, **named):
+        counts.append(len(images))
+        return train(images, *given, **named)
+
+    monkeypatch.setattr(transfer, "train", counted)
+    return counts
+
+
+def test_only_train_splits_are_taken(real, tmp_path):
+    (found,) = real
     assert (found.name, found.split, len(found)) == ("clinic", "train", 10)
-    assert transfer.teachable(tmp_path / "nothing", 32) == []
+    assert transfer.load_train_splits(tmp_path / "nothing", 32) == []
 
 
-def test_a_broken_dataset_is_not_passed_over(folder, tmp_path):
+def test_a_broken_dataset_is_not_passed_over(tmp_path):
     (tmp_path / "split").mkdir()
     (tmp_path / "split" / "labels.csv").write_text("nothing,here\n1,2\n")
     with pytest.raises(ValueError, match="no column `file`"):
-        transfer.teachable(tmp_path, 32)
+        transfer.load_train_splits(tmp_path, 32)
 
 
 @pytest.mark.parametrize("arm", transfer.ARMS.values(), ids=transfer.ARMS)
@@ -66,6 +87,12 @@ def test_an_arm_fixes_factors_that_exist_and_keeps_the_scored_lesions(arm):
     assert drawn.parameters["haemorrhages"]
     assert drawn.parameters["macular_exudates"]
     assert drawn.parameters["crescent"]
+
+
+def test_every_arm_leaves_something_else_out():
+    arms = list(transfer.ARMS.values())
+    assert arms[0] == transfer.ARMS[transfer.REFERENCE]
+    assert all(one != other for place, one in enumerate(arms) for other in arms[:place])
 
 
 def test_a_strip_changes_more_the_further_its_factor_goes():
@@ -94,59 +121,106 @@ def test_equal_sets_cannot_be_told_apart_and_different_ones_can():
     one, same, darker = (
         pandas.DataFrame(rng.normal(mean, 1, (300, len(transfer.SHOWN))), columns=transfer.SHOWN) for mean in (5, 5, 1)
     )
-    told = transfer.distance_table(one, {"same": same, "darker": darker}).set_index("dataset")["told apart"]
-    assert told["same"].max() < 0.6
-    assert told["darker"].min() > 0.95
+    table = transfer.distance_table(one, {"same": same, "darker": darker}).set_index("dataset")
+    assert table.loc["same", "separability"].max() < 0.6
+    assert table.loc["darker", "separability"].min() > 0.95
+    assert (table.loc["darker", "phantoms"] > table.loc["darker", "photographs"]).all()
 
 
-def test_answers_are_kept_and_asked_of_the_right_condition(folder, tmp_path):
-    real = transfer.teachable(folder, 32)
-    first = transfer.answers(tmp_path, transfer.WHOLE, real, 32, 2, 32, 0)
-    (kept,) = tmp_path.glob("*.json")
-    stamp = kept.stat().st_mtime_ns
-    again = transfer.answers(tmp_path, transfer.WHOLE, real, 32, 2, 32, 0)
-    assert kept.stat().st_mtime_ns == stamp
+def test_predictions_are_kept_and_of_the_right_tasks(real, tmp_path, trained):
+    given = tmp_path, transfer.REFERENCE, real, 32, 2, 32, 0
+    first = transfer.predictions(*given)
+    again = transfer.predictions(*given)
+    assert trained == [32]
     assert set(first) == {"clinic myopia", "clinic referable"}
-    assert all(np.array_equal(first[name][1], again[name][1]) for name in first)
-    transfer.answers(tmp_path, transfer.WHOLE, real, 32, 3, 32, 0)
-    assert "updates=3" in runs.read_json(kept)["told"]["settings"]
+    assert all(first[name].shape == (10,) and np.array_equal(first[name], again[name]) for name in first)
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def replaced(datasets, images=None, facts=None):
+    """The one dataset with other pixels, or with other conditions of the classes of its first task."""
+    (one,) = datasets
+    pixels = one.images.pixels if images is None else images
+    first, *rest = one.tasks
+    classes = first.classes if facts is None else [ClassOf("no", [{"amd": 0}]), ClassOf("yes", facts)]
+    known = LabelledImages(pixels, one.images.conditions, one.images.sources, one.images.keys, one.images.groups)
+    tasks = [Task(first.name, first.ordinal, classes, first.targets), *rest]
+    return [Dataset(one.name, one.split, known, tasks)]
+
+
+CHANGES = {
+    "updates": lambda real: {"updates": 3},
+    "phantoms": lambda real: {"count": 40},
+    "photographs": lambda real: {"datasets": replaced(real, images=255 - real[0].images.pixels)},
+    "what a class means": lambda real: {"datasets": replaced(real, facts=[{"amd": 1}])},
+    "code": lambda real: {},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_predictions_are_made_anew_when_what_made_them_changes(real, tmp_path, trained, monkeypatch, what):
+    given = {"folder": tmp_path, "name": transfer.REFERENCE, "datasets": real, "count": 32, "updates": 2}
+    given |= {"size": 32, "seed": 0}
+    before = transfer.predictions(**given)
+    if what == "code":
+        monkeypatch.setattr(transfer.keys, "code", lambda *_: "other code")
+    after = transfer.predictions(**{**given, **CHANGES[what](real)})
+    assert len(trained) == 2
+    assert np.array_equal(before["clinic myopia"], after["clinic myopia"]) == (what == "code")
+
+
+def test_a_changed_arm_is_trained_anew(real, tmp_path, trained, monkeypatch):
+    given = tmp_path, "one anatomy", real, 32, 2, 32, 0
+    transfer.predictions(*given)
+    monkeypatch.setitem(transfer.ARMS, "one anatomy", transfer.Arm({"pigment": 0.6}))
+    transfer.predictions(*given)
+    assert len(trained) == 2
+
+
+def test_arms_predict_otherwise(real, tmp_path):
+    names = (transfer.REFERENCE, "no lesion maps", "no healthy twins", "no augmentation", "no standardisation")
+    logits = [transfer.predictions(tmp_path, name, real, 32, 2, 32, 0)["clinic myopia"] for name in names]
+    assert not any(np.array_equal(logits[0], other) for other in logits[1:])
+
+
+def test_an_arm_s_phantoms_are_as_it_says(real, tmp_path, monkeypatch):
+    taken = {}
+
+    def noted(images, settings, prepare, label):
+        taken[label.removeprefix("classifier: ")] = images, settings, prepare
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer, "train", noted)
+    for name in (transfer.REFERENCE, "no healthy twins", "no lesion maps", "no standardisation"):
+        with pytest.raises(KeyboardInterrupt):
+            transfer.predictions(tmp_path, name, real, 40, 2, 32, 0)
+    reference, settings, prepare = taken[transfer.REFERENCE]
+    healthy = {name: sum(map(conditions.is_normal, images.conditions)) for name, (images, *_) in taken.items()}
+    assert healthy["no healthy twins"] < healthy[transfer.REFERENCE]
+    assert taken["no lesion maps"][1].map_weight == 0 < settings.map_weight
+    assert taken["no standardisation"][2] is transfer.images.scaled is not prepare
+    assert np.array_equal(reference.pixels, taken["no lesion maps"][0].pixels)
 
 
 def test_arms_are_compared_with_everything():
     targets = np.array([0, 1] * 40)
-    task = folders.Task("myopia", False, [folders.ClassOf("no", [{}]), folders.ClassOf("yes", [{"pm": 1}])], targets)
+    task = Task("myopia", False, [ClassOf("no", [{"pm": 0}]), ClassOf("yes", [{"pm": 1}])], np.append(targets, -1))
+    keys = [str(number) for number in range(81)]
+    images = LabelledImages(np.zeros((81, 8, 8, 3), np.uint8), [{}] * 81, ["photograph"] * 81, keys)
     rng = np.random.default_rng(0)
-    good, bad = targets * 3 + rng.normal(size=80), rng.normal(size=80)
+    good, bad = np.append(targets * 3 + rng.normal(size=80), 0), np.append(rng.normal(size=80), 0)
     rows = transfer.compare(
-        {transfer.WHOLE: {"clinic myopia": (task, good)}, "no camera": {"clinic myopia": (task, bad)}}
+        {transfer.REFERENCE: {"clinic myopia": good}, "no camera": {"clinic myopia": bad}},
+        [Dataset("clinic", "train", images, [task])],
     )
     whole, without = rows
-    assert whole["auc"] == pytest.approx(metrics.scores(targets, np.stack([-good, good], 1), False)["auc"])
-    assert whole["low"] < whole["auc"] < whole["high"]
-    assert without["against"]["difference"] < -0.2
-    assert without["against"]["adjusted_p"] < 0.05
+    both = np.stack([-good, good], 1)[:80]
+    assert whole["auc"].value == pytest.approx(metrics.scores(targets, both, False)["auc"])
+    assert whole["auc"].low < whole["auc"].value < whole["auc"].high
+    assert whole["against"].adjusted_p is None
+    assert without["against"].difference.value < -0.2
+    assert without["against"].adjusted_p < 0.05
     cells = transfer.table(rows)["clinic myopia"]
+    assert list(cells.index) == [transfer.REFERENCE, "no camera"]
+    assert cells[transfer.REFERENCE] == str(whole["auc"])
     assert cells["no camera"].endswith("*)")
-
-
-def test_a_twin_is_the_same_eye_without_its_disease():
-    eyes, seeds = transfer.eyes_of(60, 0.35, 0)
-    assert len(eyes) == len(seeds) == 60
-    twins = [place for place, seed in enumerate(seeds) if seed in seeds[:place]]
-    assert len(twins) == 15
-    for place in twins:
-        sick = eyes[seeds.index(seeds[place])]
-        assert conditions.is_normal(eyes[place])
-        assert not conditions.is_normal(sick)
-        assert all(eyes[place][key] == sick[key] for key in conditions.VOCABULARY if key not in conditions.DISEASES)
-    alone, _ = transfer.eyes_of(60, 0.0, 0)
-    assert len(alone) == 60
-
-
-def test_arms_differ_in_what_they_say(folder, tmp_path):
-    real = transfer.teachable(folder, 32)
-    answers = [
-        transfer.answers(tmp_path, name, real, 32, 2, 32, 0)["clinic myopia"][1]
-        for name in (transfer.WHOLE, "no lesion maps", "no healthy twins", "no standardisation")
-    ]
-    assert not any(np.array_equal(answers[0], other) for other in answers[1:])

@@ -118,7 +118,7 @@ def test_it_trains_with_maps_and_without(images, change, with_maps):
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
 
-def test_without_a_weight_maps_teach_nothing(images):
+def test_without_a_weight_maps_change_nothing(images):
     settings = replace(SMALL, map_weight=0.0)
     assert tiny_images.same(
         classification.train(images, settings), classification.train(images.without_masks(), settings)

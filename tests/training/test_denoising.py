@@ -56,7 +56,10 @@ def test_loss_without_a_cap_is_the_error_of_the_velocity():
 
 def test_the_cap_bounds_the_weight_of_nearly_clean_images():
     latents = torch.zeros(500, 1, 2, 2)
-    ones = lambda noisy, *_: torch.ones_like(noisy)  # noqa: E731
+
+    def ones(noisy, *_):
+        return torch.ones_like(noisy)
+
     assert 1 < loss_of(ones, latents, highest_weight=5.0) < 5
     assert loss_of(ones, latents, highest_weight=1.0) == pytest.approx(1)
 

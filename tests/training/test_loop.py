@@ -145,6 +145,37 @@ def test_the_result_is_the_average_of_the_weights_and_of_their_statistics():
     assert not averaged.training
 
 
+def test_the_fused_optimiser_knows_the_layout_of_convolutions(tmp_path):
+    """Channels-last weights, whole and resumed, against AdamW written out weight by weight."""
+    settings = Settings(updates=6, batch_size=1, learning_rate=0.01, weight_decay=0.1, checkpoint_every=2, clip=1e9)
+
+    def made(stop=None):
+        torch.manual_seed(0)
+        network = nn.Conv2d(3, 4, 3)
+
+        def step(update):
+            if update.number == stop:
+                raise KeyboardInterrupt
+            return {"loss": update.network(torch.randn(1, 3, 5, 5, generator=update.torch_rng("x"))).square().mean()}
+
+        return network, step
+
+    network, step = made(3)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(network, step, settings, "conv", "key", tmp_path / "c")
+    network, step = made()
+    loop.train(network, step, settings, "conv", "key", tmp_path / "c")
+    plain, step = made()
+    optimizer = torch.optim.AdamW(plain.parameters(), 0.01, weight_decay=0.1, foreach=False, fused=False)
+    for number in range(6):
+        step(loop.Update(number, plain, settings, torch.device("cpu"), 0, 1))["loss"].backward()
+        for group in optimizer.param_groups:  # half a cosine over 7 steps after one of warm-up
+            group["lr"] = 0.01 * (0.5 * (1 + np.cos(np.pi * number / 6)) if number else 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(network.weight.contiguous(), plain.weight.contiguous(), atol=1e-6, rtol=1e-5)
+
+
 def rates(settings):
     """The learning rate of every update, as the size of AdamW's step under a constant gradient without decay."""
     network = nn.Linear(1, 1, bias=False)

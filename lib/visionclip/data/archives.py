@@ -62,6 +62,7 @@ class Archive:
         return found
 
     def where(self, path: Path) -> str:
+        """A file of the archive as messages name it."""
         return runs.relative(self.folder / path)
 
     def table(self, path: Path, columns: Mapping[str, str], separator: str = ",") -> list[Row]:

@@ -290,6 +290,7 @@ def _absent(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Print ``describe`` of a folder; a mistake is one line on standard error and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m visionclip.data.folders", description=describe.__doc__)
     parser.add_argument("folder", nargs="?", default=DEFAULT_FOLDER, help="folder with one folder a dataset")
     try:

@@ -188,9 +188,8 @@ def _typed(parameters: Mapping[str, Any]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m visionclip.data.phantoms", description=stream.__doc__.splitlines()[0]
-    )
+    """Draw balanced phantoms into shards; shards that are there already are kept."""
+    parser = argparse.ArgumentParser(prog="python -m visionclip.data.phantoms", description=main.__doc__)
     parser.add_argument("--count", type=int, required=True, help="phantoms")
     parser.add_argument("--size", type=int, default=256, help="pixels, side of every image")
     parser.add_argument("--seed", type=int, default=0)

@@ -110,7 +110,8 @@ def load(folder: Path) -> LabelledImages:
             names.append(name)
     known = {source: source for source in sources}  # one text, however many images have it
     pixels = ShardPixels(shards, np.array(places, np.int64))
-    return LabelledImages(pixels, ConditionTable(np.stack(eyes)), [known[source] for source in sources], names)
+    table = ConditionTable(np.stack(eyes))  # both are used as what is held in memory would be
+    return LabelledImages(pixels, table, [known[source] for source in sources], names)  # type: ignore[arg-type]
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], dict]]:

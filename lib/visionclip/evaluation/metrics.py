@@ -80,9 +80,7 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> dict[str, floa
     """
     x, y = np.array(sizes, float), np.array(errors, float)
     if x.shape != y.shape or not (x > 0).all():
-        raise ValueError(
-            f"power law: {x.size} sizes and {y.size} errors; give one error for each size above 0"
-        )
+        raise ValueError(f"power law: {x.size} sizes and {y.size} errors; give one error for each size above 0")
     usable = np.isfinite(y) & (y > 0)
     x, y = x[usable], y[usable]
     if np.unique(x).size < 3:

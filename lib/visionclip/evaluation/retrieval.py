@@ -27,7 +27,8 @@ def retrieval(image_embeds: torch.Tensor, text_embeds: torch.Tensor, positives: 
         order = np.argsort(-scores[usable], axis=1, kind="stable")[:, : max(RANKS)]
         hits, share = np.take_along_axis(truth[usable], order, axis=1), truth[usable].mean(1)
         result[name] = {
-            f"R@{k}": {"value": _mean(np.any(hits[:, :k], axis=1)), "chance": _mean(1 - (1 - share) ** k)} for k in RANKS
+            f"R@{k}": {"value": _mean(np.any(hits[:, :k], axis=1)), "chance": _mean(1 - (1 - share) ** k)}
+            for k in RANKS
         }
     return result
 

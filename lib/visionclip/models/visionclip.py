@@ -145,6 +145,7 @@ class VisionCLIP(PreTrainedModel):
         return self.logit_scale.clamp(max=LARGEST_LOGIT_SCALE).exp()
 
     def forward(self, pixel_values=None, input_ids=None, attention_mask=None, **_) -> VisionCLIPOutput:
+        """Embeddings of what is given (standardised images, token ids), and their logits where both are."""
         image_embeds = None if pixel_values is None else self.get_image_features(pixel_values)
         text_embeds = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
         if image_embeds is None or text_embeds is None:

@@ -57,6 +57,7 @@ def lens(eye: Eye) -> None:
 
 
 def focus(eye: Eye) -> None:
+    """Defocus, and the blur of a cloudy lens: one Gaussian for both."""
     strength = eye.factors["lens_opacity"]
     sigma = np.hypot(eye.factors["blur"], 0.11 * strength**1.5 if strength > 0.2 else 0) * eye.scale
     if sigma > 0.3:

@@ -77,6 +77,7 @@ class Eye:
     # Shapes ---------------------------------------------------------------------------------------------------
 
     def canvas(self) -> np.ndarray:
+        """An empty canvas, uint8, ``fine`` times as large as the image on each side."""
         return np.zeros((self.size * self.fine, self.size * self.fine), np.uint8)
 
     def fixed_point(self, points: np.ndarray) -> np.ndarray:

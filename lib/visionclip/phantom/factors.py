@@ -160,6 +160,7 @@ class Dice:
         self.seed = int(rng.integers(2**63))
 
     def __call__(self, name: str) -> np.random.Generator:
+        """The stream of this name, from its start."""
         return np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(name.encode())]))
 
 

@@ -8,6 +8,8 @@ from visionclip.report import pages
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    """Write the reports of a run; a mistake is one line on standard error and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m visionclip.report", description="Write the HTML reports of a run.")
     parser.add_argument("--preset", required=True, help="the run: a folder of runs/, such as cpu")
     parser.add_argument("--runs", default="runs", help="folder of the runs (default: %(default)s)")

@@ -34,6 +34,8 @@ class Card:
 
     @property
     def file(self) -> str:
+        """The name of its page."""
+        """The name of the card's page."""
         return f"{self.name}.html"
 
     @property

@@ -1,6 +1,7 @@
 """One function a figure; each returns a matplotlib figure and computes nothing that a report quotes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -43,7 +44,7 @@ seaborn.set_theme(
 )
 
 
-def _subplots(*shape: int, **given) -> tuple[Figure, object]:
+def _subplots(*shape: int, **given) -> tuple[Figure, Any]:
     """``plt.subplots``, forgotten by pyplot at once: a notebook shows the returned figure, and shows it one time."""
     figure, axes = plt.subplots(*shape, **given)
     plt.close(figure)
@@ -241,8 +242,8 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
             sizes = np.geomspace(rows["images"].min(), rows["images"].max(), 50)
             axes.plot(sizes, fit["coefficient"] * sizes ** -fit["exponent"], color=color, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="synthetic training images", ylabel="1 - AUC, mean over tasks")
-    sizes = sorted(curves["images"].unique())
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    ticks = sorted(curves["images"].unique())
+    axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])
     axes.set_ylim(bottom=0.4 * max(1 - curves["value"].max(), 1e-3))  # an interval may reach 0, which has no place here
     axes.minorticks_off()
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -128,7 +128,7 @@ def safe_html(html: str, files: frozenset[str] = frozenset()) -> Markup:
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
     for image in soup("img"):
         if not image.get("src"):
-            image.replace_with(image.get("alt") or "")
+            image.replace_with(str(image.get("alt") or ""))
     for link in soup("a"):
         _relink(link, files)
     return Markup(soup)
@@ -149,11 +149,11 @@ def _align(table: Tag) -> None:
     for column in range(min((len(cells) for cells in rows), default=0)):
         if body and all(NUMBER.match(cells[column].get_text().strip()) for cells in body):
             for cells in rows:
-                cells[column]["class"] = [*cells[column].get("class", []), "number"]
+                cells[column]["class"] = " ".join([*cells[column].get_attribute_list("class"), "number"])
 
 
 def _relink(link: Tag, files: frozenset[str]) -> None:
-    target = link.get("href", "")
+    target = str(link.get("href", ""))
     page = re.sub(r"\.ipynb(?=#|$)", ".html", target)
     if page.partition("#")[0] in files:
         link["href"] = page
@@ -163,8 +163,8 @@ def _relink(link: Tag, files: frozenset[str]) -> None:
 
 def smaller_png(content: str) -> str:
     """A base64 PNG with the same pixels in fewer bytes: no metadata, no needless alpha, a palette if it is exact."""
-    image = Image.open(io.BytesIO(base64.b64decode(content)))
-    if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+    image: Image.Image = Image.open(io.BytesIO(base64.b64decode(content)))
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
         image = image.convert("RGB")
     if image.mode == "RGB" and (colours := image.getcolors(256)):
         exact = image.quantize(len(colours), dither=Image.Dither.NONE)

@@ -50,6 +50,8 @@ class Page:
 
     @property
     def file(self) -> str:
+        """The name of the file that it becomes."""
+        """The name of the page's file."""
         return self.name.replace("/", "--") + ".html"
 
 

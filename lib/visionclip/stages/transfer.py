@@ -39,6 +39,7 @@ class Arm:
 
     @property
     def prepare(self) -> Prepare:
+        """What makes pixels the classifier's input."""
         return images.standardise if self.standardised else images.scaled
 
 

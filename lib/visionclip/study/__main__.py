@@ -39,6 +39,7 @@ def check(path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m visionclip.study", description="Run and keep the study.")
     commands = parser.add_subparsers(dest="command", required=True)
 

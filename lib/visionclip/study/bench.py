@@ -1,110 +1,190 @@
 """How fast the parts of the study are on this machine: ``make bench``. Compare rates of one run, not of two.
 
-Each row is the best of three repetitions after a warm-up; ``of fp32`` is the rate over the fp32 rate of the same work.
+Each row is the best of three repetitions after a warm-up, on one thread unless it says otherwise. ``make bench
+PEERS=/path/to/python`` also measures open_clip's RN50 with the Python of an environment that has it, in the same run.
 """
 
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from visionclip import conditions, phantom
-from visionclip.data import images
+from visionclip import conditions, phantom, streams
+from visionclip.data import images, phantoms
+from visionclip.data.augment import augment
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.pairs import Pairs
+from visionclip.data.phantoms import FINDINGS, STRIDE
 from visionclip.evaluation import metrics
-from visionclip.models import classifier, visionclip
-from visionclip.stages import synthesis
+from visionclip.models.visionclip import VisionCLIP, sized
+from visionclip.text import captions
+from visionclip.text.tokenizer import train_tokenizer
+from visionclip.training import classification, contrastive, loop
 
-EYES = conditions.balanced(64, np.random.default_rng(0))
+EYES = conditions.balanced(64, streams.rng(0, "eyes of the benchmark"))
+PRECISIONS = ("fp32", "bf16")
+SIZES = {  # of 03-pretrain: pixels, batch, then what ``sized`` takes before the vocabulary
+    "cpu's towers": (96, 64, (16, 2, 128, 128)),
+    "RN50 + RoBERTa-base": (224, 8, (64, 12, 768, 1024)),
+}
 
 
-def rate(work: Callable[[], object], items: int, repetitions: int = 3) -> float:
-    """Items a second of the fastest repetition."""
+def seconds(work: Callable[[], object], repetitions: int = 3) -> float:
+    """Of the fastest repetition."""
     work()
-    seconds = []
+    taken = []
     for _ in range(repetitions):
         started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - started)
-    return items / min(seconds)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
 
 
-def rendering(size: int) -> float:
-    """Phantoms a second in this process, all conditions in turn."""
-
-    def work() -> None:
-        for index, eye in enumerate(EYES[:16]):
-            phantom.render(eye, np.random.default_rng(index), size)
-
-    return rate(work, 16)
+def matmul_peak(precision: str, side: int = 2048) -> float:
+    """GFLOP/s of a square matrix product: what nothing on this machine can pass."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    one, other = torch.randn(side, side).to(kind), torch.randn(side, side).to(kind)
+    return 2 * side**3 / seconds(lambda: one @ other) / 1e9
 
 
-def rendering_together(size: int) -> float:
-    """Phantoms a second on all cores, the start of the processes included."""
+def drawing(size: int, workers: int) -> float:
+    """Phantoms a second, all conditions in turn; of several processes their start is included."""
+    if workers == 1:
+        return 16 / seconds(lambda: [phantom.render(eye, streams.rng(0, "eye"), size) for eye in EYES[:16]])
     eyes = EYES * 8
-    return rate(lambda: synthesis.render(eyes, "train", 0, size), len(eyes), repetitions=1)
+    drawn_from = [(0, "eyes of the benchmark", index) for index in range(len(eyes))]
+    started = time.perf_counter()
+    phantoms.draw(eyes, drawn_from, size, workers=workers)
+    return len(eyes) / (time.perf_counter() - started)
 
 
 def preparation(size: int) -> dict[str, float]:
     """Images a second of the steps between a photograph and the tower."""
-    photograph = np.stack([phantom.render(eye, np.random.default_rng(0), 512).image for eye in EYES[:8]])
-    batch = images.to_tensor(np.stack([images.prepare(image, size) for image in photograph])).repeat(8, 1, 1, 1)
+    photographs = [phantom.render(eye, streams.rng(0, "eye"), 512).image for eye in EYES[:8]]
+    batch = images.to_tensor(np.stack([images.prepare(image, size) for image in photographs])).repeat(8, 1, 1, 1)
     generator = torch.Generator().manual_seed(0)
     return {
-        "crop, pad, resize from 512 px": rate(lambda: [images.prepare(image, size) for image in photograph], 8),
-        "augment": rate(lambda: images.augment(batch, 1.0, generator), len(batch)),
-        "standardise": rate(lambda: images.standardise(batch), len(batch)),
+        "crop, pad, resize from 512 px": 8 / seconds(lambda: [images.prepare(image, size) for image in photographs]),
+        "augment": len(batch) / seconds(lambda: augment(batch, 1.0, generator)),
+        "standardise": len(batch) / seconds(lambda: images.standardise(batch)),
     }
 
 
-def tower_training(size: int, width: int, bf16: bool) -> float:
-    """Images a second of forward and backward passes of a ResNet-50 of this width."""
-    network = (
-        visionclip.VisionCLIP(visionclip.sized(width, 1, 64, 64, 1000)).to(memory_format=torch.channels_last).train()
-    )
-    batch = torch.randn(32, 3, size, size).contiguous(memory_format=torch.channels_last)
+def towers(size: int, batch: int, widths: Sequence[int], precision: str) -> tuple[float, float]:
+    """Images a second of forward and backward passes of the image tower alone, and its GFLOP/s."""
+    network = VisionCLIP(sized(*widths, 1000)).to(memory_format=torch.channels_last).train()
+    called = loop.InPrecision(network, precision == "bf16")
+    pixels = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
 
     def work() -> None:
         network.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            embeds = network.get_image_features(batch)
-        embeds.float().square().sum().backward()
+        called(pixel_values=pixels).image_embeds.square().sum().backward()
 
-    return rate(work, len(batch))
+    with FlopCounterMode(display=False) as counted:
+        work()
+    taken = seconds(work)
+    return batch / taken, counted.get_total_flops() / taken / 1e9
 
 
-def reader_teaching(size: int, width: int) -> float:
-    """Images a second of whole updates of a reader: augmentation, standardisation, both passes, averaging."""
-    rng = np.random.default_rng(0)
-    cells = size // classifier.STRIDE
-    maps = rng.integers(0, 256, (48, len(classifier.MAPPED), cells, cells), np.uint8)
-    lessons = classifier.Lessons(rng.integers(0, 256, (48, size, size, 3), np.uint8), maps, EYES[:48])
-    settings = classifier.Settings(updates=4, width=width)
-    return rate(lambda: classifier.teach(lessons, settings), settings.updates * settings.batch_size)
+def pretraining(size: int, batch: int, widths: Sequence[int], precision: str, updates: int = 4) -> float:
+    """Images a second of whole updates of stage 03: captions, augmentation, both towers, loss, optimiser.
+
+    Captions are as stage 02 draws them, six an image; those that a batch shares are encoded once.
+    """
+    eyes = (EYES * -(-4 * batch // len(EYES)))[: 4 * batch]
+    pixels = streams.rng(0, "pixels of the benchmark").integers(0, 256, (len(eyes), size, size, 3), np.uint8)
+    table, texts_of = captions.table(eyes, ("zh",), 6, streams.rng(0, "captions of the benchmark"))
+    pairs = Pairs(LabelledImages(pixels, eyes, ["phantom"] * len(eyes), [*map(str, range(len(eyes)))]), table, texts_of)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = train_tokenizer([caption.text for caption in table], folder)
+    network = VisionCLIP(sized(*widths, len(tokenizer)))
+    settings = contrastive.Settings(updates=updates, batch_size=batch, learning_rate=1e-4, precision=precision)
+    clock: list[float] = []
+    handle = network.vision.register_forward_pre_hook(lambda *_: clock.append(time.perf_counter()))
+    contrastive.train(network, tokenizer, pairs, settings, None)
+    handle.remove()
+    return batch / min(np.diff(clock))
+
+
+def baseline(size: int, width: int, updates: int = 4) -> float:
+    """Images a second of whole updates of the supervised baseline."""
+    rng, cells = streams.rng(0, "pixels of the benchmark"), size // STRIDE
+    pixels = rng.integers(0, 256, (48, size, size, 3), np.uint8)
+    masks = rng.integers(0, 256, (48, len(FINDINGS), cells, cells), np.uint8)
+    drawn = LabelledImages(pixels, EYES[:48], ["phantom"] * 48, [*map(str, range(48))], masks=masks)
+    settings = classification.Settings(updates=updates, width=width)
+    return updates * settings.batch_size / seconds(lambda: classification.train(drawn, settings), 1)
 
 
 def intervals(count: int) -> float:
     """Images a second of all scores with 1000 bootstrap resamples, five classes."""
-    rng = np.random.default_rng(0)
+    rng = streams.rng(0, "scores of the benchmark")
     targets, logits = rng.integers(5, size=count), rng.normal(size=(count, 5))
-    return rate(lambda: metrics.with_intervals(targets, logits, True, rng), count, repetitions=1)
+    return count / seconds(lambda: metrics.scores_with_intervals(targets, logits, True, rng), 1)
 
 
-def table() -> pandas.DataFrame:
-    """Every rate: work, pixels, items a second and, where there are two precisions, the ratio to fp32."""
-    rows = [("phantom, one process", size, rendering(size), None) for size in (64, 96, 128, 256)]
-    rows += [("phantom, all cores", 256, rendering_together(256), None)]
-    rows += [(name, 96, value, None) for name, value in preparation(96).items()]
-    for size, width in ((96, 16), (128, 16), (224, 64)):
-        full, half = (tower_training(size, width, bf16) for bf16 in (False, True))
-        rows += [(f"ResNet-50 width {width}, fp32", size, full, 1.0)]
-        rows += [(f"ResNet-50 width {width}, bf16", size, half, half / full)]
-    rows += [("reader of width 32, whole updates", size, reader_teaching(size, 32), None) for size in (192, 256)]
-    rows += [("scores with intervals", 0, intervals(1744), None)]
-    return pandas.DataFrame(rows, columns=["work", "pixels", "items a second", "of fp32"])
+def open_clip(python: str, batch: int) -> dict[str, float]:
+    """Images a second of open_clip's RN50 by precision, in the environment of this Python.
+
+    Raises:
+        RuntimeError: it failed there; the message is its last line.
+    """
+    command = [python, str(Path(__file__).with_name("peer_step.py")), str(batch), "3"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    if done.returncode:
+        raise RuntimeError(f"{python}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def table(peers: str = "") -> pandas.DataFrame:
+    """Every rate: work, pixels, items a second, and what it is to be held against."""
+    peak = {precision: matmul_peak(precision) for precision in PRECISIONS}
+    rows = [(f"matmul {precision}, GFLOP/s", 0, value, "") for precision, value in peak.items()]
+    rows += [("phantom, one process", size, drawing(size, 1), "") for size in (96, 256)]
+    rows += [("phantom, all cores", 256, drawing(256, 0), "")]
+    rows += [(name, 96, value, "") for name, value in preparation(96).items()]
+    whole: dict[str, float] = {}
+    for name, (size, batch, widths) in SIZES.items():
+        for precision in PRECISIONS:
+            tower, speed = towers(size, batch, widths, precision)
+            whole[precision] = pretraining(size, batch, widths, precision)
+            share = f"{speed / peak[precision]:.0%} of the matmul peak"
+            rows.append((f"{name}: image tower alone, {precision}", size, tower, share))
+            share = f"{whole[precision] / tower:.0%} of the image tower alone"
+            rows.append((f"{name}: whole update, {precision}", size, whole[precision], share))
+    if peers:
+        for precision, rate in open_clip(peers, SIZES["RN50 + RoBERTa-base"][1]).items():
+            ratio = f"ours in bf16 is {whole['bf16'] / rate:.1f} times as fast"
+            rows.append((f"open_clip RN50: whole update, {precision}", 224, rate, ratio))
+    rows += [("baseline of width 32, whole updates", size, baseline(size, 32), "") for size in (192, 256)]
+    rows += [("scores with intervals", 0, intervals(1744), "")]
+    return pandas.DataFrame(rows, columns=["work", "pixels", "items a second", "beside"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m visionclip.study.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", default="", help="Python of an environment that has open_clip")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        print(table(options.peers).to_string(index=False, float_format="{:.3g}".format))
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":
-    print(f"{torch.get_num_threads()} threads")
-    print(table().to_string(index=False, na_rep="", float_format="{:.3g}".format))
+    main()

@@ -96,6 +96,7 @@ class Graph:
             )
 
     def folder(self, stage: str) -> str:
+        """The folder that a stage writes."""
         return f"runs/{self.preset}/{stage}"
 
     def file(self, stage: str) -> str:
@@ -158,12 +159,15 @@ class Graph:
         return f"{self.folder(SIZES)}/points/{name}.json"
 
     def point_log(self, name: str) -> str:
+        """What the program of a point printed, and its progress."""
         return f"runs/{self.preset}/logs/{SIZES}/{name}.log"
 
     def point_inputs(self) -> dict[str, object]:
+        """As ``inputs``; the file of parameters is left out, see ``point_settings``."""
         return {"stages": self.inputs(SIZES)["stages"]}
 
     def point_reasons(self) -> dict[str, object]:
+        """As ``reasons``."""
         return self.reasons(SIZES) | {"code": keys.code(keys.PACKAGE / "stages" / "dataset_size.py")}
 
     def point_settings(self, name: str) -> dict[str, object]:
@@ -181,6 +185,7 @@ class Graph:
 
     @property
     def index(self) -> str:
+        """The page to start at."""
         return f"reports/{self.preset}/index.html"
 
     @property
@@ -189,5 +194,6 @@ class Graph:
         return [path for stage in STAGES for path in self.outputs(stage).values()]
 
     def report_inputs(self) -> dict[str, object]:
+        """The files whose change writes the pages again."""
         templates = (keys.PACKAGE / "report" / "templates").rglob("*.*")
         return {"results": self.results, "templates": sorted(map(runs.relative, templates))}

@@ -51,10 +51,12 @@ def claim(file: TextIO, process: int) -> None:
 
 
 def stage_lock(graph: Graph, stage: str) -> Path:
+    """The lock of a stage's folder."""
     return runs.resolve(graph.folder(stage)) / ".lock"
 
 
 def point_lock(graph: Graph, point: str) -> Path:
+    """The lock of a point's result."""
     result = runs.resolve(graph.point(point))
     return result.with_name(f".{result.stem}.lock")
 

@@ -18,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from visionclip import runs
 
 Scalar = bool | int | float | str
-TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+Kind = type  # in Parameter, the name ``type`` is a field
+TYPES: dict[str, Kind] = {"bool": bool, "int": int, "float": float, "str": str}
 # YAML 1.1 reads 1e-3 as a string, and papermill hands it on as one.
 EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 ALLOWED = re.compile(r"\s*\[([^\[\]]*(?:\.\.|\|)[^\[\]]*)\]")
@@ -66,7 +68,7 @@ class Parameter:
             raise self._refusal(value, where)
         return [self._scalar(entry, TYPES[item], where) for entry in value]
 
-    def _scalar(self, value: object, kind: type, where: str) -> Scalar:
+    def _scalar(self, value: Any, kind: "Kind", where: str) -> Scalar:
         if kind in (int, float):
             number = float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
             if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
@@ -76,8 +78,8 @@ class Parameter:
             value = kind(number)
         elif not isinstance(value, kind):
             raise self._refusal(value, where)
-        below_or_above = self.low is not None and not self.low <= value <= self.high
-        if below_or_above or (self.choices is not None and value not in self.choices):
+        outside = self.low is not None and self.high is not None and not self.low <= value <= self.high
+        if outside or (self.choices is not None and value not in self.choices):
             raise self._refusal(value, where)
         return value
 
@@ -133,7 +135,7 @@ def declared(notebook: str | Path) -> dict[str, Parameter]:
     try:
         for statement in ast.parse(source).body:
             line = ast.unparse(statement)
-            parameter = _declaration(statement, comments.get(statement.end_lineno, ""))
+            parameter = _declaration(statement, comments.get(statement.end_lineno or 0, ""))
             found[parameter.name] = parameter
     except SyntaxError as error:
         raise ValueError(f"{runs.relative(path)}: the parameters cell is not Python: {error}") from error
@@ -146,7 +148,7 @@ def declared(notebook: str | Path) -> dict[str, Parameter]:
     return found
 
 
-def _declaration(statement: ast.stmt, comment: str) -> Parameter:
+def _declaration(statement: Any, comment: str) -> Parameter:
     """The parameter of one annotated assignment; any other statement fails on the attribute it lacks."""
     kind, default = ast.unparse(statement.annotation), ast.literal_eval(statement.value)
     item = TYPES[kind.removeprefix("list[").removesuffix("]")]
@@ -191,7 +193,7 @@ def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleName
         ValueError: an unknown name, another type or a value that is not allowed, in one line.
     """
     plain = bool | int | float | str | list | None
-    given = {
+    given: dict[str, object] = {
         name: value
         for name, value in namespace.items()
         if isinstance(value, plain) and not name.startswith("_") and name not in SESSION

@@ -59,7 +59,8 @@ def train(images: LabelledImages, settings: Settings, folder: Path) -> tuple[Gen
         times = torch.randint(len(schedule.betas), (len(rows),), generator=source, device=update.device)
         keep = (torch.rand(len(rows), generator=source, device=update.device) >= settings.drop).float()
         own = update.share(np.arange(len(rows)))
-        batch = (latents[own], noise[own], times[own], labels[own], None if layouts is None else layouts[own], keep[own])
+        layouts = None if layouts is None else layouts[own]
+        batch = latents[own], noise[own], times[own], labels[own], layouts, keep[own]
         return {"loss": denoising_loss(update.network, schedule, *batch, settings.highest_weight)}
 
     log = loop.train(

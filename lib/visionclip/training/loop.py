@@ -82,9 +82,11 @@ class Update:
     world: int
 
     def rng(self, purpose: str, *index: int) -> np.random.Generator:
+        """NumPy's generator for a purpose in this update, the same in every process."""
         return streams.rng(self.settings.seed, purpose, self.number, *index)
 
     def torch_rng(self, purpose: str, *index: int) -> torch.Generator:
+        """torch's generator for a purpose in this update, on the device, the same in every process."""
         return streams.torch_rng(self.settings.seed, purpose, self.number, *index, device=self.device)
 
     def rows(self, count: int) -> np.ndarray:
@@ -123,7 +125,7 @@ def on_this_machine(settings: Given) -> Given:
     return replace(settings, precision="bf16" if bf16_is_fast(device) else "fp32")
 
 
-class _InPrecision(nn.Module):
+class InPrecision(nn.Module):
     """A network whose forward pass runs under autocast, and nothing else: losses stay in fp32."""
 
     def __init__(self, network: nn.Module, bf16: bool):
@@ -131,6 +133,7 @@ class _InPrecision(nn.Module):
         self.network, self.bf16 = network, bf16
 
     def forward(self, *given, **named):
+        """The network's own, in this precision."""
         device = next(self.network.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             return self.network(*given, **named)
@@ -170,14 +173,15 @@ def train(
         settings.learning_rate,
         settings.betas,
         weight_decay=settings.weight_decay,
-    )  # not fused: on CPUs that takes every tensor for contiguous, and convolutions' weights are channels-last
+        fused=True,  # of 140 M weights the others take a second an update on a CPU
+    )
     average = AveragedModel(network, multi_avg_fn=_rising_ema(settings.ema), use_buffers=True) if settings.ema else None
     modules = {"network": network, **({"average": average} if average else {})}
     log, finished = checkpoints.restore(checkpoint, key, modules, optimizer) if checkpoint else ([], False)
     accelerator.wait_for_everyone()  # or the first to finish could replace what another is still reading
     schedule = _schedule(optimizer, settings, len(log))
     weights = [value for group in optimizer.param_groups for value in group["params"]]
-    called, saved = _InPrecision(network, settings.precision == "bf16"), time.monotonic()
+    called, saved = InPrecision(network, settings.precision == "bf16"), time.monotonic()
     for number in progress(range(len(log), 0 if finished else settings.updates), label):
         values = dict(step(Update(number, called, settings, device, rank, world)))
         if values["loss"].requires_grad:
@@ -231,7 +235,7 @@ def _average_gradients(accelerator: Accelerator, weights: list[nn.Parameter]) ->
     """The mean gradient of all processes, in each. By hand, as gradient caching propagates several times an update."""
     for value in weights:
         if value.grad is not None:
-            value.grad = accelerator.reduce(value.grad, "mean")
+            value.grad.copy_(accelerator.reduce(value.grad, "mean"))  # in its memory format, as the fused step needs
 
 
 def _require_finite(values: Mapping[str, float], number: int, label: str) -> None:
