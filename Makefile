@@ -27,13 +27,14 @@ study: .venv/ready ## run the study; PRESET=NAME, a folder of params/ (cpu by de
 	@$(BIN)/python -m visionclip.study run $(PRESET)
 	@echo "Report: reports/$(PRESET)/index.html"
 
-test: lint unit ## all that CI runs: style, unit tests, the whole smoke study, the notebooks' outputs
+test: lint unit ## all that CI runs: style, types, unit tests, the whole smoke study, the notebooks' outputs
 	$(MAKE) study PRESET=smoke
 	$(MAKE) nbval
 
 lint: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 unit: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile

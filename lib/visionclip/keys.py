@@ -45,7 +45,7 @@ def plain(value: object) -> object:
 
 
 def arrays(*given: np.ndarray | None) -> str:
-    """Of every byte, shape and type of these arrays; None stands for one that is left out."""
+    """The digest of every byte, shape and type of these arrays; None stands for one that is left out."""
     content = hashlib.sha256()
     for array in given:
         content.update(b"none" if array is None else f"{array.shape} {array.dtype}".encode())
@@ -55,20 +55,20 @@ def arrays(*given: np.ndarray | None) -> str:
 
 
 def weights(of: "torch.nn.Module | Mapping[str, torch.Tensor] | None") -> str:
-    """Of every weight and buffer of a network by name; of nothing where there is none."""
+    """The digest of every weight and buffer of a network by name; of nothing where there is none."""
     state = {} if of is None else of if isinstance(of, Mapping) else of.state_dict()
     named = {name: arrays(value.detach().cpu().contiguous().view(-1).numpy()) for name, value in state.items()}
     return digest(named)
 
 
 def file(path: Path) -> str:
-    """Of a file's content."""
+    """The digest of a file's content."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:DIGITS]
 
 
 def code(*programs: str | Path | ModuleType) -> str:
-    """Of the library files that these modules or notebooks import, and of the modules themselves.
+    """The digest of the library files that these modules or notebooks import, and of the modules themselves.
 
     Raises:
         ValueError: a file can't be parsed; the message names it.

@@ -1,17 +1,48 @@
-from visionclip.study import bench
+"""The commands that measure: what they count, and that they say why they measure nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from visionclip.study import bench, gpu_check
 
 
-def test_a_rate_counts_items_and_leaves_the_warm_up_out(monkeypatch):
+def test_the_fastest_repetition_counts_and_the_warm_up_does_not(monkeypatch):
     ticks = iter([0.0, 4.0, 10.0, 12.0])
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(ticks))
     calls = []
-    assert bench.rate(lambda: calls.append(1), 10, repetitions=2) == 5
+    assert bench.seconds(lambda: calls.append(1), repetitions=2) == 2
     assert len(calls) == 3
 
 
-def test_every_kind_of_work_runs_at_its_smallest():
-    assert bench.rendering(32) > 0
-    assert min(bench.preparation(32).values()) > 0
-    assert bench.tower_training(32, 8, bf16=True) > 0
-    assert bench.reader_teaching(32, 8) > 0
-    assert bench.intervals(50) > 0
+def test_a_tower_is_as_fast_as_its_operations_say():
+    """Images a second and GFLOP/s are the same measurement: their ratio is the work of an image."""
+    rate, speed = bench.towers(64, 4, (8, 1, 64, 16), "fp32")
+    work = speed / rate * 1e9
+    assert 3e6 < work < 3e8
+    double, faster = bench.towers(128, 4, (8, 1, 64, 16), "fp32")
+    assert faster / double * 1e9 == pytest.approx(4 * work, rel=0.1)
+
+
+def test_an_update_is_timed_from_start_to_start():
+    assert 0.1 < bench.pretraining(32, 4, (8, 1, 64, 16), "fp32", updates=3) < 1e5
+
+
+def test_an_environment_without_open_clip_is_one_line(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'No module named open_clip' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(RuntimeError, match="python: No module named open_clip"):
+        bench.open_clip(str(python), 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device: `make gpu-check` is the test")
+def test_the_check_of_a_gpu_says_why_it_is_skipped(capsys):
+    gpu_check.main()
+    assert capsys.readouterr().out == "skipped: torch finds no CUDA device here\n"
+
+
+def test_the_check_of_a_gpu_has_balanced_eyes_to_train_on():
+    images = gpu_check.drawn(64, 32)
+    assert images.pixels.shape == (64, 32, 32, 3)
+    assert np.unique([eye["dr_grade"] for eye in images.conditions]).tolist() == [0, 1, 2, 3, 4]

@@ -26,16 +26,12 @@ page.parent.mkdir(parents=True, exist_ok=True)
 page.write_text(" ".join(sorted(path.name for path in Path(f"runs/{preset}").rglob("*.ipynb"))))
 """
 POINT = '''"""Makes a point that holds the number of another module, unless that is what it holds."""
-import argparse
-
 from visionclip import counted, runs
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name in ("parameters", "point", "synthesis", "captions_folder", "pretrained", "external", "out"):
-        parser.add_argument(f"--{name}", required=True)
-    given = parser.parse_args()
-    path = runs.resolve(given.out) / "points" / f"{given.point}.json"
+
+def point(one, out, text_warmup, sources):
+    assert set(sources) == {"synthesis", "captions_folder", "pretrained", "external", "out"}
+    path = runs.resolve(out) / "points" / f"{one.name}.json"
     before = runs.read_json(path)["number"] if path.exists() else 0
     if before != counted.NUMBER:
         runs.write_json(path, {"number": counted.NUMBER, "before": before})

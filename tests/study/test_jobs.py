@@ -38,8 +38,7 @@ def test_a_lock_is_held_as_long_as_a_child_that_was_given_it(tmp_path):
     path = tmp_path / "stage" / ".lock"
     with jobs.lock(path) as held:
         child = subprocess.Popen(["sleep", "60"], pass_fds=[held.fileno()])
-        jobs.claim(held, child.pid)
-    with pytest.raises(ValueError, match=rf"process {child.pid} {AT_WORK}"), jobs.lock(path):
+    with pytest.raises(ValueError, match=AT_WORK), jobs.lock(path):
         pass
     child.kill()
     child.wait()
@@ -71,7 +70,6 @@ def test_a_stage_is_given_its_presets_parameters_its_folders_and_its_cores(root,
 def test_a_point_that_fails_is_one_line_with_its_log(root, monkeypatch):
     for name in ("OMP_NUM_THREADS", "VISIONCLIP_LOG"):
         monkeypatch.setenv(name, "before")
-    monkeypatch.setattr(jobs.Graph, "point_command", lambda self, name: ["json.tool", "no-such-file"])
-    with pytest.raises(RuntimeError, match=r"^runs/smoke/logs/05-dataset-size/n2-s0\.log: .*no-such-file.*$"):
+    with pytest.raises(RuntimeError, match=r"^runs/smoke/logs/05-dataset-size/n2-s0\.log: .*no finished 03-pretrain"):
         jobs.point("smoke", "n2-s0", 1)
     assert not (root / "runs/smoke/05-dataset-size/points/n2-s0.json").exists()

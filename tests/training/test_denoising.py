@@ -81,7 +81,7 @@ def test_short_training_lowers_a_finite_loss_and_moves_the_average(images, tmp_p
     settings = replace(SMALL, updates=40, batch_size=8)
     network, log = denoising.train(images, settings, tmp_path)
     losses = [entry["loss"] for entry in log]
-    torch.manual_seed(streams.integer(settings.seed, "initial weights"))
+    torch.manual_seed(streams.integer(settings.seed, "initial weights of the generator"))
     start = generator.fitted(images.pixels, 2, (16, 32), 1, images.masks.shape[1])
     assert np.isfinite(losses).all()
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])

@@ -129,7 +129,11 @@ def messidor(archive: Archive) -> list[Row]:
 
 
 def messidor2(archive: Archive) -> list[Row]:
-    """Messidor-2: images and the adjudicated grades; both eyes of an examination are one ``group``."""
+    """Messidor-2: images and the adjudicated grades; both eyes of an examination are one ``group``.
+
+    Raises:
+        ValueError: there are no grades, or a table of them can't be read.
+    """
     grades = archive.matching(r"messidor_data\.csv")
     if grades:
         columns = {

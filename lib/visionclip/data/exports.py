@@ -5,7 +5,8 @@ sets of stages 01 and 02, for training and for validation. Images are copied as 
 
 - ``open_clip``: WebDataset shards ``train/00000.tar`` ... and ``valid/00000.tar`` ..., a sample being ``key.png`` (or
   ``key.jpg``), ``key.txt`` with a caption and ``key.json`` with what is known of the image. ``sizes.json`` counts the
-  samples of each shard, so that open_clip asks for no ``--train-num-samples``.
+  samples of each shard, so that open_clip asks for no ``--train-num-samples``. (It reads no shards with webdataset
+  over 0.2.86, the version that ``open_clip_torch[training]`` installs.)
 - ``chinese_clip``: ``train_imgs.tsv`` and ``valid_imgs.tsv`` (image id, tab, base64), ``train_texts.jsonl`` and
   ``valid_texts.jsonl`` ({"text_id", "text", "image_ids"}), for its ``build_lmdb_dataset.py --splits train,valid``. Ids
   are whole numbers, as its evaluation needs: that of an image is its place in the set, from 0.

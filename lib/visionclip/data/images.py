@@ -31,7 +31,7 @@ def read(path: Path) -> np.ndarray:
     fault, image = _opened(encoded)
     if fault:
         raise ValueError(f"{path}: {fault}; replace the file or leave its row out of labels.csv")
-    if image is not None and image.mode not in ("RGB", "L"):
+    if image is not None and (image.mode not in ("RGB", "L") or "transparency" in image.info):
         return to_rgb(image)
     decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)  # several times as fast as PIL
     if decoded is None:

@@ -39,7 +39,7 @@ class Pairs:
         return Pairs(self.images.take(order), self.captions, [self.texts_of[index] for index in order])
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One caption for each of these images, as indices into ``captions``."""
+        """One caption for each of these images (int B, places in the set): int B, indices into ``captions``."""
         return np.array([rng.choice(self.texts_of[row]) for row in rows])
 
     def draw_full(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

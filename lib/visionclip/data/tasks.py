@@ -172,7 +172,11 @@ def integer(text: str) -> int | str:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte-order mark; ValueError names one in another encoding."""
+    """A text file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is in another encoding; the message names it.
+    """
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError:

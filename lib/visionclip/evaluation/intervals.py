@@ -111,7 +111,10 @@ def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> 
 
 
 def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
-    """Mean of repeated runs with the t-interval of that mean; one run has no limits, an undefined one no mean."""
+    """Mean of the scores of R repeated runs with the t-interval of that mean.
+
+    One run has no limits; where a run's score is undefined (None) there is no mean.
+    """
     runs = np.array(values, float)
     if not runs.size or not np.isfinite(runs).all():
         return Interval(None)

@@ -56,7 +56,10 @@ def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: i
 
 
 def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> tuple[list[dict], list[str]]:
-    """A result for each task that can be probed, as of ``zero_shot.evaluate``, and one line for each that can't."""
+    """A result for each task that can be probed, as of ``zero_shot.evaluate``, and one line for each that can't.
+
+    ``features`` are float N×D, those of the images before the projection.
+    """
     found = {task.name: out_of_fold(features, task, dataset.images.members, seed) for task in dataset.tasks}
     logits = {name: of_task for name, of_task in found.items() if of_task is not None}
     skipped = [

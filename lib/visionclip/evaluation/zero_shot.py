@@ -137,7 +137,10 @@ def cumulative(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(phantoms: Dataset, logits: Mapping[str, np.ndarray]) -> float:
-    """What to divide the model's logits by, from all two-class tasks of the held-out phantoms; 1 if there is none."""
+    """What to divide the model's logits by, from all two-class tasks of the held-out phantoms; 1 if there is none.
+
+    ``logits`` are N×K for each task of the phantoms by its name, as ``predict`` gives them.
+    """
     tasks = two_class_tasks(phantoms)
     if not tasks:
         return 1.0
@@ -151,6 +154,7 @@ def evaluate(
 ) -> list[dict]:
     """One result for each task that is ``scorable``, as in ``numbers.json``, over the rows of one of its classes.
 
+    ``logits`` are N×K for each task by its name, ``resamples`` those of the bootstrap.
     ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence. Graded tasks are also read by
     ``cumulative`` thresholds, as ``by_thresholds``: the scores that depend on which grade is predicted.
     """
@@ -172,7 +176,10 @@ def evaluate(
 
 
 def roc_curves(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """False and true positive rates of each two-class task by its name."""
+    """False and true positive rates (0 to 1, a point a threshold) of each two-class task by its name.
+
+    ``logits`` are N×K for each task by its name.
+    """
     curves = {}
     for task in two_class_tasks(dataset):
         known = task.targets >= 0

@@ -81,13 +81,13 @@ class Generator(ModelMixin, ConfigMixin):
         self.register_buffer("scale", torch.ones(components))
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 NxSxSx3 to latents NxCxhxw of zero mean and unit variance over all components."""
+        """uint8 N×S×S×3 to latents N×C×h×w of zero mean and unit variance over all components."""
         patches = functional.pixel_unshuffle(images.permute(0, 3, 1, 2).float() / 127.5 - 1, self.config.patch)
         centred = patches - self.mean[:, None, None]
         return torch.einsum("cp,nphw->nchw", self.basis, centred) / self.scale[:, None, None]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents NxCxhxw to uint8 NxSxSx3."""
+        """Latents N×C×h×w to uint8 N×S×S×3."""
         patches = torch.einsum("cp,nchw->nphw", self.basis, latents.float() * self.scale[:, None, None])
         pixels = functional.pixel_shuffle(patches + self.mean[:, None, None], self.config.patch)
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
@@ -100,9 +100,9 @@ class Generator(ModelMixin, ConfigMixin):
         layouts: torch.Tensor | None,
         keep: torch.Tensor,
     ) -> torch.Tensor:
-        """The predicted clean latents, NxCxhxw, float32.
+        """The predicted clean latents, N×C×h×w, float32.
 
-        ``noisy`` are latents, ``times`` N integers, ``vectors`` NxK in {0, 1}, ``layouts`` NxLxSxS in {0, 1} or None,
+        ``noisy`` are latents, ``times`` N integers, ``vectors`` N×K in {0, 1}, ``layouts`` N×L×S×S in {0, 1} or None,
         ``keep`` N in {0, 1}: where 0 the image is denoised without its label and layout.
         """
         time = self.unet.time_embedding(self.unet.time_proj(times))
@@ -141,7 +141,7 @@ def fitted(
     variance: float = 0.995,
     labels: int = len(VECTOR_NAMES),
 ) -> Generator:
-    """An untrained generator whose patch basis fits ``images``, uint8 NxSxSx3.
+    """An untrained generator whose patch basis fits ``images``, uint8 N×S×S×3.
 
     ``variance`` is the share of the patches' variance (0 to 1) that its principal components keep; the rest as
     ``Generator``.

@@ -1,6 +1,6 @@
 """Contrastive objectives over B images and their U distinct captions, behind one interface, and their floors.
 
-Captions repeat, and several are true of one image, so that one-hot targets punish right answers. ``OBJECTIVES`` maps a
+Captions repeat, and several are true of one image, so that one-hot targets punish true pairs. ``OBJECTIVES`` maps a
 name to a function of unit-length embeddings (images B×D, texts U×D), the inverse temperature ``scale``, the ``bias`` of
 the logits (used by the sigmoid alone) and ``Matches``. Each returns two scalars: the loss, and its floor, the lowest
 value that it can reach on this batch.
@@ -97,9 +97,9 @@ def starting_bias(positive_rate: float) -> float:
 
 
 def targets(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each image should answer (B×U) and each caption (U×B); rows sum to 1.
+    """The target distribution of each image over captions (B×U) and of each caption over images (U×B); rows sum to 1.
 
-    Every caption hands one unit evenly to the images it is true of, and an image's answer is what it was handed. So
+    Every caption hands one unit evenly to the images it is true of, and an image's target is what it was handed. So
     "no glaucoma", true of nearly all, weighs little for each, and a caption that fits one image alone weighs most.
     """
     by_text = positives.T / positives.T.sum(1, keepdim=True)

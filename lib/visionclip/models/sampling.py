@@ -21,11 +21,14 @@ def sample(
     first: int = 0,
     bf16: bool = False,
 ) -> np.ndarray:
-    """Draw one image for each condition vector (NxK) and layout (NxLxSxS): uint8 NxSxSx3.
+    """Draw one image for each condition vector (N×K) and layout (N×L×S×S): uint8 N×S×S×3.
 
     ``layouts`` is None for a generator conditioned on labels only.
     ``steps`` are DPM-Solver++ steps and ``guidance`` the classifier-free guidance scale (1: none). The noise of
     image i follows from ``seed`` and ``first`` + i alone, so that a set can be drawn in pieces and in any batch size.
+
+    Raises:
+        ValueError: layouts are given to a generator trained without them, or none to one trained with them.
     """
     if (layouts is not None) != bool(generator.config.layout_channels):
         raise ValueError("sample: give layouts to a generator trained with layouts, and only to such a one")
@@ -58,7 +61,11 @@ def denoise(
     steps: int,
     guidance: float,
 ) -> torch.Tensor:
-    """Follow the guided prediction from noise to clean latents; the guided and the plain pass share one batch."""
+    """Follow the guided prediction from noise to clean latents, both N×C×h×w.
+
+    ``vectors`` are N×K, ``layouts`` N×L×S×S or None. The guided and the plain pass share one batch; a ``guidance`` of 1
+    needs no plain one.
+    """
     solver = DPMSolverMultistepScheduler.from_config(
         noise_schedule().config, algorithm_type="dpmsolver++", timestep_spacing="trailing", lambda_min_clipped=-5.1
     )

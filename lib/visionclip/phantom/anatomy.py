@@ -30,7 +30,7 @@ def background(eye: Eye) -> None:
 
 
 def choroid_lines(eye: Eye, rng: np.random.Generator, count: int, width: float, wander: float) -> np.ndarray:
-    """Coverage of large choroidal vessels: wandering bands that fan out from the posterior pole."""
+    """Coverage (0 to 1, S×S) of large choroidal vessels: wandering bands that fan out from the posterior pole."""
     starts = eye.scatter(count, rng, rim=1.0)
     heading = np.arctan2(starts[:, 1] - eye.fovea[1], starts[:, 0] - eye.fovea[0]) + rng.normal(0, 0.5, count)
     turns = np.cumsum(rng.normal(0, wander, (count, 12)), axis=1)

@@ -69,7 +69,7 @@ class Eye:
         return cv2.magnitude(self.x - np.float32(centre[0]), self.y - np.float32(centre[1]))
 
     def noise(self, rng: np.random.Generator, cells: int) -> np.ndarray:
-        """Smooth noise, about unit variance, with ``cells`` humps across the image."""
+        """Smooth noise, float32 S×S of about unit variance, with ``cells`` humps across the image."""
         coarse = rng.standard_normal((cells, cells), np.float32)
         method = cv2.INTER_CUBIC if cells < 20 else cv2.INTER_LINEAR
         return cv2.resize(coarse, (self.size, self.size), interpolation=method)
@@ -137,7 +137,7 @@ class Eye:
         self.mark(name, alpha)
 
     def absorb(self, name: str | None, alpha: np.ndarray | np.floating, share: tuple[float, float, float]) -> None:
-        """Take ``share`` of each channel's light away: what blood and pigment do. Negative shares brighten."""
+        """Take ``share`` (R, G, B) of the light away where ``alpha`` is 1, as blood does; below 0 it brightens."""
         for plane, taken in zip(self.image, share, strict=True):
             plane *= 1 - alpha * float(taken)
         self.mark(name, alpha * max(map(abs, share)), 0.05)

@@ -20,7 +20,7 @@ LAYOUT_CHANNELS: dict[str, tuple[str, ...]] = {
 
 
 def layout(masks: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Group a phantom's masks (each bool HxW) into ``LAYOUT_CHANNELS``: uint8 in {0, 1}, CxHxW.
+    """Group a phantom's masks (each bool H×W) into ``LAYOUT_CHANNELS``: uint8 in {0, 1}, C×H×W.
 
     Raises:
         ValueError: a mask has no channel, or there is no field mask.

@@ -58,7 +58,7 @@ def _quadrant(eye: Eye, index: int):
 
 
 def quadrant_counts(eye: Eye, centres: np.ndarray) -> list[int]:
-    """Number of ``centres`` in each quadrant about the middle of the field."""
+    """Number of ``centres`` (N×2, DD) in each quadrant about the middle of the field."""
     offset = centres - eye.gaze
     index = (offset[:, 0] > 0) + 2 * (offset[:, 1] > 0)
     return np.bincount(index, minlength=4).tolist()

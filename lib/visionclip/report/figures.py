@@ -73,7 +73,7 @@ def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], wid
 
 
 def atlas(pictures: Mapping[str, np.ndarray], columns: int = 8, width: float = 1.25) -> Figure:
-    """Named pictures in a grid, in the order given."""
+    """Pictures by name (S×S×3, uint8 or 0 to 1) in a grid, in the order given."""
     lines = -(-len(pictures) // columns)
     figure, axes = _subplots(lines, columns, figsize=(width * columns, (width + 0.2) * lines), squeeze=False)
     for place in axes.flat:
@@ -105,7 +105,7 @@ def layouts(pixels: np.ndarray, masks: np.ndarray, shown: Mapping[str, int], cha
 
 
 def smoothed(values: Sequence[float]) -> np.ndarray:
-    """A running mean over a fiftieth of the values."""
+    """A running mean of N values over a fiftieth of them: float N."""
     window = max(len(values) // 50, 1)
     return pandas.Series(values).rolling(window, min_periods=1).mean().to_numpy()
 

@@ -50,6 +50,9 @@ def coarse_to_fine(
 
     What is learnt at few pixels need not be learnt at many, see docs/decisions.md. A stopped run goes on from
     ``folder``.
+
+    Raises:
+        ValueError: no size is given, or not as many updates.
     """
     trained = None
     for size, steps in zip(sizes, updates, strict=True):
@@ -77,7 +80,7 @@ def predict_all(
 
 
 def evaluate_all(datasets: Sequence[Dataset], logits: Mapping[str, np.ndarray], resamples: int) -> list[dict]:
-    """A result for each task of every dataset that the classifier can predict."""
+    """A result for each task of every dataset that the classifier can predict; ``logits`` N×J by the dataset's name."""
     return [row for dataset in datasets for row in classification.evaluate(dataset, logits[dataset.name], 0, resamples)]
 
 

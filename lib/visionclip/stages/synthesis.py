@@ -89,7 +89,10 @@ def train_judge(originals: LabelledImages, updates: int, seed: int, folder: Path
 
 
 def judge(classifier: Classifier, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> dict[str, dict]:
-    """AUC, recall and specificity of each condition that images were made from, see ``fidelity.label_fidelity``."""
+    """AUC, recall and specificity (0 to 1) of the conditions that images uint8 N×S×S×3 were made from.
+
+    See ``fidelity.label_fidelity``.
+    """
     logits, _ = classification.predict(classifier, pixels, images.scaled)
     return fidelity.label_fidelity(logits, CONDITIONS, eyes)
 
@@ -106,7 +109,10 @@ def features(classifier: Classifier, pixels: np.ndarray, batch: int = 64) -> np.
 def distances(
     classifier: Classifier, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
 ) -> dict[str, dict[str, float]]:
-    """KID of generated eyes to held-out phantoms, and its floor: originals to held-out phantoms, as many of each."""
+    """KID of generated eyes to held-out phantoms, and its floor: originals to held-out phantoms, as many of each.
+
+    All are uint8 N×S×S×3.
+    """
     rng = streams.rng(seed, "subsets for KID")
     fair = originals[rng.permutation(len(originals))[: len(generated)]]
     reference, made, drawn = (features(classifier, pixels) for pixels in (held_out, generated, fair))

@@ -33,7 +33,10 @@ from visionclip.training import classification, contrastive, loop
 
 EYES = conditions.balanced(64, streams.rng(0, "eyes of the benchmark"))
 PRECISIONS = ("fp32", "bf16")
-SIZES = {  # of 03-pretrain: pixels, batch, then what ``sized`` takes before the vocabulary
+Widths = tuple[int, int, int, int]
+SIZES: dict[
+    str, tuple[int, int, Widths]
+] = {  # of 03-pretrain: pixels, batch, then what ``sized`` takes before the vocabulary
     "cpu's towers": (96, 64, (16, 2, 128, 128)),
     "RN50 + RoBERTa-base": (224, 8, (64, 12, 768, 1024)),
 }
@@ -80,7 +83,7 @@ def preparation(size: int) -> dict[str, float]:
     }
 
 
-def towers(size: int, batch: int, widths: Sequence[int], precision: str) -> tuple[float, float]:
+def towers(size: int, batch: int, widths: Widths, precision: str) -> tuple[float, float]:
     """Images a second of forward and backward passes of the image tower alone, and its GFLOP/s."""
     network = VisionCLIP(sized(*widths, 1000)).to(memory_format=torch.channels_last).train()
     called = loop.InPrecision(network, precision == "bf16")
@@ -96,7 +99,7 @@ def towers(size: int, batch: int, widths: Sequence[int], precision: str) -> tupl
     return batch / taken, counted.get_total_flops() / taken / 1e9
 
 
-def pretraining(size: int, batch: int, widths: Sequence[int], precision: str, updates: int = 4) -> float:
+def pretraining(size: int, batch: int, widths: Widths, precision: str, updates: int = 4) -> float:
     """Images a second of whole updates of stage 03: captions, augmentation, both towers, loss, optimiser.
 
     Captions are as stage 02 draws them, six an image; those that a batch shares are encoded once.

@@ -175,12 +175,6 @@ class Graph:
         own = {key: value for key, value in vars(self.parameters[SIZES]).items() if key not in SWEPT}
         return own | asdict(self.points[name]) | self.paths(SIZES)
 
-    def point_command(self, name: str) -> list[str]:
-        """The arguments, after ``python -m``, of the program that makes a point."""
-        folders = self.paths(SIZES) | {"external": self.parameters[SIZES].external}
-        options = [text for key, value in folders.items() for text in (f"--{key}", value)]
-        return ["visionclip.stages.dataset_size", "--parameters", self.file(SIZES), "--point", name, *options]
-
     # What people open.
 
     @property

@@ -6,16 +6,15 @@ The system drops a lock when the process that holds it ends, however it ends; a 
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from visionclip import runs
-from visionclip.study.graph import STAGES, Graph
+from visionclip.study.graph import SIZES, STAGES, Graph
 from visionclip.study.notebooks import execute
 from visionclip.study.parameters import read_flat
 
@@ -39,15 +38,10 @@ def lock(path: Path) -> Iterator[TextIO]:
             raise ValueError(
                 f"{place}: process {file.read()} is still at work there; wait for it to end, or stop it"
             ) from None
-        claim(file, os.getpid())
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield file
-
-
-def claim(file: TextIO, process: int) -> None:
-    """Write the number of the process at work into a lock."""
-    file.truncate(0)
-    file.write(str(process))
-    file.flush()
 
 
 def stage_lock(graph: Graph, stage: str) -> Path:
@@ -90,28 +84,27 @@ def stage(preset: str, name: str, threads: int) -> None:
 
 
 def point(preset: str, name: str, threads: int) -> None:
-    """Make a point of the dataset-size study on so many cores; what its program says is kept in its log.
+    """Make a point of the dataset-size study on so many cores; why one failed is kept in its log.
 
     Raises:
         ValueError: no such point or preset, or the point is still running.
-        RuntimeError: the program failed; in one line that names the log.
+        RuntimeError: it failed; in one line that names the log.
     """
     graph = Graph({"preset": preset})
     if name not in graph.points:
         raise ValueError(f"{name}: no such point (there are {', '.join(graph.points)})")
-    log, started = runs.resolve(graph.point_log(name)), time.time()
-    command = [sys.executable, "-m", *graph.point_command(name)]
-    with lock(point_lock(graph, name)) as held:
+    settings, log, started = graph.parameters[SIZES], runs.resolve(graph.point_log(name)), time.time()
+    folders = graph.paths(SIZES) | {"external": settings.external}
+    with lock(point_lock(graph, name)):
         _announce(log, threads)
-        with log.open("a") as output:
-            child = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, cwd=runs.ROOT, pass_fds=[held.fileno()]
-            )
-            claim(held, child.pid)
-            failed = child.wait()
-        if failed:
-            lines = log.read_text("utf-8").split("\n")
-            raise RuntimeError(f"{runs.relative(log)}: {next(filter(str.strip, reversed(lines)), 'nothing said')}")
+        try:
+            from visionclip.stages import dataset_size  # torch counts its threads when it is imported
+
+            dataset_size.point(graph.points[name], graph.folder(SIZES), settings.text_warmup, folders)
+        except Exception as error:
+            with log.open("a") as output:
+                traceback.print_exc(file=output)
+            raise RuntimeError(f"{runs.relative(log)}: {type(error).__name__}: {error}") from error
         finished = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         with log.open("a") as output:
             output.write(f"finished {finished} after {time.time() - started:.1f} s\n")

@@ -140,10 +140,10 @@ def load(folder: str | Path) -> tuple[list[Caption], list[list[int]], list[str]]
 def summary(captions: Sequence[Caption], image_to_texts: Sequence[Sequence[int]]) -> dict:
     """What a table of captions holds, for the report; shares are 0 to 1, lengths in pieces (see ``length``).
 
-    ``p`` below is the chance that a training example has a text or a meaning: images are equally likely, and so are the
-    captions of one image. ``unique_share_64`` is the expected share of distinct texts in 64 independent examples,
-    Σ (1 - (1 - p)^64) / 64; ``one_hot_false_negatives`` = Σ p² over meanings is the chance that two examples mean the
-    same, which a one-hot contrastive target calls a mismatch.
+    ``p`` below is the probability that a training example has a text or a meaning: images are equally likely, and so
+    are the captions of one image. ``unique_share_64`` is the expected share of distinct texts in 64 independent
+    examples, Σ (1 - (1 - p)^64) / 64; ``one_hot_false_negatives`` = Σ p² over meanings is the probability that two
+    examples mean the same, which a one-hot contrastive target calls a mismatch.
     """
     text_chance = np.zeros(len(captions))
     for own in image_to_texts:

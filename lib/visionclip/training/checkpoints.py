@@ -67,6 +67,6 @@ def restore(
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         for weight, parts in optimizer.state.items():
             for part, value in parts.items():
-                if value.shape == weight.shape:  # in the weight's memory format, which the fused optimiser takes for granted
+                if value.shape == weight.shape:  # in the weight's memory format, which a fused optimiser relies on
                     parts[part] = torch.empty_like(weight).copy_(value)
     return [dict(zip(json.loads(about["logged"]), row, strict=True)) for row in tensors["log"].tolist()], finished

@@ -27,11 +27,14 @@ Prepare = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(loop.Settings):
-    """The learning rate does not fall: the averaged weights settle instead, as in SWAD (Cha et al. 2021), whose aim is
-    also another domain."""
+    """How a classifier is built and trained.
+
+    The learning rate does not fall: the averaged weights settle instead, as in SWAD (Cha et al. 2021), whose aim is
+    also another domain; measured in docs/decisions.md.
+    """
 
     width: int = 32  # channels of the first layer
-    map_weight: float = 1.0  # of the finding maps beside the conditions
+    map_weight: float = 1.0  # of the loss of the finding maps, that of the conditions having 1
     balanced: bool = False  # rare conditions weigh as much as common ones, so that a logit of 0 is the threshold
     augmentation: float = 1.0  # strength, 0 to 1
     batch_size: int = 24
@@ -60,7 +63,7 @@ def train(
     same width, which may have been trained at another size. With ``checkpoint`` (a file) a stopped run goes on.
     """
     settings = loop.on_this_machine(settings)
-    torch.manual_seed(streams.integer(settings.seed, "initial weights"))
+    torch.manual_seed(streams.integer(settings.seed, "initial weights of the classifier"))
     network = Classifier(settings.width)
     if start:
         network.load_state_dict(start.state_dict())
@@ -74,7 +77,7 @@ def train(
     def step(update: Update) -> dict[str, torch.Tensor]:
         rows = np.sort(update.rows(len(images)))
         pixels = to_tensor(images.pixels[rows]).to(update.device)
-        source, masks = update.torch_rng("augmentation"), None
+        source, masks = update.torch_rng("augmentation for the classifier"), None
         if known_masks is None:
             pixels = augment(pixels, settings.augmentation, source)
         else:

@@ -85,7 +85,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
 
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
-    """What is known of the images ``rows`` and the captions ``distinct``, of which each image's own is ``own``."""
+    """What is known of B images and U captions, ``rows`` and ``distinct`` of the pairs; ``own`` (B) is each image's."""
     known = own, pairs.positives(rows, distinct), pairs.meanings[distinct], pairs.vectors(rows)
     return losses.Matches(*(torch.from_numpy(one).to(device) for one in known))
 
@@ -139,13 +139,13 @@ class _Gathered(torch.autograd.Function):
 
 
 def gathered(part: torch.Tensor) -> torch.Tensor:
-    """The rows of all processes in order, with gradients back to each."""
+    """The rows N×P of all processes in order, with gradients back to each."""
     several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
     return _Gathered.apply(part) if several else part
 
 
 def trimmed(tokens: Tokens, rows: Sequence[int] | np.ndarray, device: torch.device) -> Tokens:
-    """The token ids and mask of these rows, without the columns that are padding in all of them."""
+    """The token ids and mask U×T of these rows, without the columns that are padding in all of them."""
     mask = tokens["attention_mask"][rows]
     longest = int(mask.sum(1).max())
     ids = tokens["input_ids"][rows, :longest]

@@ -44,7 +44,7 @@ def train(images: LabelledImages, settings: Settings, folder: Path) -> tuple[Gen
     """
     check(images, settings)
     settings = loop.on_this_machine(settings)
-    torch.manual_seed(streams.integer(settings.seed, "initial weights"))
+    torch.manual_seed(streams.integer(settings.seed, "initial weights of the generator"))
     channels = 0 if images.masks is None else images.masks.shape[1]
     network = generator.fitted(images.pixels, settings.patch, settings.channels, settings.layers, channels)
     key = settings.key(keys.arrays(images.pixels, images.vectors, images.masks), keys.code(__file__))

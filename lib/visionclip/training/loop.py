@@ -96,7 +96,7 @@ class Update:
         return np.array([_order(count, self.settings.seed, place // count)[place % count] for place in wanted.tolist()])
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """This process's part of the rows."""
+        """This process's part of the rows (N, the same in every process): N / ``world`` of them."""
         return np.split(rows, self.world)[self.rank]
 
 
