@@ -48,8 +48,8 @@ lab: .venv/ready ## open the notebooks in JupyterLab
 notebooks: .venv/ready ## run the notebooks at their defaults and make their outputs fit to commit
 	OMP_NUM_THREADS=1 $(BIN)/python -m visionclip.study refresh $(sort $(wildcard notebooks/*.ipynb))
 
-bench: .venv/ready ## how fast the parts are on this machine
-	$(BIN)/python -m visionclip.study.bench
+bench: .venv/ready ## how fast the parts are on this machine; PEERS=/path/to/python with open_clip: beside it
+	$(BIN)/python -m visionclip.study.bench $(if $(PEERS),--peers $(PEERS))
 
 gpu-check: .venv/ready ## train, sample and resume on a CUDA machine, and print the speed
 	$(BIN)/python -m visionclip.study.gpu_check

@@ -93,7 +93,7 @@ def test_what_is_returned_is_what_was_read_back(tmp_path):
     assert runs.cached(tmp_path / "a.json", "key", lambda: pytest.fail("computed again")) == first
 
 
-@pytest.mark.parametrize("content", [{"told": "a", "odds": [1]}, [1, 2], {}])
+@pytest.mark.parametrize("content", [{"told": "a", "odds": [1]}, {}])
 def test_a_file_that_an_earlier_version_kept_there_is_replaced(tmp_path, content):
     runs.write_json(tmp_path / "a.json", content)
     assert runs.cached(tmp_path / "a.json", "key", lambda: 1) == 1

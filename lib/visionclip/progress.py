@@ -28,10 +28,10 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
 
 
 def _logged(items: Iterable[T], label: str, total: int) -> Iterator[T]:
-    log, started, told = os.environ.get("VISIONCLIP_LOG"), time.monotonic(), 0
+    log, started, written = os.environ.get("VISIONCLIP_LOG"), time.monotonic(), 0
     for done, item in enumerate(items, 1):
         yield item
-        if log and done * 10 // max(total, 1) > told:
-            told = done * 10 // total
+        if log and done * 10 // max(total, 1) > written:
+            written = done * 10 // total
             with Path(log).open("a", encoding="utf-8") as file:
                 file.write(f"{label}: {done}/{total}, {time.monotonic() - started:.0f} s\n")

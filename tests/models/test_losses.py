@@ -89,7 +89,8 @@ def test_similarity_equals_its_formula():
 
 def test_without_shared_captions_or_conditions_three_of_them_are_the_same():
     images, texts, scale = unit(6, 8), unit(6, 8, 1), torch.tensor(5.0)
-    values = [OBJECTIVES[name](images, texts, scale, None, ALONE)[0] for name in ("clip", "multi_positive", "similarity")]
+    names = ("clip", "multi_positive", "similarity")
+    values = [OBJECTIVES[name](images, texts, scale, None, ALONE)[0] for name in names]
     assert values[1:] == pytest.approx([values[0].item()] * 2, rel=1e-5)
 
 
@@ -98,7 +99,8 @@ def test_perfect_embeddings_reach_the_floor_and_none_goes_below(name):
     meaning = torch.tensor([0, 0, 1, 2, 2, 2])
     known = Matches(meaning, functional.one_hot(meaning), torch.arange(3), functional.one_hot(meaning).float())
     bias = torch.tensor(-50.0)
-    perfect, floor = OBJECTIVES[name](functional.one_hot(meaning).float(), torch.eye(3), torch.tensor(100.0), bias, known)
+    images, scale = functional.one_hot(meaning).float(), torch.tensor(100.0)
+    perfect, floor = OBJECTIVES[name](images, torch.eye(3), scale, bias, known)
     assert perfect.item() == pytest.approx(floor.item(), abs=1e-3)
     for seed in range(20):
         other, floor = OBJECTIVES[name](unit(6, 4, seed), unit(3, 4, seed + 50), torch.tensor(8.0), bias / 10, known)

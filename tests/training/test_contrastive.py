@@ -209,7 +209,7 @@ def process(rank, world, port, pairs, tokenizer, chunk, queue):
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "chunk"), [(2, 0), (4, 0), (2, 3)])
 def test_several_processes_equal_one(pairs, tokenizer, world, chunk):
-    """Three whole updates after two of the warm-up: gathered embeddings, averaged gradients, clipping, the optimiser."""
+    """Three whole updates after two of the warm-up: gathered embeddings, mean gradients, clipping, the optimiser."""
     torch.manual_seed(0)
     alone = Frozen(visionclip.sized(8, 1, 64, 16, len(tokenizer)))
     expected = contrastive.train(alone, tokenizer, pairs, replace(SETTINGS, updates=3, text_warmup=2), None)
@@ -227,7 +227,7 @@ def test_several_processes_equal_one(pairs, tokenizer, world, chunk):
     for one, other in zip(log, expected, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
     for name, value in alone.state_dict().items():
-        if name.endswith("key.bias"):  # attention doesn't see it: its gradient is rounding, which the optimiser inflates
+        if name.endswith("key.bias"):  # attention doesn't see it: its gradient is rounding, which AdamW inflates
             continue
         np.testing.assert_allclose(weights[name], value.numpy(), atol=1e-5, err_msg=name)
 

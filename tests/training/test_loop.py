@@ -99,7 +99,7 @@ def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path):
             network.line.weight.register_hook(lambda gradient: gradient / 0)
         return values
 
-    with pytest.raises(FloatingPointError, match="gradient is (nan|inf) at update 3"):
+    with pytest.raises(FloatingPointError, match=r"gradient is (nan|inf) at update 3"):
         loop.train(network, overflow, replace(SETTINGS, checkpoint_every=1), "line", "key", tmp_path / "c")
     network, step, seen = learner()
     loop.train(network, step, SETTINGS, "line", "key", tmp_path / "c")
@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_is_one_line_that_names_it(tmp_path):
     network, step, _ = learner()
     loop.train(network, step, SETTINGS, "line", "key", tmp_path / "c")
     (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes()[:-20])
-    with pytest.raises(ValueError, match="c: damaged .*; delete it, and training starts over"):
+    with pytest.raises(ValueError, match=r"c: damaged .*; delete it, and training starts over"):
         loop.train(network, step, SETTINGS, "line", "key", tmp_path / "c")
 
 

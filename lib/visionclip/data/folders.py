@@ -205,13 +205,13 @@ def _cells(where: str, text: str) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(
             f"{where}: no column `file` in its header {header[:80]!r} (commas, semicolons or tabs); add it"
         )
-    reader = csv.reader(io.StringIO(text), delimiter=separators[0], strict=True)
+    lines = csv.reader(io.StringIO(text), delimiter=separators[0], strict=True)
     try:
-        for cells in reader:
+        for cells in lines:
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, [plain(cell) for cell in cells]
+                yield lines.line_num, [plain(cell) for cell in cells]
     except csv.Error as error:
-        raise ValueError(f"{where}: line {reader.line_num} is no CSV ({error}); check its quotes") from None
+        raise ValueError(f"{where}: line {lines.line_num} is no CSV ({error}); check its quotes") from None
 
 
 def _inside(where: str, file: str) -> str:

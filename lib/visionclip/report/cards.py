@@ -100,7 +100,7 @@ def facts(run: Path, preset: str) -> dict[str, object]:
         "sources": _listed(numbers.get("01-synthesis", {}).get("sources")),
         "shares": _shares(numbers.get("03-pretrain", {}).get("shares")),
         "patients": _patients(numbers.get("01-synthesis", {}).get("sources"), of("01-synthesis", "seeds")),
-        "referee": _referee(numbers.get("01-synthesis", {})),
+        "fidelity": _fidelity(numbers.get("01-synthesis", {})),
         "kid": number("01-synthesis", "fidelity", "kid", "mean"),
         "kid_floor": number("01-synthesis", "fidelity", "kid_floor", "mean"),
         "tested": _tested(scored.get("results")),
@@ -127,7 +127,7 @@ def _patients(sources: Mapping | None, seeds: object) -> str:
     return f"Photographs are upstream ({', '.join(sorted(set(sources) - DRAWN)) or seeds}): see their owner's terms"
 
 
-def _referee(numbers: Mapping) -> str:
+def _fidelity(numbers: Mapping) -> str:
     def mean(name: str) -> str:
         rows = numbers.get("fidelity", {}).get(name) or {}
         values = [row["auc"] for row in rows.values() if row["auc"] is not None]
@@ -179,5 +179,5 @@ def _duplicates(rows: list | None) -> str:
 def _appearance(rows: list | None) -> str:
     if not rows:
         return "(no photographs)" if rows is not None else UNKNOWN
-    most = max(rows, key=lambda row: row["told apart"])
-    return f"{most['quantity']} most unlike, in {most['dataset']} (told apart with AUC {most['told apart']:.2f})"
+    most = max(rows, key=lambda row: row["separability"])
+    return f"{most['quantity']} most unlike, in {most['dataset']} (it alone separates them with AUC {most['separability']:.2f})"

@@ -33,10 +33,8 @@ from visionclip.training import classification, contrastive, loop
 
 EYES = conditions.balanced(64, streams.rng(0, "eyes of the benchmark"))
 PRECISIONS = ("fp32", "bf16")
-Widths = tuple[int, int, int, int]
-SIZES: dict[
-    str, tuple[int, int, Widths]
-] = {  # of 03-pretrain: pixels, batch, then what ``sized`` takes before the vocabulary
+Widths = tuple[int, int, int, int]  # what ``sized`` takes before the vocabulary
+SIZES: dict[str, tuple[int, int, Widths]] = {  # of 03-pretrain: pixels, batch, widths
     "cpu's towers": (96, 64, (16, 2, 128, 128)),
     "RN50 + RoBERTa-base": (224, 8, (64, 12, 768, 1024)),
 }
