@@ -164,10 +164,7 @@ def explained_otherwise(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", MADE_BY)
-def test_a_changed_number_changes_the_code_of_what_is_made_by_it_and_no_other(copy, name, request):
-    if name == "text/grammar.py":
-        reason = "evaluation/classification imports evaluation/zero_shot, and with it the prompts, for its scores"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_a_changed_number_changes_the_code_of_what_is_made_by_it_and_no_other(copy, name):
     assert copy.changed_by(name, another_number((copy.folder / name).read_text("utf-8"))) == MADE_BY[name]
 
 

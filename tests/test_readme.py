@@ -4,7 +4,7 @@ import re
 
 from visionclip import runs
 from visionclip.evaluation.intervals import Interval
-from visionclip.evaluation.zero_shot import PHANTOMS
+from visionclip.evaluation.scoring import PHANTOMS
 
 README = (runs.ROOT / "README.md").read_text("utf-8")
 NUMBERS, OVERNIGHT = (runs.read_json(runs.ROOT / "reports" / name / "numbers.json") for name in ("cpu", "overnight"))

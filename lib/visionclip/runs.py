@@ -83,7 +83,7 @@ def cached(path: Path, key: str, compute: Callable[[], object]) -> Any:
 
     The key is to cover parameters, inputs and ``keys.code`` of whatever ``compute`` runs.
     """
-    if not path.is_file() or read_json(path)["key"] != key:
+    if not path.is_file() or read_json(path).get("key") != key:
         write_json(path, {"key": key, "value": compute()})
     return read_json(path)["value"]
 

@@ -4,12 +4,12 @@ import torch
 
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import controls, metrics, tables, zero_shot
+from visionclip.evaluation import controls, metrics, scoring, tables, zero_shot
 
 
 @pytest.fixture
 def phantoms(held_out):
-    return zero_shot.phantom_tasks(held_out)
+    return scoring.phantom_tasks(held_out)
 
 
 def test_colour_statistics_are_those_of_the_field():
@@ -25,7 +25,7 @@ def test_a_probe_on_colour_finds_what_colour_tells(held_out):
     coloured = held_out.take(range(len(held_out)))
     for pixels, eye in zip(coloured.pixels, coloured.conditions, strict=True):
         pixels[..., 0] = 250 if eye["tessellated"] else 60
-    dataset = zero_shot.phantom_tasks(coloured)
+    dataset = scoring.phantom_tasks(coloured)
     logits = controls.colour_logits(dataset, coloured)
     (task,) = [task for task in dataset.tasks if task.name == "tessellated"]
     assert metrics.scores(task.targets, logits["tessellated"], False)["auc"] > 0.95

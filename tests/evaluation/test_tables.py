@@ -4,7 +4,7 @@ import pytest
 from visionclip.data.published import PUBLISHED
 from visionclip.evaluation import metrics, tables
 from visionclip.evaluation.intervals import Interval
-from visionclip.evaluation.zero_shot import PHANTOMS
+from visionclip.evaluation.scoring import PHANTOMS
 
 
 def result(dataset, auc, **more):

@@ -8,7 +8,7 @@ from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.published import PUBLISHED
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import metrics, tables, zero_shot
+from visionclip.evaluation import metrics, scoring, tables, zero_shot
 from visionclip.evaluation.encoding import encode_texts
 from visionclip.text import grammar
 
@@ -48,7 +48,7 @@ def test_thresholds_predict_the_median_grade():
     probabilities = np.array([[0.4, 0.1, 0.15, 0.15, 0.2], [0.1, 0.2, 0.6, 0.05, 0.05], [0.3, 0.0, 0.0, 0.25, 0.45]])
     with np.errstate(divide="ignore"):
         logits = np.maximum(np.log(probabilities), -50) + 3
-    read = zero_shot.cumulative(logits)
+    read = scoring.cumulative(logits)
     assert np.isfinite(read).all()
     assert logits.argmax(1).tolist() == [0, 2, 4]
     assert read.argmax(1).tolist() == [1, 2, 3]
@@ -56,25 +56,25 @@ def test_thresholds_predict_the_median_grade():
 
 
 def test_graded_tasks_are_also_read_by_thresholds(held_out):
-    dataset = zero_shot.phantom_tasks(held_out)
+    dataset = scoring.phantom_tasks(held_out)
     rng = np.random.default_rng(0)
     logits = {task.name: rng.normal(size=(80, len(task.classes))) for task in dataset.tasks}
-    results = {result["task"]: result for result in zero_shot.evaluate(dataset, logits, 0, 100)}
-    assert set(results["dr_grade"]["by_thresholds"]) == set(zero_shot.OF_CLASS)
+    results = {result["task"]: result for result in scoring.evaluate(dataset, logits, 0, 100)}
+    assert set(results["dr_grade"]["by_thresholds"]) == set(scoring.OF_CLASS)
     assert "by_thresholds" not in results["referable_dr"]
     predictions = tables.grade_table(list(results.values()))["prediction"].tolist()
     assert predictions == ["likeliest grade", "by thresholds"]
 
 
 def test_phantoms_are_never_called_by_a_real_set_s_name(held_out):
-    dataset = zero_shot.phantom_tasks(held_out)
+    dataset = scoring.phantom_tasks(held_out)
     assert dataset.name == "held-out phantoms"
     real = {one.name.lower() for one in PUBLISHED}
     assert not any(name in dataset.name for name in real)
 
 
 def test_phantom_tasks_are_of_every_disease_that_is_shown(held_out):
-    dataset = zero_shot.phantom_tasks(held_out)
+    dataset = scoring.phantom_tasks(held_out)
     named = {task.name for task in dataset.tasks} | set(dataset.unscored)
     assert named == {"dr_grade", "referable_dr", *conditions.DISEASES[1:]}
     for task in dataset.tasks:
@@ -84,10 +84,10 @@ def test_phantom_tasks_are_of_every_disease_that_is_shown(held_out):
 
 
 def test_results_have_the_published_shape_and_intervals_around_their_values(untrained, held_out):
-    dataset = zero_shot.phantom_tasks(held_out)
+    dataset = scoring.phantom_tasks(held_out)
     logits = zero_shot.predict(*untrained, dataset, ("zh", "en"), 2)
-    results = zero_shot.evaluate(dataset, logits, seed=0, resamples=100)
-    assert zero_shot.evaluate(dataset, logits, seed=0, resamples=100) == results
+    results = scoring.evaluate(dataset, logits, seed=0, resamples=100)
+    assert scoring.evaluate(dataset, logits, seed=0, resamples=100) == results
     for result in results:
         expected = {"dataset", "task", "split", "n", "groups", "scaled", *metrics.SCORES}
         graded = {"by_thresholds"} if result["task"] == "dr_grade" else set()
@@ -99,10 +99,10 @@ def test_results_have_the_published_shape_and_intervals_around_their_values(untr
 
 
 def test_rows_of_no_class_are_not_scored(untrained, held_out):
-    dataset = zero_shot.phantom_tasks(held_out)
+    dataset = scoring.phantom_tasks(held_out)
     logits = zero_shot.predict(*untrained, dataset, ("en",), 1)
     dataset.tasks[1].targets[:10] = -1
-    assert zero_shot.evaluate(dataset, logits, 0, 100)[1]["n"] == 70
+    assert scoring.evaluate(dataset, logits, 0, 100)[1]["n"] == 70
 
 
 @pytest.mark.parametrize(
@@ -118,24 +118,24 @@ def test_a_task_that_can_not_be_scored_is_left_out_with_its_reason_and_the_other
     dataset = Dataset("clinic", "test", photographs(10, groups), [glaucoma(targets)], unscored={"pm": "no label"})
     other = Task("amd", False, [ClassOf("no", [{"amd": 0}]), ClassOf("yes", [{"amd": 1}])], np.array([0, 1] * 5))
     dataset.tasks.append(other)
-    kept = zero_shot.scorable(dataset)
+    kept = scoring.scorable(dataset)
     assert [task.name for task in kept.tasks] == ["amd"]
     assert kept.unscored["pm"] == "no label"
     assert kept.unscored["gc"].startswith("clinic, gc: ")
     assert kept.unscored["gc"].endswith(f"({counts})")
     logits = {name: np.random.default_rng(0).normal(size=(10, 2)) for name in ("gc", "amd")}
-    assert [result["task"] for result in zero_shot.evaluate(dataset, logits, 0, 100)] == ["amd"]
-    assert set(zero_shot.roc_curves(dataset, logits)) == {"amd"}
+    assert [result["task"] for result in scoring.evaluate(dataset, logits, 0, 100)] == ["amd"]
+    assert set(scoring.roc_curves(dataset, logits)) == {"amd"}
     alone = Dataset("clinic", "test", dataset.images, dataset.tasks[:1])
-    assert zero_shot.evaluate(alone, logits, 0, 100) == []
-    assert zero_shot.fit_temperature(alone, logits) == 1
+    assert scoring.evaluate(alone, logits, 0, 100) == []
+    assert scoring.fit_temperature(alone, logits) == 1
 
 
 def test_a_rare_grade_does_not_drop_its_task():
     grades = Task("dr_grade", True, [ClassOf(str(grade), [{"dr_grade": grade}]) for grade in range(3)], None)
     grades = Task(*list(vars(grades).values())[:3], np.array([0] * 5 + [1] * 4 + [2]))
     dataset = Dataset("clinic", "test", photographs(10), [grades])
-    assert zero_shot.scorable(dataset).tasks == [grades]
+    assert scoring.scorable(dataset).tasks == [grades]
 
 
 def test_images_of_one_patient_widen_the_interval():
@@ -144,7 +144,7 @@ def test_images_of_one_patient_widen_the_interval():
     logits["gc"][targets == 1, 1] += 0.8
     width = {}
     for name, groups in (("alone", ()), ("grouped", [f"patient {number // 4}" for number in range(120)])):
-        (result,) = zero_shot.evaluate(
+        (result,) = scoring.evaluate(
             Dataset("clinic", "test", photographs(120, groups), [glaucoma(targets)]), logits, 0, 400
         )
         width[name] = result["accuracy"].high - result["accuracy"].low
@@ -158,12 +158,12 @@ def test_the_environment_names_the_folder_only_where_the_parameter_does_not(monk
     assert folders.external_folder("my/eyes") == runs.ROOT / "my/eyes"
     monkeypatch.delenv("VISIONCLIP_EXTERNAL")
     assert folders.external_folder("data/external") == runs.ROOT / "data/external"
-    assert zero_shot.load_all(tmp_path / "nothing", 32) == []
+    assert scoring.load_all(tmp_path / "nothing", 32) == []
 
 
 def test_predictions_are_written_one_file_a_task(tmp_path):
     dataset = Dataset("my eyes", "all", photographs(2), [glaucoma([0, 1])])
-    zero_shot.write_predictions(tmp_path, [dataset], {"my eyes": {"gc": np.array([[0.5, 1], [2, 3]])}})
+    scoring.write_predictions(tmp_path, [dataset], {"my eyes": {"gc": np.array([[0.5, 1], [2, 3]])}})
     written = pandas.read_csv(tmp_path / "my-eyes-gc.csv")
     assert list(written.columns) == ["file", "target", "no", "yes"]
     assert written["yes"].tolist() == [1, 3]

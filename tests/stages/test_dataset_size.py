@@ -4,7 +4,7 @@ import pandas
 import pytest
 
 from visionclip import runs
-from visionclip.evaluation.zero_shot import PHANTOMS
+from visionclip.evaluation.scoring import PHANTOMS
 from visionclip.stages import dataset_size
 from visionclip.stages.sweep import Sweep
 from visionclip.training import loop

@@ -7,7 +7,7 @@ import pytest
 
 import tiny_images
 from visionclip import conditions, phantom
-from visionclip.evaluation import zero_shot
+from visionclip.evaluation import scoring
 from visionclip.stages import diversity
 from visionclip.training import loop
 
@@ -32,7 +32,7 @@ def training():
 
 @pytest.fixture(scope="module")
 def held_out(training):
-    return zero_shot.phantom_tasks(training)
+    return scoring.phantom_tasks(training)
 
 
 @pytest.fixture

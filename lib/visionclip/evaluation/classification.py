@@ -15,7 +15,7 @@ from visionclip.conditions import DISEASES, VOCABULARY
 from visionclip.data import images
 from visionclip.data.phantoms import FINDINGS
 from visionclip.data.tasks import Dataset, Task
-from visionclip.evaluation import zero_shot
+from visionclip.evaluation import scoring
 from visionclip.models.classifier import CONDITIONS, DEFINING, PEAK_CELLS, Classifier
 from visionclip.progress import progress
 
@@ -104,7 +104,7 @@ def task_logits(task: Task, logits: np.ndarray) -> np.ndarray:
 
 
 def evaluate(dataset: Dataset, logits: np.ndarray, seed: int, resamples: int) -> list[dict]:
-    """A result for each task that ``CONDITIONS`` can predict, in the shape of ``zero_shot.evaluate``'s."""
+    """A result for each task that ``CONDITIONS`` can predict, in the shape of ``scoring.evaluate``'s."""
     tasks = [task for task in dataset.tasks if can_predict(task)]
     of_task = {task.name: task_logits(task, logits) for task in tasks}
-    return zero_shot.evaluate(replace(dataset, tasks=tasks), of_task, seed, resamples)
+    return scoring.evaluate(replace(dataset, tasks=tasks), of_task, seed, resamples)

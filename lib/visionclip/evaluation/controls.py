@@ -19,7 +19,7 @@ from visionclip import conditions, streams
 from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import metrics, zero_shot
+from visionclip.evaluation import metrics, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Comparison, adjusted, delong
 from visionclip.models.visionclip import VisionCLIP
@@ -55,7 +55,7 @@ def colour_logits(dataset: Dataset, held_out: LabelledImages) -> dict[str, np.nd
     phantoms.
     """
     drawn = colour_statistics(held_out.pixels)
-    features = drawn if dataset.name == zero_shot.PHANTOMS else colour_statistics(dataset.images.pixels)
+    features = drawn if dataset.name == scoring.PHANTOMS else colour_statistics(dataset.images.pixels)
     logits = {}
     for task in dataset.tasks:
         member = np.array(
@@ -127,7 +127,7 @@ def compare(
     ``count`` wordings (10 or more) are tried alone. ``against`` holds, for two-class tasks, the ``Comparison`` with
     random weights and with colour statistics; ``adjust`` corrects their p-values. A control that can't be had is None.
     """
-    dataset = zero_shot.scorable(dataset)
+    dataset = scoring.scorable(dataset)
     image_embeds, rows = encode_images(network, dataset.images.pixels), []
     findings = finding_embeddings(network, tokenizer, languages, style)
     rivals = {

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from visionclip import streams
 from visionclip.data.tasks import Dataset, Task
-from visionclip.evaluation import zero_shot
+from visionclip.evaluation import scoring
 
 FOLDS = 5
 STRENGTH = 0.316  # inverse of the regularisation, scikit-learn's C
@@ -56,7 +56,7 @@ def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: i
 
 
 def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) -> tuple[list[dict], list[str]]:
-    """A result for each task that can be probed, as of ``zero_shot.evaluate``, and one line for each that can't.
+    """A result for each task that can be probed, as of ``scoring.evaluate``, and one line for each that can't.
 
     ``features`` are float N×D, those of the images before the projection.
     """
@@ -68,4 +68,4 @@ def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) 
         if name not in logits
     ]
     probed = [task for task in dataset.tasks if task.name in logits]
-    return zero_shot.evaluate(replace(dataset, tasks=probed), logits, seed, resamples), skipped
+    return scoring.evaluate(replace(dataset, tasks=probed), logits, seed, resamples), skipped

@@ -10,7 +10,7 @@ import pandas
 from visionclip.data import folders
 from visionclip.data.published import PUBLISHED
 from visionclip.evaluation.intervals import Comparison, Interval
-from visionclip.evaluation.zero_shot import OF_CLASS, OF_CONFIDENCE, PHANTOMS
+from visionclip.evaluation.scoring import OF_CLASS, OF_CONFIDENCE, PHANTOMS
 
 TITLES = {
     "auc": "AUC",

@@ -1,82 +1,15 @@
-"""Scores of a checkpoint on held-out phantoms and on labelled photographs, without training on any of them."""
+"""Zero-shot prediction: the classes of a task as sentences, without training on any of its images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import pandas
 import torch
-from scipy import special
-from sklearn.metrics import roc_curve
 from torch.nn import functional
 
-from visionclip import conditions, runs, streams
-from visionclip.data import folders
-from visionclip.data.labelled import LabelledImages
-from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import metrics
+from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation.encoding import encode_images, encode_texts
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style, prompts
-
-PHANTOMS = "held-out phantoms"
-OF_CLASS = ("aca", "accuracy", "macro_f1", "kappa")  # scores that depend on which class is predicted
-OF_CONFIDENCE = ("ece", "brier")
-
-
-def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:
-    """Every dataset folder below ``folder`` that is there, prepared at ``size`` pixels, with its ``scorable`` tasks.
-
-    ``protocol`` is "flair" or "own", see ``folders.protocol_rows``.
-    """
-    paths = folders.find(folder) if folder.is_dir() else []
-    return [scorable(folders.load(path, size, folders.protocol_rows(path, protocol))) for path in paths]
-
-
-def phantom_tasks(held_out: LabelledImages) -> Dataset:
-    """The held-out phantoms as a dataset: the grade of retinopathy, referable or not, each other disease or none."""
-    grade = np.array([eye["dr_grade"] for eye in held_out.conditions])
-    grades = [{"dr_grade": value} for value in range(conditions.VOCABULARY["dr_grade"].highest + 1)]
-    referable = [ClassOf("not referable", grades[:2]), ClassOf("referable", grades[2:])]
-    tasks = [
-        Task("dr_grade", True, [ClassOf(f"grade {value}", [facts]) for value, facts in enumerate(grades)], grade),
-        Task("referable_dr", False, referable, (grade >= 2).astype(int)),
-    ]
-    for key in conditions.DISEASES[1:]:
-        name = conditions.VOCABULARY[key].english[0]
-        classes = [ClassOf(f"no {name}", [{key: 0}]), ClassOf(name, [{key: 1}])]
-        tasks.append(Task(key, False, classes, np.array([eye[key] for eye in held_out.conditions])))
-    return scorable(Dataset(PHANTOMS, "held out", held_out, tasks, {}, {}, []))
-
-
-def scorable(dataset: Dataset) -> Dataset:
-    """The dataset without tasks that can't be scored, which ``unscored`` names with the reason.
-
-    Two classes with two images (of different groups, where there are groups) are needed: of one image alone nothing
-    would say how sure a score is.
-    """
-    members, tasks, unscored = np.array(dataset.images.members), [], dict(dataset.unscored)
-    for task in dataset.tasks:
-        counts = [len(set(members[task.targets == label])) for label in range(len(task.classes))]
-        if sum(count >= 2 for count in counts) >= 2:
-            tasks.append(task)
-        else:
-            held = ", ".join(f"{one.name} {count}" for one, count in zip(task.classes, counts, strict=True))
-            unscored[task.name] = (
-                f"{dataset.name}, {task.name}: two classes with two images, of different patients, are needed ({held})"
-            )
-    return replace(dataset, tasks=tasks, unscored=unscored)
-
-
-def two_class_tasks(dataset: Dataset) -> list[Task]:
-    """The tasks that have one receiver operating characteristic."""
-    return [task for task in scorable(dataset).tasks if len(task.classes) == 2]
-
-
-def figure_tasks(dataset: Dataset) -> list[Task]:
-    """The tasks whose confusion matrix is drawn: all of a real set; of the phantoms the first, the grade."""
-    return dataset.tasks[:1] if dataset.name == PHANTOMS else dataset.tasks
 
 
 def prompt_embeddings(
@@ -120,79 +53,3 @@ def predict(
         alternatives = prompt_embeddings(network, tokenizer, task, languages, prompt_count, style)
         logits[task.name] = class_logits(image_embeds, class_embeddings(alternatives), scale)
     return logits
-
-
-def cumulative(logits: np.ndarray) -> np.ndarray:
-    """Logits N×K of K grades, read by their thresholds: the grade predicted is the one at which "this grade or more"
-    and "this grade or less" both have at least half of the probability, the median in place of the mode.
-
-    The logit of a grade is the smaller of the log-odds of those two statements (Frank & Hall, ECML 2001, have one
-    classifier a threshold), so that its sign says whether both hold and its size by how much.
-    """
-    probability = special.softmax(logits, axis=1)
-    at_least = np.cumsum(probability[:, ::-1], axis=1)[:, ::-1]
-    at_most = np.cumsum(probability, axis=1)
-    # The first grade is never too low, the last never too high: their statements are certain, within rounding.
-    return np.minimum(special.logit(at_least.clip(1e-12, 1 - 1e-12)), special.logit(at_most.clip(1e-12, 1 - 1e-12)))
-
-
-def fit_temperature(phantoms: Dataset, logits: Mapping[str, np.ndarray]) -> float:
-    """What to divide the model's logits by, from all two-class tasks of the held-out phantoms; 1 if there is none.
-
-    ``logits`` are N×K for each task of the phantoms by its name, as ``predict`` gives them.
-    """
-    tasks = two_class_tasks(phantoms)
-    if not tasks:
-        return 1.0
-    return metrics.temperature(
-        np.concatenate([task.targets for task in tasks]), np.concatenate([logits[task.name] for task in tasks])
-    )
-
-
-def evaluate(
-    dataset: Dataset, logits: Mapping[str, np.ndarray], seed: int, resamples: int, temperature: float = 1.0
-) -> list[dict]:
-    """One result for each task that is ``scorable``, as in ``numbers.json``, over the rows of one of its classes.
-
-    ``logits`` are N×K for each task by its name, ``resamples`` those of the bootstrap.
-    ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence. Graded tasks are also read by
-    ``cumulative`` thresholds, as ``by_thresholds``: the scores that depend on which grade is predicted.
-    """
-    results, members = [], np.array(dataset.images.members)
-    for task in scorable(dataset).tasks:
-        known = task.targets >= 0
-        targets, of_task = task.targets[known], logits[task.name][known]
-        groups = members[known].tolist()
-        rng = streams.rng(seed, "bootstrap")
-        scored = metrics.scores_with_intervals(targets, of_task, task.ordinal, rng, resamples, groups)
-        scaled = metrics.scores(targets, of_task / temperature, task.ordinal)
-        scored["scaled"] = {score: scaled[score] for score in OF_CONFIDENCE}
-        if task.ordinal:
-            rng = streams.rng(seed, "bootstrap")
-            median = metrics.scores_with_intervals(targets, cumulative(of_task), True, rng, resamples, groups)
-            scored["by_thresholds"] = {score: median[score] for score in OF_CLASS}
-        results.append({"dataset": dataset.name, "task": task.name, "split": dataset.split, **scored})
-    return results
-
-
-def roc_curves(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """False and true positive rates (0 to 1, a point a threshold) of each two-class task by its name.
-
-    ``logits`` are N×K for each task by its name.
-    """
-    curves = {}
-    for task in two_class_tasks(dataset):
-        known = task.targets >= 0
-        curves[task.name] = roc_curve(task.targets[known], logits[task.name][known] @ [-1, 1])[:2]
-    return curves
-
-
-def write_predictions(folder: Path, datasets: Sequence[Dataset], logits: Mapping[str, Mapping]) -> None:
-    """One CSV a task: file, target (-1: none) and the logit of each class, for paired comparisons later."""
-    for dataset in datasets:
-        for task in dataset.tasks:
-            table = pandas.DataFrame(logits[dataset.name][task.name], columns=[one.name for one in task.classes])
-            table.insert(0, "target", task.targets)
-            table.insert(0, "file", dataset.images.keys)
-            with runs.atomic(folder / f"{dataset.name}-{task.name}.csv".replace(" ", "-")) as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g")

@@ -180,4 +180,4 @@ def _appearance(rows: list | None) -> str:
     if not rows:
         return "(no photographs)" if rows is not None else UNKNOWN
     most = max(rows, key=lambda row: row["separability"])
-    return f"{most['quantity']} most unlike, in {most['dataset']} (it alone separates them with AUC {most['separability']:.2f})"
+    return f"{most['quantity']} most unlike, in {most['dataset']} (AUC {most['separability']:.2f})"

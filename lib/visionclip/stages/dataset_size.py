@@ -9,9 +9,9 @@ import pandas
 
 from visionclip import keys, runs
 from visionclip.data import folders, listing, pairs
-from visionclip.evaluation import metrics, zero_shot
+from visionclip.evaluation import metrics, scoring, zero_shot
 from visionclip.evaluation.intervals import over_seeds
-from visionclip.evaluation.zero_shot import PHANTOMS
+from visionclip.evaluation.scoring import PHANTOMS
 from visionclip.stages import pretrain
 from visionclip.stages.sweep import Point, Sweep
 from visionclip.text.tokenizer import load_tokenizer
@@ -48,7 +48,7 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
         held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").images
         size = held_out.pixels.shape[1]
         rows = []
-        for dataset in [zero_shot.phantom_tasks(held_out), *zero_shot.load_all(external, size)]:
+        for dataset in [scoring.phantom_tasks(held_out), *scoring.load_all(external, size)]:
             logits = zero_shot.predict(network, tokenizer, dataset, LANGUAGES, PROMPTS)
             for task in dataset.tasks:
                 known = task.targets >= 0

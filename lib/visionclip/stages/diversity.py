@@ -17,7 +17,7 @@ from visionclip.data import images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import metrics, zero_shot
+from visionclip.evaluation import metrics, scoring, zero_shot
 from visionclip.evaluation.intervals import Comparison, adjusted, over_seeds
 from visionclip.stages import pretrain
 from visionclip.text import captions
@@ -90,7 +90,7 @@ def main_disease(eye: Mapping[str, int]) -> dict[str, int]:
 def held_out_tasks(held_out: LabelledImages, size: int) -> Dataset:
     """The tasks of held-out phantoms at another size."""
     pixels = np.stack([images.prepare(picture, size) for picture in held_out.pixels])
-    return zero_shot.phantom_tasks(replace(held_out, pixels=pixels))
+    return scoring.phantom_tasks(replace(held_out, pixels=pixels))
 
 
 def evaluate(

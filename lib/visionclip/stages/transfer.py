@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from visionclip import keys, phantom, runs, streams
 from visionclip.data import folders, images
 from visionclip.data.tasks import Dataset, Task
-from visionclip.evaluation import classification, zero_shot
+from visionclip.evaluation import classification, scoring
 from visionclip.evaluation.intervals import Interval, adjusted, auc_interval, delong
 from visionclip.stages import baseline
 from visionclip.training.classification import Prepare, Settings, train
@@ -161,7 +161,7 @@ def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
     return {
         f"{dataset.name} {task.name}": (dataset, task)
         for dataset in datasets
-        for task in zero_shot.two_class_tasks(dataset)
+        for task in scoring.two_class_tasks(dataset)
         if classification.can_predict(task)
     }
 
