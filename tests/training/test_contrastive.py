@@ -1,10 +1,15 @@
+import json
 import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
+from safetensors.torch import load_file
 
 from visionclip import conditions
 from visionclip.data.labelled import LabelledImages
@@ -29,13 +34,17 @@ SETTINGS = contrastive.Settings(
 )
 
 
-@pytest.fixture(scope="module")
-def pairs():
+def made_pairs():
     rng = np.random.default_rng(0)
     eyes = conditions.balanced(24, rng)
     pixels = rng.integers(0, 256, (24, 32, 32, 3), np.uint8)
     table, texts_of = captions.table(eyes, ("zh", "en"), 2, rng)
     return Pairs(LabelledImages(pixels, eyes, ["phantom"] * 24, [str(i) for i in range(24)]), table, texts_of)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return made_pairs()
 
 
 @pytest.fixture(scope="module")
@@ -192,44 +201,56 @@ def test_a_batch_of_4096_fits_in_the_memory_of_64(tokenizer, pairs):
     assert taken["vision_projection.weight"].abs().sum() > 0
 
 
-def process(rank, world, port, pairs, tokenizer, chunk, queue):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true")
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    network = Frozen(visionclip.sized(8, 1, 64, 16, len(tokenizer)))
-    settings = replace(SETTINGS, updates=3, text_warmup=2, chunk=chunk)
-    log = contrastive.train(network, tokenizer, pairs, settings, None)
-    if rank == 0:
-        queue.put((log, {name: value.numpy() for name, value in network.state_dict().items()}))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+PROCESS = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+import test_contrastive as tests
+from visionclip.models import visionclip
+from visionclip.training import contrastive
+
+folder, chunk = Path(sys.argv[1]), int(sys.argv[2])
+pairs = tests.made_pairs()
+tokenizer = tests.train_tokenizer([one.text for one in pairs.captions], folder / f"words-{sys.argv[3]}")
+torch.manual_seed(0)
+network = tests.Frozen(visionclip.sized(8, 1, 64, 16, len(tokenizer)))
+log = contrastive.train(network, tokenizer, pairs, replace(tests.SETTINGS, updates=3, text_warmup=2, chunk=chunk), None)
+if sys.argv[3] == "0":
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "weights")
+    (folder / "log.json").write_text(json.dumps(log))
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "chunk"), [(2, 0), (4, 0), (2, 3)])
-def test_several_processes_equal_one(pairs, tokenizer, world, chunk):
+def test_several_processes_equal_one(pairs, tokenizer, tmp_path, world, chunk):
     """Three whole updates after two of the warm-up: gathered embeddings, mean gradients, clipping, the optimiser."""
     torch.manual_seed(0)
     alone = Frozen(visionclip.sized(8, 1, 64, 16, len(tokenizer)))
     expected = contrastive.train(alone, tokenizer, pairs, replace(SETTINGS, updates=3, text_warmup=2), None)
-    context = multiprocessing.get_context("spawn")
-    queue, port = context.Queue(), 29500 + os.getpid() % 2000
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "ACCELERATE_USE_CPU": "true"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    shared |= {"PYTHONPATH": str(Path(__file__).parent)}
     workers = [
-        context.Process(target=process, args=(rank, world, port, pairs, tokenizer, chunk, queue))
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(tmp_path), str(chunk), str(rank)],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
         for rank in range(world)
     ]
-    for worker in workers:
-        worker.start()
-    log, weights = queue.get(timeout=120)
-    for worker in workers:
-        worker.join(60)
-    for one, other in zip(log, expected, strict=True):
+    assert [worker.wait(180) for worker in workers] == [0] * world
+    for one, other in zip(json.loads((tmp_path / "log.json").read_text()), expected, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
+    weights = load_file(tmp_path / "weights")
     for name, value in alone.state_dict().items():
         if name.endswith("key.bias"):  # attention doesn't see it: its gradient is rounding, which AdamW inflates
             continue
-        np.testing.assert_allclose(weights[name], value.numpy(), atol=1e-5, err_msg=name)
+        torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=0, msg=name)
 
 
 def test_norms_biases_and_temperature_do_not_decay_and_towers_have_their_own_rates(tokenizer):
