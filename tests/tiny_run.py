@@ -63,7 +63,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
     """An executed notebook with what real ones hold: figures, narrow and wide tables, Chinese text, formulas, noise."""
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="80" height="40"><circle cx="40" cy="20" r="15"/></svg>'
     return new_notebook(
-        metadata={"language_info": {"name": "python"}},
+        metadata={"language_info": {"name": "python"}, "papermill": {"parameters": {"steps": 1200}}},
         cells=[
             new_markdown_cell(SOURCES[name]),
             new_markdown_cell("- read the seed images\n- train the generator, see [captions](02-captions.ipynb)"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visionclip import conditions, phantom
+from visionclip import conditions
 from visionclip.evaluation import fidelity
 from visionclip.models.classifier import CONDITIONS, targets
 
@@ -40,15 +40,3 @@ def test_kernel_distance_is_near_zero_for_one_distribution_and_grows_with_a_shif
     assert fidelity.kernel_distance(one, other, rng)["mean"] > 10 * abs(floor["mean"]) + 0.1
     with pytest.raises(ValueError, match="at least two"):
         fidelity.kernel_distance(one[:1], other, rng)
-
-
-def test_layout_contrast_finds_brightness_where_the_layout_says():
-    """Grey squares with a bright spot where the layout has the disc."""
-    names = tuple(phantom.LAYOUT_CHANNELS)
-    pixels = np.random.default_rng(0).integers(60, 90, (8, 16, 16, 3), dtype=np.uint8)
-    layouts = np.zeros((8, len(names), 16, 16), np.uint8)
-    layouts[:, names.index("field")] = 1
-    pixels[:, 6:10, 11:15], layouts[:, names.index("disc"), 6:10, 11:15] = 240, 1
-    contrast = fidelity.layout_contrast(pixels, layouts, names)
-    assert contrast["disc"] > 100
-    assert contrast["cup"] is None

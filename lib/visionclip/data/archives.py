@@ -8,7 +8,7 @@ disk in them; no link is followed. Formats, errata and traps are those met in pu
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,13 +34,12 @@ MESSIDOR_TWINS = {
 } | {"20051205_32966_0400_pp", "20051205_32981_0400_pp"}
 
 
-@dataclass
 class Archive:
     """What a tree holds: files by path relative to ``folder``, and remarks for the report, counted by text."""
 
-    folder: Path
-    files: list[Path]
-    remarks: Counter = field(default_factory=Counter)
+    def __init__(self, folder: Path):
+        self.folder, self.files = folder, listing.files(folder)
+        self.remarks: Counter[str] = Counter()
 
     def matching(self, pattern: str) -> list[Path]:
         """Files whose path (slashes, lower case) matches from its start or after a slash to its end."""
@@ -65,7 +64,7 @@ class Archive:
         """A file of the archive as messages name it."""
         return runs.relative(self.folder / path)
 
-    def table(self, path: Path, columns: Mapping[str, str], separator: str = ",") -> list[Row]:
+    def table(self, path: Path, columns: Mapping[str, str]) -> list[Row]:
         """The rows of a sheet or CSV; ``columns`` maps our names to patterns of its headers (spaces and case aside).
 
         Raises:
@@ -75,7 +74,7 @@ class Archive:
             if path.suffix.casefold() in (".xls", ".xlsx"):
                 sheet = pandas.read_excel(self.folder / path, dtype=str, engine="calamine")
             else:
-                sheet = pandas.read_csv(self.folder / path, dtype=str, sep=separator, encoding="utf-8-sig")
+                sheet = pandas.read_csv(self.folder / path, dtype=str, encoding="utf-8-sig")
         except Exception as error:  # each engine fails in its own way on a broken file
             reason = " ".join(str(error).split())[:120]
             raise ValueError(f"{self.where(path)}: not readable as a table ({reason}); unpack it again") from None
@@ -89,17 +88,28 @@ class Archive:
         rows = pandas.DataFrame(chosen).to_dict("records")
         return [row for row in rows if row[next(iter(columns))]]
 
-    def join(self, rows: Iterable[Row], pictures: Mapping[str, Path], key: str = "name") -> list[Row]:
-        """Rows with the image that their ``key`` names as ``file``; what lacks its other half is counted, not kept."""
+    def join(self, rows: Iterable[Row], pictures: Mapping[str, Path]) -> list[Row]:
+        """Rows with the image of their ``name`` as ``file``; what lacks its other half is counted, not kept."""
         joined, left = [], dict(pictures)
         for row in rows:
-            path = left.pop(_stem(row[key]), None)
+            path = left.pop(_stem(row["name"]), None)
             if path is None:
                 self.remarks["labels without an image"] += 1
             else:
-                joined.append({"file": path.as_posix(), **{name: value for name, value in row.items() if name != key}})
+                joined.append({"file": path.as_posix(), **{key: row[key] for key in row if key != "name"}})
         self.remarks["images without a label"] += len(left)
         return joined
+
+    def split(self, split: str, images: str, book: str, columns: Mapping[str, str]) -> list[Row]:
+        """The rows of a split: its images by their pattern, its labels by that of their table (see ``table``).
+
+        Where there is no table, the images are counted, never scored.
+        """
+        pictures, books = self.pictures(images), self.matching(book)
+        if not books:
+            self.remarks[f"images of {split}, whose labels are not there"] += len(pictures)
+            return []
+        return [{**row, "split": split} for row in self.join(self.table(books[0], columns), pictures)]
 
 
 def _stem(name: str) -> str:
@@ -108,23 +118,24 @@ def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0] if name.endswith(PICTURES) else name
 
 
+def _flag(true: object) -> str:
+    return "1" if true else "0"
+
+
+MESSIDOR_BOOK = r"annotation[ _]base\d\d[^/]*\.xlsx?"
+
+
 def messidor(archive: Archive) -> list[Row]:
     """MESSIDOR: twelve label books (old or updated) and TIFFs, in one folder or a folder a base."""
-    books: dict[str, Path] = {}
-    for path in archive.matching(r"annotation[ _]base\d\d[^/]*\.xlsx?"):
-        base = path.name.casefold().split("base")[1][:2]
-        if base not in books or "update" in path.name.casefold():
-            books[base] = path
+    updated_last = sorted(archive.matching(MESSIDOR_BOOK), key=lambda path: "update" in path.name.casefold())
+    books = {path.name.casefold().split("base")[1][:2]: path for path in updated_last}
     columns = {"name": "image name", "messidor_grade": "retinopathy grade", "dme_risk": r"risk of macular o?edema"}
-    rows = [row for base in sorted(books) for row in archive.table(books[base], columns)]
-    rows = [
-        {
-            **row,
-            "messidor_grade": MESSIDOR_ERRATA.get(_stem(row["name"]), row["messidor_grade"]),
-            "duplicate": str(int(_stem(row["name"]) in MESSIDOR_TWINS)),
-        }
-        for row in rows
-    ]
+    rows = []
+    for _, book in sorted(books.items()):
+        for row in archive.table(book, columns):
+            name = _stem(row["name"])
+            grade = MESSIDOR_ERRATA.get(name, row["messidor_grade"])
+            rows.append({**row, "messidor_grade": grade, "duplicate": _flag(name in MESSIDOR_TWINS)})
     return archive.join(rows, archive.pictures())
 
 
@@ -134,18 +145,12 @@ def messidor2(archive: Archive) -> list[Row]:
     Raises:
         ValueError: there are no grades, or a table of them can't be read.
     """
-    grades = archive.matching(r"messidor_data\.csv")
-    if grades:
-        columns = {
-            "name": "image_id",
-            "dr_grade": "adjudicated_dr_grade",
-            "dme": "adjudicated_dme",
-            "gradable": "adjudicated_gradable",
-        }
+    if grades := archive.matching(r"messidor_data\.csv"):
+        columns = {"name": "image_id", **{key: f"adjudicated_{key}" for key in ("dr_grade", "dme", "gradable")}}
         rows = archive.table(grades[0], columns)
     else:  # a mirror has the grade alone, of the gradable images
-        mirror = archive.matching(r"[^/]*\.csv")
-        mirror = [path for path in mirror if "diagnosis" in (archive.folder / path).open(errors="replace").readline()]
+        tables = archive.matching(r"[^/]*\.csv")
+        mirror = [path for path in tables if "diagnosis" in (archive.folder / path).open(errors="replace").readline()]
         if not mirror:
             raise ValueError(f"{runs.relative(archive.folder)}: no messidor_data.csv; add the adjudicated grades")
         rows = archive.table(mirror[0], {"name": "id_code", "dr_grade": "diagnosis"})
@@ -158,36 +163,30 @@ def messidor2(archive: Archive) -> list[Row]:
     return archive.join(rows, archive.pictures())
 
 
+FIVES_IMAGE = r"(?:train|test)/original/\d+_[adgn]\.png"
+
+
 def fives(archive: Archive) -> list[Row]:
     """FIVES: {train,test}/Original/{number}_{A,D,G,N}.png. 50 names occur in both splits for different eyes."""
-    rows = []
-    for path in archive.matching(r"(?:train|test)/original/\d+_[adgn]\.png"):
-        letter = path.stem[-1].upper()
-        rows.append({"file": path.as_posix(), "split": path.parts[-3].casefold(), "label": letter})
-    return rows
+    return [
+        {"file": path.as_posix(), "split": path.parts[-3].casefold(), "label": path.stem[-1].upper()}
+        for path in archive.matching(FIVES_IMAGE)
+    ]
 
 
 def refuge(archive: Archive) -> list[Row]:
     """REFUGE: its owner's folders, or a copy with index.json files; a split without labels is counted, never scored."""
-    rows = []
-    for path in archive.matching(r"(?:non-)?glaucoma/[gn]\d{4}\.jpg"):
-        rows.append({"file": path.as_posix(), "split": "train", "glaucoma": str(int(path.parts[-2] == "Glaucoma"))})
-    books = {
-        "val": (r"fovea_locations?\.xlsx", r"glaucoma label", r"v\d{4}\.jpg"),
-        "test": (r"glaucoma_label_and_fovea_locations?\.xlsx", r"label ?\(glaucoma ?= ?1\)", r"t\d{4}\.jpg"),
-    }
-    if rows or (archive.matching(books["val"][2]) and not archive.matching(r"index\.json")):
-        for split, (book, label, names) in books.items():
-            pictures = archive.pictures(names)
-            labels = archive.matching(book)
-            if pictures and not labels:
-                archive.remarks[f"images of {split}, whose labels are not there"] += len(pictures)
-            elif pictures:
-                table = archive.table(labels[0], {"name": "imgname", "glaucoma": label})
-                rows += [{**row, "split": split} for row in archive.join(table, pictures)]
-        return rows
-    for path in archive.matching(r"index\.json"):
-        rows += _refuge_index(archive, path)
+    rows = [
+        {"file": path.as_posix(), "split": "train", "glaucoma": _flag(path.parts[-2].casefold() == "glaucoma")}
+        for path in archive.matching(r"(?:non-)?glaucoma/[gn]\d{4}\.jpg")
+    ]
+    if not rows and (indices := archive.matching(r"index\.json")):
+        return [row for path in indices for row in _refuge_index(archive, path)]
+    for split, book, label in (
+        ("val", r"fovea_locations?\.xlsx", r"glaucoma label"),
+        ("test", r"glaucoma_label_and_fovea_locations?\.xlsx", r"label ?\(glaucoma ?= ?1\)"),
+    ):
+        rows += archive.split(split, rf"{split[0]}\d{{4}}\.jpg", book, {"name": "imgname", "glaucoma": label})
     return rows
 
 
@@ -200,18 +199,17 @@ def _refuge_index(archive: Archive, path: Path) -> list[Row]:
     archive.remarks[f"images of {split}, whose labels are not there"] += len(entries) - len(known)
     below = re.escape(path.parent.as_posix().casefold())
     pictures = archive.pictures(rf"{below}/.*images/[^/]*") if known else {}
-    named = [{"name": entry["ImgName"], "split": split, "glaucoma": str(entry["Label"])} for entry in known]
-    return archive.join(named, pictures)
+    rows = [{"name": entry["ImgName"], "split": split, "glaucoma": str(entry["Label"])} for entry in known]
+    return archive.join(rows, pictures)
 
 
 def idrid(archive: Archive) -> list[Row]:
     """IDRiD, disease grading: names run from IDRiD_001 in both splits, so the split's folder is part of the key."""
+    columns = {"name": "image name", "dr_grade": "retinopathy grade", "dme_risk": r"risk of macular edema"}
     rows = []
     for split, word in (("train", "training"), ("test", "testing")):
-        for book in archive.matching(rf"[^/]*disease grading_{word} labels\.csv"):
-            columns = {"name": "image name", "dr_grade": "retinopathy grade", "dme_risk": r"risk of macular edema"}
-            pictures = archive.pictures(rf"[^/]*{word} set/idrid_\d+\.jpg")
-            rows += [{**row, "split": split} for row in archive.join(archive.table(book, columns), pictures)]
+        book = rf"[^/]*disease grading_{word} labels\.csv"
+        rows += archive.split(split, rf"[^/]*{word} set/idrid_\d+\.jpg", book, columns)
     # Published as they are: `dup_conflict` is known only where somebody has looked for copies.
     return [{**row, "dup_conflict": "0"} for row in rows]
 
@@ -219,17 +217,12 @@ def idrid(archive: Archive) -> list[Row]:
 def palm(archive: Archive) -> list[Row]:
     """PALM: the training images say their class by the first letter (P pathologic, H high myopia, N normal); the
     validation images have a book."""
-    rows = []
-    for path in archive.matching(r"[hnp]\d{4}\.jpg"):
-        rows.append({"file": path.as_posix(), "split": "train", "pm": str(int(path.name[0].casefold() == "p"))})
-    pictures = archive.pictures(r"v\d{4}\.jpg")
-    books = archive.matching(r"pm_labels?_and_fovea_locations?\.xlsx")
-    if pictures and not books:
-        archive.remarks["images of val, whose labels are not there"] += len(pictures)
-    elif pictures:
-        table = archive.table(books[0], {"name": "imgname", "pm": "(?:pm )?label"})
-        rows += [{**row, "split": "val"} for row in archive.join(table, pictures)]
-    return rows
+    rows = [
+        {"file": path.as_posix(), "split": "train", "pm": _flag(path.name[0] in "Pp")}
+        for path in archive.matching(r"[hnp]\d{4}\.jpg")
+    ]
+    book, columns = r"pm_labels?_and_fovea_locations?\.xlsx", {"name": "imgname", "pm": "(?:pm )?label"}
+    return rows + archive.split("val", r"v\d{4}\.jpg", book, columns)
 
 
 # ODIR-5K's diagnostic keywords of an eye, by the column they decide; its label columns are of the patient.
@@ -240,81 +233,56 @@ ODIR_KEYWORDS = {
     "amd": r"age-related macular degeneration",
     "htr": r"hypertensive retinopathy",
 }
+ODIR_BOOK = r"full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx"
 ODIR_UNUSABLE = r"anterior segment image|no fundus image|low image quality"
 
 
 def odir(archive: Archive) -> list[Row]:
     """ODIR-5K: a row for each eye, from its own keywords; both eyes of a patient are one ``group``."""
-    books = archive.matching(r"(?:full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx)")
     columns = {"id": "id", "left": "left-diagnostic keywords", "right": "right-diagnostic keywords"}
-    eyes: dict[str, Row] = {}
-    for patient in archive.table(sorted(books)[0], columns):
+    eyes: dict[str, Row] = {}  # by name, as full_df.csv has each patient twice
+    for patient in archive.table(sorted(archive.matching(ODIR_BOOK))[0], columns):
         for side in ("left", "right"):
-            keywords = patient[side].casefold()
-            eyes[f"{patient['id']}_{side}"] = {
-                "name": f"{patient['id']}_{side}",
-                "group": patient["id"],
-                "unusable": str(int(bool(re.search(ODIR_UNUSABLE, keywords)))),
-                # "suspected" is neither: an empty label is of no class
-                **{
-                    key: ""
-                    if re.search(rf"suspected (?:{pattern})", keywords)
-                    else str(int(bool(re.search(pattern, keywords))))
-                    for key, pattern in ODIR_KEYWORDS.items()
-                },
-            }
+            name, keywords = f"{patient['id']}_{side}", patient[side].casefold()
+            unusable = _flag(re.search(ODIR_UNUSABLE, keywords))
+            eyes[name] = {"name": name, "group": patient["id"], "unusable": unusable}
+            for key, pattern in ODIR_KEYWORDS.items():
+                suspected = re.search(rf"suspected (?:{pattern})", keywords)  # is neither: empty, of no class
+                eyes[name][key] = "" if suspected else _flag(re.search(pattern, keywords))
     return archive.join(eyes.values(), archive.pictures(r"\d+_(?:left|right)\.jpg"))
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a published tree is recognised (all ``marks`` are patterns of paths in it), read, and counted.
+    """How a published tree is read, recognised (all ``marks`` are patterns of paths in it), and counted.
 
-    ``counts`` are the published numbers of images by value of a label, for a split where ``split`` names one.
+    ``counts`` are the published numbers of images by value of ``label``, for a split where ``split`` names one.
     """
 
-    marks: tuple[str, ...]
     rows: Callable[[Archive], list[Row]]
-    label: str
-    counts: Mapping[str, int]
+    marks: tuple[str, ...]
+    label: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
     split: str = ""
 
 
+MESSIDOR2_TABLE = r"messidor_data\.csv|messidor-2\.csv"
+REFUGE_IMAGE = r"glaucoma/g\d{4}\.jpg|(?:train|val|test)[^/]*/index\.json|refuge[^/]*/.*v\d{4}\.jpg"
+IDRID_BOOK = r"[^/]*disease grading_(?:training|testing) labels\.csv"
 FORMATS: dict[str, Format] = {
-    "messidor": Format(
-        (r"annotation[ _]base\d\d[^/]*\.xlsx?",),
-        messidor,
-        "messidor_grade",
-        {"0": 546, "1": 153, "2": 247, "3": 254},
-    ),
-    "messidor2": Format(
-        (r"messidor_data\.csv|messidor-2\.csv",),
-        messidor2,
-        "dr_grade",
-        {"0": 1017, "1": 270, "2": 347, "3": 75, "4": 35},
-    ),
-    "fives": Format((r"(?:train|test)/original/\d+_[adgn]\.png",), fives, "label", dict.fromkeys("ADGN", 200)),
-    "refuge": Format(
-        (r"(?:glaucoma/g\d{4}\.jpg|(?:train|val|test)[^/]*/index\.json|refuge[^/]*/.*v\d{4}\.jpg)",),
-        refuge,
-        "glaucoma",
-        {"0": 360, "1": 40},
-        "train",
-    ),
-    "idrid": Format(
-        (r"[^/]*disease grading_(?:training|testing) labels\.csv",),
-        idrid,
-        "dr_grade",
-        {"0": 168, "1": 25, "2": 168, "3": 93, "4": 62},
-    ),
-    "palm": Format((r"palm[^/]*/.*[hnpv]\d{4}\.jpg|[hnp]\d{4}\.jpg",), palm, "pm", {}, "train"),
-    "odir": Format((r"full_df\.csv|odir-5k_training_annotations[^/]*\.xlsx", r"\d+_left\.jpg"), odir, "pm", {}),
+    "messidor": Format(messidor, (MESSIDOR_BOOK,), "messidor_grade", {"0": 546, "1": 153, "2": 247, "3": 254}),
+    "messidor2": Format(messidor2, (MESSIDOR2_TABLE,), "dr_grade", {"0": 1017, "1": 270, "2": 347, "3": 75, "4": 35}),
+    "fives": Format(fives, (FIVES_IMAGE,), "label", dict.fromkeys("ADGN", 200)),
+    "refuge": Format(refuge, (REFUGE_IMAGE,), "glaucoma", {"0": 360, "1": 40}, "train"),
+    "idrid": Format(idrid, (IDRID_BOOK,), "dr_grade", {"0": 168, "1": 25, "2": 168, "3": 93, "4": 62}),
+    "palm": Format(palm, (r"palm[^/]*/.*[hnpv]\d{4}\.jpg|[hnp]\d{4}\.jpg",)),
+    "odir": Format(odir, (ODIR_BOOK, r"\d+_left\.jpg")),
 }
 
 
 def recognise(folder: Path) -> str | None:
     """The key in ``FORMATS`` of the published tree that ``folder`` is, None for any other folder."""
-    archive = Archive(folder, listing.files(folder))
+    archive = Archive(folder)
     return next((name for name, known in FORMATS.items() if all(map(archive.matching, known.marks))), None)
 
 
@@ -324,24 +292,15 @@ def load(folder: Path, name: str) -> tuple[list[Row], list[str]]:
     Raises:
         ValueError: a label book is unreadable or lacks a column, or no image has a label.
     """
-    known, archive = FORMATS[name], Archive(folder, listing.files(folder))
+    known, archive = FORMATS[name], Archive(folder)
     rows = known.rows(archive)
     remarks = [f"{count} {what}" for what, count in archive.remarks.items() if count]
     if not rows:
-        reason = f" ({'; '.join(remarks)})" if remarks else ""
-        raise ValueError(
-            f"{runs.relative(folder)}: {name} without one labelled image{reason}; unpack images and labels"
-        )
-    return rows, [*remarks, *_unlike(known, rows)]
-
-
-def _unlike(known: Format, rows: Sequence[Row]) -> list[str]:
-    """A line where the labels are not distributed as published: a copy that is partial, older or altered."""
-    counted = [row for row in rows if not known.split or row.get("split") == known.split]
-    counts = Counter(row[known.label] for row in counted if row.get("gradable", "1") == "1")
-    if not known.counts or counts == known.counts:
-        return []
-    here, published = (
-        ", ".join(f"{value}: {count}" for value, count in sorted(one.items())) for one in (counts, known.counts)
-    )
-    return [f"{known.label} counts {here}; published are {published}"]
+        why = f" ({'; '.join(remarks)})" if remarks else ""
+        raise ValueError(f"{runs.relative(folder)}: {name} without one labelled image{why}; unpack images and labels")
+    counted = [row for row in rows if not known.split or row["split"] == known.split]
+    counts = Counter(row[known.label] for row in counted if row.get("gradable", "1") == "1") if known.counts else {}
+    if counts != known.counts:  # a copy that is partial, older or altered
+        here, published = (", ".join(f"{key}: {one[key]}" for key in sorted(one)) for one in (counts, known.counts))
+        remarks.append(f"{known.label} counts {here}; published are {published}")
+    return rows, remarks

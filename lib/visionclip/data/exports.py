@@ -14,18 +14,15 @@ sets of stages 01 and 02, for training and for validation. Images are copied as 
 
 import argparse
 import base64
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from visionclip import runs, streams
-from visionclip.data import shards
+from visionclip.data import shards, streaming
 from visionclip.progress import progress
 from visionclip.text import captions
-from visionclip.text.captions import Caption
 
 SPLITS = {"synthetic": "train", "validation": "valid"}  # the sets of stage 01, and how others name them
 
@@ -43,11 +40,17 @@ def open_clip(
         ValueError: the captions were written for other images, or a sample has no image.
     """
     table, texts_of, keys = captions.load(texts)
-    if not every:
-        rng = streams.rng(seed, "captions of exported images")
-        texts_of = [[rng.choice(own)] for own in texts_of]
-    shards.write(out / split, _captioned(_encoded(images, keys), table, texts_of, every), per_shard)
-    count = sum(map(len, texts_of))
+    rng = streams.rng(seed, "captions of exported images")
+    chosen = texts_of if every else [[rng.choice(own)] for own in texts_of]
+
+    def samples() -> Iterator[shards.Sample]:
+        for own, sample in zip(chosen, _encoded(images, keys), strict=True):
+            for number, text in enumerate(own):
+                key = f"{sample['__key__']}-{number}" if every else sample["__key__"]
+                yield {**sample, "__key__": key, "txt": table[text].text.encode()}
+
+    shards.write(out / split, samples(), per_shard)
+    count = sum(map(len, chosen))
     sizes = {f"{start // per_shard:05d}.tar": min(per_shard, count - start) for start in range(0, count, per_shard)}
     runs.write_json(out / split / "sizes.json", sizes)
 
@@ -67,10 +70,8 @@ def chinese_clip(images: Path, texts: Path, out: Path, split: str) -> None:
     for place, own in enumerate(texts_of):
         for text in own:
             images_of[text].append(place)
-    with runs.atomic(out / f"{split}_texts.jsonl") as path, path.open("w", encoding="utf-8", newline="\n") as file:
-        for text, places in sorted(images_of.items()):
-            record = {"text_id": text, "text": table[text].text, "image_ids": places}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    records = [{"text_id": text, "text": table[text].text, "image_ids": images_of[text]} for text in sorted(images_of)]
+    captions.write_lines(out / f"{split}_texts.jsonl", records)
 
 
 def _encoded(folder: Path, keys: Sequence[str]) -> Iterator[dict]:
@@ -82,12 +83,7 @@ def _encoded(folder: Path, keys: Sequence[str]) -> Iterator[dict]:
     """
     from webdataset import WebDataset
 
-    paths = sorted(folder.glob("*.tar"))
-    if not paths:
-        raise FileNotFoundError(
-            f"{runs.relative(folder)}: no *.tar shard there; run notebooks/01-synthesis.ipynb first"
-        )
-    stored = WebDataset([str(path) for path in paths], shardshuffle=False)
+    stored = WebDataset([str(path) for path in streaming.paths(folder)], shardshuffle=False)
     for key, sample in zip_longest(keys, progress(stored, f"export of {folder.name}", len(keys))):
         if sample is None or sample["__key__"] != key:
             raise ValueError(f"{runs.relative(folder)}: other images than the captions are of; run 02-captions again")
@@ -95,16 +91,6 @@ def _encoded(folder: Path, keys: Sequence[str]) -> Iterator[dict]:
         if not kept.keys() & {"png", "jpg"}:
             raise ValueError(f"{runs.relative(folder)}: sample {key} has no image (png or jpg)")
         yield kept
-
-
-def _captioned(
-    encoded: Iterator[dict], table: Sequence[Caption], texts_of: Sequence[Sequence[int]], every: bool
-) -> Iterator[shards.Sample]:
-    """A sample for each caption of each image."""
-    for own, sample in zip(texts_of, encoded, strict=True):
-        for number, text in enumerate(own):
-            key = f"{sample['__key__']}-{number}" if every else sample["__key__"]
-            yield {**sample, "__key__": key, "txt": table[text].text.encode()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -130,8 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 chinese_clip(*folders)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import csv
 import io
 import os
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,16 +33,15 @@ SEEDS = "seed folder"  # the source of labelled seed images
 def find(folder: str | Path) -> list[Path]:
     """The dataset folders directly below ``folder``, by name: those with labels.csv or tasks.yaml, and published trees.
 
+    A folder that isn't there holds none.
+
     Raises:
-        FileNotFoundError: ``folder`` isn't there.
         ValueError: ``folder`` is itself a dataset folder.
     """
     folder = runs.resolve(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{runs.relative(folder)}: no such folder; give the one that holds the dataset folders")
     if _has_labels(folder):
         raise ValueError(f"{runs.relative(folder)}: is itself a dataset folder; give the folder that holds it")
-    children = sorted(child for child in folder.iterdir() if child.is_dir())
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
     return [child for child in children if _has_labels(child) or archives.recognise(child)]
 
 
@@ -64,10 +62,8 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
     chosen = plan.test if rows is None else {column: plain(str(value)) for column, value in rows.items()}
     for column in (*plan.columns, *chosen):
         if column not in table[0]:
-            raise ValueError(
-                f"{runs.relative(folder / LABELS)}: no column {column!r}, which {TASKS} or the call needs; "
-                f"it has {', '.join(table[0])}"
-            )
+            here = f"{runs.relative(folder / LABELS)}: no column {column!r}"
+            raise ValueError(f"{here}, which {TASKS} or the call needs; it has {', '.join(table[0])}")
     split = ", ".join(value if column == "split" else f"{column} {value}" for column, value in chosen.items()) or "all"
     kept, skipped = _select(folder / LABELS, table, split, chosen, plan.drop)
     tasks, unscored = [], {}
@@ -146,11 +142,11 @@ def missing(folder: str | Path) -> list[Published]:
 def describe(folder: Path) -> str:
     """Which datasets are below ``folder``, what each holds, and how to obtain the published ones that aren't there."""
     lines = []
-    for path in find(folder) if folder.is_dir() else []:
+    for path in find(folder):
         rows, plan, remarks = _load_tree(path)
         lines.append(f"found    {path.name}: {len(rows)} images, tasks {', '.join(one.name for one in plan.tasks)}")
         lines += [f"         {remark}" for remark in remarks]
-    for one in missing(folder) if folder.is_dir() else PUBLISHED:
+    for one in missing(folder):
         lines += [f"missing  {one.name}: {one.images} images of {one.owner}", f"         terms: {one.terms}"]
         lines += [f"         get it: {one.get}", f"         put it: {runs.relative(folder)}/{one.folder}, as unpacked"]
     return "\n".join(lines)
@@ -189,9 +185,7 @@ def _load_labels(path: Path) -> list[Row]:
     table = []
     for number, cells in lines:
         if len(cells) != len(header):
-            raise ValueError(
-                f"{where}: line {number} has {len(cells)} cells, the header {len(header)}; correct the line"
-            )
+            raise ValueError(f"{where}: line {number} has {len(cells)} cells, the header {len(header)}; correct it")
         row = dict(zip(header, cells, strict=True))
         table.append({**row, "file": _inside(f"{where}: line {number}", row["file"])})
     return table
@@ -202,9 +196,7 @@ def _cells(where: str, text: str) -> Iterator[tuple[int, list[str]]]:
     header = next((line for line in text.splitlines() if line.strip()), "")
     separators = [mark for mark in ",;\t" if "file" in (cell.strip(' "') for cell in header.split(mark))]
     if not separators:
-        raise ValueError(
-            f"{where}: no column `file` in its header {header[:80]!r} (commas, semicolons or tabs); add it"
-        )
+        raise ValueError(f"{where}: no column `file` in its header {header[:80]!r} (by commas, semicolons, tabs)")
     lines = csv.reader(io.StringIO(text), delimiter=separators[0], strict=True)
     try:
         for cells in lines:
@@ -296,8 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         print(describe(external_folder(parser.parse_args(arguments).folder)))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

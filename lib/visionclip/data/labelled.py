@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,12 +60,6 @@ class LabelledImages:
         def of(column: list) -> list:
             return [column[place] for place in places] if column else []
 
-        return replace(
-            self,
-            pixels=self.pixels.take(places, axis=0),
-            conditions=of(self.conditions) if isinstance(self.conditions, list) else self.conditions.take(places),
-            sources=of(self.sources),
-            keys=of(self.keys),
-            groups=of(self.groups),
-            masks=None if self.masks is None else self.masks[places],
-        )
+        lists: dict[str, Any] = {name: of(getattr(self, name)) for name in ("conditions", "sources", "keys", "groups")}
+        masks = None if self.masks is None else self.masks[places]
+        return replace(self, pixels=self.pixels.take(places, axis=0), masks=masks, **lists)

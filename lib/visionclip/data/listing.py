@@ -33,9 +33,7 @@ def fingerprint(folder: str | Path) -> str:
     folder = runs.resolve(folder)
     states = []
     for path in files(folder, links=True):
-        try:
+        if (folder / path).exists():  # and no link to nothing
             state = (folder / path).stat()
-        except OSError:  # a link to nothing
-            continue
-        states.append([path.as_posix(), state.st_size, state.st_mtime_ns])
+            states.append([path.as_posix(), state.st_size, state.st_mtime_ns])
     return keys.digest(states)

@@ -1,7 +1,8 @@
 """Images with the captions that are true of them: what the towers are trained on."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -70,8 +71,7 @@ class Pairs:
     @property
     def presentations(self) -> dict[str, int]:
         """How many images show each main condition."""
-        names = [conditions.presentation(eye) for eye in self.images.conditions]
-        return {name: names.count(name) for name in sorted(set(names))}
+        return dict(sorted(Counter(map(conditions.presentation, self.images.conditions)).items()))
 
     @cached_property
     def _shown(self) -> np.ndarray:
@@ -90,12 +90,8 @@ def load(synthesis: str | Path, captions_folder: str | Path, name: str, held: in
     Raises:
         ValueError: the captions were written for other images.
     """
-    images = streaming.load(runs.resolve(synthesis) / name)
-    if np.prod(images.pixels.shape, dtype=np.int64) <= held:
-        images = replace(images, pixels=images.pixels[np.arange(len(images))])
+    images = streaming.load(runs.resolve(synthesis) / name, held)
     table, texts_of, names = captions.load(runs.resolve(captions_folder) / name)
     if names != images.keys:
-        raise ValueError(
-            f"{captions_folder}/{name}: captions of other images than {synthesis} holds; run 02-captions again"
-        )
+        raise ValueError(f"{captions_folder}/{name}: captions of other images than {synthesis}; run 02-captions again")
     return Pairs(images, table, texts_of)

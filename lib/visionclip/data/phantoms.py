@@ -7,7 +7,6 @@ all masks and parameters; a run that was stopped goes on where it was.
 import argparse
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -57,16 +56,14 @@ def balanced_eyes(count: int, seed: int, purpose: str, unreadable: float) -> lis
     return conditions.balanced(count, rng(seed, f"{purpose}: conditions"), unreadable)
 
 
-def with_healthy_twins(
-    count: int, share: float, seed: int, purpose: str, unreadable: float = 0.03
-) -> tuple[list[dict[str, int]], list[Stream]]:
+def with_healthy_twins(count: int, share: float, seed: int, purpose: str) -> tuple[list[dict[str, int]], list[Stream]]:
     """Conditions and random streams of ``count`` eyes: balanced ones, and ``share`` (0 to 1) as many healthy twins.
 
     A twin has its original's stream and no disease: the same eye in the same photograph, so that only the disease tells
     the two apart.
     """
     single = count - int(count * share / (1 + share))
-    eyes = balanced_eyes(single, seed, purpose, unreadable)
+    eyes = balanced_eyes(single, seed, purpose, 0.03)
     streams = [(seed, purpose, index) for index in range(single)]
     diseased = [index for index, eye in enumerate(eyes) if not conditions.is_normal(eye)][: count - single]
     twins = [{**eyes[index], **dict.fromkeys(conditions.DISEASES, 0)} for index in diseased]
@@ -106,14 +103,15 @@ def draw(
     drawn = phantom.render_each(eyes, streams, size, partial(_finished, masks), label, workers, fixed)
     for place, (image, own) in enumerate(drawn):
         pixels[place], channels[place] = image, own
-    names = [f"{_slug(purpose)}-{place:07d}" for place, (_, purpose, _) in enumerate(streams)]
+    names = [_key(purpose, place) for place, (_, purpose, _) in enumerate(streams)]
     drawn_eyes = LabelledImages(pixels, [*map(conditions.complete, eyes)], [PHANTOM] * len(eyes), names)
     return replace(drawn_eyes, masks=channels, mask_names=CHANNELS[masks]) if masks else drawn_eyes
 
 
-def _slug(purpose: str) -> str:
-    """A purpose as part of a key: WebDataset ends a key at its first point."""
-    return re.sub(r"\W+", "-", purpose)
+def _key(purpose: str, place: int) -> str:
+    """The key of an eye, without a point, at which WebDataset ends it."""
+    slug = re.sub(r"\W+", "-", purpose)
+    return f"{slug}-{place:07d}"
 
 
 def _finished(masks: str | None, drawn: phantom.Phantom) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +148,8 @@ def stream(
     Raises:
         ValueError: the folder holds phantoms of other settings, or drawn by other code.
     """
+    from webdataset import TarWriter  # imports torch, which the processes that draw need not wait for
+
     settings = {"count": count, "size": size, "seed": seed, "purpose": purpose, "unreadable": unreadable}
     settings |= {"per_shard": per_shard, "code": keys.code(phantom)}
     card = folder / "phantoms.json"
@@ -157,22 +157,18 @@ def stream(
         raise ValueError(f"{runs.relative(card)}: phantoms of other settings; give another folder or delete this one")
     runs.write_json(card, settings)
     eyes = balanced_eyes(count, seed, purpose, unreadable)
-    pending = {
-        path: range(start, min(start + per_shard, count))
-        for number, start in enumerate(range(0, count, per_shard))
-        if not (path := folder / f"{number:05d}.tar").is_file()
-    }
-    indices = [index for members in pending.values() for index in members]
+    pending = {folder / f"{start // per_shard:05d}.tar": start for start in range(0, count, per_shard)}
+    members = {path: range(start, count)[:per_shard] for path, start in pending.items() if not path.is_file()}
+    indices = [index for own in members.values() for index in own]
     streams = [(seed, purpose, index) for index in indices]
     drawn = phantom.render_each([eyes[index] for index in indices], streams, size, _encoded, "phantoms", workers)
-
-    def sample(index: int, image: bytes, masks: bytes, parameters: dict[str, object]) -> shards.Sample:
-        record = {"conditions": eyes[index], "seed": seed, "source": PHANTOM, "parameters": parameters}
-        key = f"{_slug(purpose)}-{index:07d}"
-        return {"__key__": key, "png": image, "masks.png": masks, "json": json.dumps(record).encode()}
-
-    for path, members in pending.items():
-        shards.write_one(path, (sample(index, *next(drawn)) for index in members))
+    for path, own in members.items():
+        with runs.atomic(path) as temporary, TarWriter(str(temporary), mtime=0.0) as sink:
+            for index in own:
+                image, masks, parameters = next(drawn)
+                record = {"conditions": eyes[index], "seed": seed, "source": PHANTOM, "parameters": parameters}
+                encoded = {"png": image, "masks.png": masks, "json": json.dumps(record).encode()}
+                sink.write({"__key__": _key(purpose, index), **encoded})
 
 
 def _encoded(drawn: phantom.Phantom) -> tuple[bytes, bytes, dict[str, object]]:
@@ -203,8 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         stream(given.pop("out").absolute(), **given)
     except (ValueError, OSError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

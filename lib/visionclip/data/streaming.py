@@ -7,6 +7,7 @@ training is that of a set in memory, and so are its results. What is held is an 
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,6 @@ import cv2
 import numpy as np
 
 from visionclip import conditions, keys, runs
-from visionclip.conditions import VOCABULARY
 from visionclip.data.labelled import LabelledImages
 from visionclip.progress import progress
 
@@ -25,13 +25,13 @@ OPEN = 64  # shards that are held open
 class ShardPixels:
     """The images of shards, as an array uint8 N×S×S×3 that is decoded where it is indexed with an array of places.
 
-    ``places`` int64 N×3 are shard, offset and length of each encoded image.
+    ``places`` int64 N×3 are shard, offset and length of each encoded image; ``names`` N are for messages.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: Sequence[Path], places: np.ndarray):
-        self.shards, self.places = list(shards), places
+    def __init__(self, shards: Sequence[Path], places: np.ndarray, names: np.ndarray):
+        self.shards, self.places, self.names = shards, places, names
 
     def __len__(self) -> int:
         return len(self.places)
@@ -39,79 +39,78 @@ class ShardPixels:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """N×S×S×3, as the first image has it."""
-        return len(self), *self._decoded(*self.places[0]).shape
+        return len(self), *self._decoded(0).shape
 
     def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
-        places = self.places[chosen]
-        pixels = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for row in np.lexsort((places[:, 1], places[:, 0])):  # along the disk
-            image = self._decoded(*places[row])
+        rows = np.arange(len(self))[chosen]
+        pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for place in np.lexsort((self.places[rows, 1], self.places[rows, 0])):  # along the disk
+            image = self._decoded(rows[place])
             if image.shape != self.shape[1:]:
-                raise ValueError(f"{self._name(places[row][0])}: images of several sizes; write the set again")
-            pixels[row] = image
+                raise ValueError(f"{self._where(rows[place])} is of another size than the first; write the set again")
+            pixels[place] = image
         return pixels
 
     def take(self, chosen: np.ndarray, axis: int = 0) -> "ShardPixels":
         """These images, still on disk; ``axis`` is there for NumPy's way of saying it."""
-        return ShardPixels(self.shards, self.places[np.asarray(chosen)])
+        return ShardPixels(self.shards, self.places[chosen], self.names[chosen])
 
     @cached_property
     def key(self) -> str:
         """Of the shards' content and of which images are taken from them."""
         return keys.digest([[keys.file(shard) for shard in self.shards], keys.arrays(self.places)])
 
-    def _name(self, shard: int) -> str:
-        return runs.relative(self.shards[shard])
+    def _where(self, row: int) -> str:
+        return f"{runs.relative(self.shards[self.places[row, 0]])}: sample {self.names[row]}"
 
-    def _decoded(self, shard: int, offset: int, length: int) -> np.ndarray:
+    def _decoded(self, row: int) -> np.ndarray:
+        shard, offset, length = map(int, self.places[row])
         file = _opened(self.shards[shard])
-        file.seek(int(offset))
-        encoded = file.read(int(length))
+        file.seek(offset)
+        encoded = file.read(length)
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
         if image is None:
-            raise ValueError(f"{self._name(shard)}: an image in it is damaged; write the set again")
+            raise ValueError(f"{self._where(row)} is a damaged image; write the set again")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-class ConditionTable(Sequence):
-    """Complete conditions of N eyes as a table int8 N×K, a mapping for whichever is looked at."""
+def load(folder: Path, held: int = 0) -> LabelledImages:
+    """The set in a folder's shards, its images left on disk where decoded they would take more than ``held`` bytes.
 
-    def __init__(self, table: np.ndarray):
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, place):
-        return dict(zip(VOCABULARY, self.table[place].tolist(), strict=True))
-
-    def take(self, chosen: np.ndarray) -> "ConditionTable":
-        """The conditions of these eyes."""
-        return ConditionTable(self.table[chosen])
-
-
-def load(folder: Path) -> LabelledImages:
-    """The set in a folder's shards, its images left on disk.
+    Conditions are completed where any are known; eyes that show the same share one mapping.
 
     Raises:
         FileNotFoundError: there is no shard in the folder.
-        ValueError: a shard is damaged, or a sample has no image or no conditions; the message names it.
+        ValueError: a shard is damaged, or a sample has no image or no conditions, or another size than the first; the
+            message names it.
     """
-    shards = sorted(folder.glob("*.tar"))
-    if not shards:
-        raise FileNotFoundError(f"{runs.relative(folder)}: no *.tar shard there; run the stage that writes it first")
+    shards = paths(folder)
     places, eyes, sources, names = [], [], [], []
+    same: dict = {}  # one mapping and one text, however many images have it
     for number, shard in enumerate(progress(shards, "index of the shards")):
         for name, place, record in _samples(shard):
+            known = conditions.check(record["conditions"], f"{runs.relative(shard)}: sample {name}")
             places.append((number, *place))
-            eye = conditions.complete(conditions.check(record["conditions"], f"{runs.relative(shard)}: sample {name}"))
-            eyes.append(np.fromiter(eye.values(), np.int8, len(VOCABULARY)))
-            sources.append(record["source"])
+            eyes.append(same.setdefault(tuple(known.items()), conditions.complete(known) if known else {}))
+            sources.append(same.setdefault(record["source"], record["source"]))
             names.append(name)
-    known = {source: source for source in sources}  # one text, however many images have it
-    pixels = ShardPixels(shards, np.array(places, np.int64))
-    table = ConditionTable(np.stack(eyes))  # both are used as what is held in memory would be
-    return LabelledImages(pixels, table, [known[source] for source in sources], names)  # type: ignore[arg-type]
+    pixels = ShardPixels(shards, np.array(places, np.int64), np.array(names))
+    images = LabelledImages(pixels, eyes, sources, names)  # type: ignore[arg-type]  # used as an array would be
+    if np.prod(pixels.shape, dtype=np.int64) > held:
+        return images
+    return replace(images, pixels=pixels[np.arange(len(images))])
+
+
+def paths(folder: Path) -> list[Path]:
+    """The shards of a folder in their order.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = sorted(folder.glob("*.tar"))
+    if not found:
+        raise FileNotFoundError(f"{runs.relative(folder)}: no *.tar shard; run notebooks/01-synthesis.ipynb first")
+    return found
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], dict]]:

@@ -109,10 +109,8 @@ def load_plan(path: Path) -> Plan:
     """
     where = runs.relative(path)
     if not path.is_file():
-        raise ValueError(
-            f"{where}: no such file; write what to ask of the labels: tasks: {{NAME: {{column: COLUMN, classes: "
-            "[{name: CLASS, values: [0], conditions: [{dr_grade: 0}]}, ...]}}"
-        )
+        example = "{column: COLUMN, classes: [{name: CLASS, values: [0], conditions: [{dr_grade: 0}]}, ...]}"
+        raise ValueError(f"{where}: no such file; write what to ask of the labels: tasks: {{NAME: {example}}}")
     return plan(load_yaml(path), where)
 
 
@@ -121,11 +119,11 @@ def plan(given: object, where: str) -> Plan:
     given = fields(given, where, required=("tasks",), optional=("drop", "test"))
     if not isinstance(given["tasks"], dict):
         raise ValueError(f"{where}: tasks must map at least one name to column and classes")
-    return Plan(
-        _column_values(given.get("drop", {}), f"{where}: drop"),
-        _column_values(given.get("test", {}), f"{where}: test"),
-        [_task(name, task, f"{where}: {name}") for name, task in given["tasks"].items()],
-    )
+    for key in ("drop", "test"):
+        if not _are_values(given.get(key, {})):
+            raise ValueError(f"{where}: {key} must be a mapping of columns to one value each, such as {{split: test}}")
+    drop, test = ({column: plain(value) for column, value in given.get(key, {}).items()} for key in ("drop", "test"))
+    return Plan(drop, test, [_task(name, task, f"{where}: {name}") for name, task in given["tasks"].items()])
 
 
 def load_yaml(path: Path) -> Any:
@@ -199,10 +197,8 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
-def _column_values(given: object, where: str) -> dict[str, str]:
-    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
-        raise ValueError(f"{where} must be a mapping of columns to one value each, such as {{split: test}}")
-    return {column: plain(value) for column, value in given.items()}
+def _are_values(given: object) -> bool:
+    return isinstance(given, dict) and all(isinstance(value, str) for value in given.values())
 
 
 def _task(name: str, given: object, where: str) -> TaskPlan:
@@ -214,23 +210,21 @@ def _task(name: str, given: object, where: str) -> TaskPlan:
         raise ValueError(f"{where}: column must be the name of one column of the labels")
     if not isinstance(given["classes"], list) or len(given["classes"]) < 2:
         raise ValueError(f"{where}: classes must list two or more")
-    listed = [_class(one, f"{where}: class {number}") for number, one in enumerate(given["classes"], 1)]
-    refuse_repeats(where, "class", [one.name for one, _ in listed])
-    refuse_repeats(where, "value", [value for _, values in listed for value in values])
-    class_of = {value: index for index, (_, values) in enumerate(listed) for value in values}
-    return TaskPlan(name, given["column"], ordinal == "true", [one for one, _ in listed], class_of)
-
-
-def _class(given: object, where: str) -> tuple[ClassOf, list[str]]:
-    """A class and the label values it lists."""
-    given = fields(given, where, required=("name", "values", "conditions"))
-    name, values, alternatives = given["name"], given["values"], given["conditions"]
-    if not isinstance(name, str):
-        raise ValueError(f"{where}: name must be text")
-    where = f"{where} ({name})"
-    if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
-        raise ValueError(f"{where}: values must be a list of labels, none empty, such as [0, 1]")
-    if not isinstance(alternatives, list) or not all(isinstance(facts, dict) for facts in alternatives):
-        raise ValueError(f"{where}: conditions must be a list of mappings, such as [{{dr_grade: 1}}]")
-    facts = [conditions.check({key: integer(value) for key, value in one.items()}, where) for one in alternatives]
-    return ClassOf(name, facts), [plain(value) for value in values]
+    classes: list[ClassOf] = []
+    class_of: list[tuple[str, int]] = []
+    for number, one in enumerate(given["classes"]):
+        place = f"{where}: class {number + 1}"
+        one = fields(one, place, required=("name", "values", "conditions"))
+        label, values, alternatives = one["name"], one["values"], one["conditions"]
+        if not isinstance(label, str):
+            raise ValueError(f"{place}: name must be text")
+        if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+            raise ValueError(f"{place} ({label}): values must be a list of labels, none empty, such as [0, 1]")
+        if not isinstance(alternatives, list) or not all(map(_are_values, alternatives)):
+            raise ValueError(f"{place} ({label}): conditions must be a list of mappings, such as [{{dr_grade: 1}}]")
+        known = [{key: integer(value) for key, value in facts.items()} for facts in alternatives]
+        classes.append(ClassOf(label, [conditions.check(facts, f"{place} ({label})") for facts in known]))
+        class_of += [(plain(value), number) for value in values]
+    refuse_repeats(where, "class", [one.name for one in classes])
+    refuse_repeats(where, "value", [value for value, _ in class_of])
+    return TaskPlan(name, given["column"], ordinal == "true", classes, dict(class_of))

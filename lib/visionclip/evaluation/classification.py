@@ -5,7 +5,6 @@ eyes (see docs/decisions.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -105,6 +104,5 @@ def task_logits(task: Task, logits: np.ndarray) -> np.ndarray:
 
 def evaluate(dataset: Dataset, logits: np.ndarray, seed: int, resamples: int) -> list[dict]:
     """A result for each task that ``CONDITIONS`` can predict, in the shape of ``scoring.evaluate``'s."""
-    tasks = [task for task in dataset.tasks if can_predict(task)]
-    of_task = {task.name: task_logits(task, logits) for task in tasks}
-    return scoring.evaluate(replace(dataset, tasks=tasks), of_task, seed, resamples)
+    of_tasks = {task.name: task_logits(task, logits) for task in dataset.tasks if can_predict(task)}
+    return scoring.evaluate(dataset, of_tasks, seed, resamples)

@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from visionclip import conditions, streams
 from visionclip.data import images
@@ -22,11 +19,11 @@ from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Comparison, adjusted, delong
+from visionclip.evaluation.probe import FOLDS, regression
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style
 
 SHUFFLES = 30
-FOLDS = 5
 
 
 def untrained(network: VisionCLIP, seed: int) -> VisionCLIP:
@@ -65,18 +62,15 @@ def colour_logits(dataset: Dataset, held_out: LabelledImages) -> dict[str, np.nd
         labels = member[rows].argmax(1)
         if np.bincount(labels, minlength=len(task.classes)).min() < FOLDS:
             continue
-        probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
         if features is drawn and len(rows) == len(drawn):
-            probabilities = cross_val_predict(probe, drawn, labels, cv=FOLDS, method="predict_proba")
+            probabilities = cross_val_predict(regression(), drawn, labels, cv=FOLDS, method="predict_proba")
         else:
-            probabilities = probe.fit(drawn[rows], labels).predict_proba(features)
+            probabilities = regression().fit(drawn[rows], labels).predict_proba(features)
         logits[task.name] = np.log(probabilities.clip(1e-12))
     return logits
 
 
-def finding_embeddings(
-    network: VisionCLIP, tokenizer, languages: Sequence[str], style: Style = PLAIN
-) -> list[torch.Tensor]:
+def finding_embeddings(network: VisionCLIP, tokenizer, languages: Sequence[str], style: Style) -> list[torch.Tensor]:
     """For each value of each disease, its absence too, a tensor 1×P: the commonest wording, over the languages."""
     facts = [{key: value} for key in conditions.DISEASES for value in range(conditions.VOCABULARY[key].highest + 1)]
     findings = Task("findings", False, [ClassOf("", [one]) for one in facts], np.array([], int))
@@ -106,8 +100,7 @@ def single_prompts(
 
 
 def _auc(task: Task, logits: np.ndarray) -> float:
-    known = task.targets >= 0
-    auc = metrics.scores(task.targets[known], logits[known], task.ordinal)["auc"]
+    auc = metrics.scores(*scoring.known(task, logits), task.ordinal)["auc"]
     return np.nan if auc is None else auc  # which no scorable task has
 
 
@@ -135,15 +128,14 @@ def compare(
         "colour statistics": colour_logits(dataset, held_out),
     }
     for task in dataset.tasks:
-        known = task.targets >= 0
         against: dict[str, Comparison] = {}
         row = {"dataset": dataset.name, "task": task.name, "auc": _auc(task, logits[task.name]), "against": against}
         for name, of_task in rivals.items():
             other = of_task.get(task.name)
             row[name] = None if other is None else _auc(task, other)
             if other is not None and len(task.classes) == 2:
-                rankings = (one[known] @ [-1.0, 1.0] for one in (logits[task.name], other))
-                against[name] = delong(task.targets[known] == 1, *rankings)
+                targets, both = scoring.known(task, np.stack([logits[task.name], other], axis=1) @ [-1.0, 1.0])
+                against[name] = delong(targets == 1, *both.T)
         wordings = [
             zero_shot.prompt_embeddings(network, tokenizer, task, [language], count, style) for language in languages
         ]

@@ -8,9 +8,8 @@ floor (phantoms against phantoms).
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from sklearn.metrics import roc_auc_score
-from torch.nn import functional
+from sklearn.metrics.pairwise import polynomial_kernel
 
 from visionclip.conditions import Conditions
 from visionclip.models.classifier import CONDITIONS, targets
@@ -59,31 +58,7 @@ def kernel_distance(
     for _ in range(subsets):
         x = one[rng.choice(len(one), size, replace=False)].astype(np.float64) / scale
         y = other[rng.choice(len(other), size, replace=False)].astype(np.float64) / scale
-        xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        xx, yy, xy = (polynomial_kernel(a, b, degree=3) for a, b in ((x, x), (y, y), (x, y)))
         within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
         distances.append(within - 2 * xy.mean())
     return {"mean": float(np.mean(distances)), "standard_deviation": float(np.std(distances))}
-
-
-def layout_contrast(images: np.ndarray, layouts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
-    """For each layout channel, how much greener its pixels are than their surroundings, -255 to 255.
-
-    ``images`` are uint8 N×S×S×3, ``layouts`` uint8 N×C×S×S. The surroundings are a ring of a twelfth of the side
-    around the channel's pixels, inside the field of view. The mean is over images; compare generated retinas with the
-    phantoms of the same layouts. None where fewer than five images have the channel.
-    """
-    reach = max(images.shape[1] // 12, 1)
-    green = torch.from_numpy(images[..., 1]).float()
-    masks = torch.from_numpy(layouts).float()
-    wide = functional.max_pool2d(masks, 2 * reach + 1, stride=1, padding=reach)
-    field = masks[:, list(names).index("field")]
-    result: dict[str, float | None] = {}
-    for index, name in enumerate(names):
-        inside, ring = masks[:, index], (wide[:, index] - masks[:, index]) * field
-        present = (inside.sum((1, 2)) > 0) & (ring.sum((1, 2)) > 0)
-        if present.sum() < FEWEST:
-            result[name] = None
-            continue
-        level = [(green * part).sum((1, 2))[present] / part.sum((1, 2))[present] for part in (inside, ring)]
-        result[name] = float((level[0] - level[1]).mean())
-    return result

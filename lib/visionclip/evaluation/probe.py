@@ -7,12 +7,11 @@ of a patient resemble each other. It is trained on real labels, and therefore ne
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from visionclip import streams
@@ -21,6 +20,11 @@ from visionclip.evaluation import scoring
 
 FOLDS = 5
 STRENGTH = 0.316  # inverse of the regularisation, scikit-learn's C
+
+
+def regression(strength: float = 1.0) -> Pipeline:
+    """A logistic regression of balanced classes on standardised features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=5000))
 
 
 def folds(task: Task, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]] | None:
@@ -48,10 +52,8 @@ def out_of_fold(features: np.ndarray, task: Task, groups: Sequence[str], seed: i
         return None
     logits = np.zeros((len(task.targets), len(task.classes)))
     for train, test in parted:
-        probe = make_pipeline(
-            StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=5000)
-        ).fit(features[train], task.targets[train])
-        logits[test] = np.log(probe.predict_proba(features[test]).clip(1e-12))
+        fitted = regression(STRENGTH).fit(features[train], task.targets[train])
+        logits[test] = np.log(fitted.predict_proba(features[test]).clip(1e-12))
     return logits
 
 
@@ -60,12 +62,12 @@ def evaluate(dataset: Dataset, features: np.ndarray, seed: int, resamples: int) 
 
     ``features`` are float N×D, those of the images before the projection.
     """
-    found = {task.name: out_of_fold(features, task, dataset.images.members, seed) for task in dataset.tasks}
-    logits = {name: of_task for name, of_task in found.items() if of_task is not None}
-    skipped = [
-        f"{dataset.name}, {name}: too few patients or examinations of a class for {FOLDS} folds; not probed"
-        for name in found
-        if name not in logits
-    ]
-    probed = [task for task in dataset.tasks if task.name in logits]
-    return scoring.evaluate(replace(dataset, tasks=probed), logits, seed, resamples), skipped
+    logits, skipped = {}, []
+    for task in dataset.tasks:
+        of_task = out_of_fold(features, task, dataset.images.members, seed)
+        if of_task is None:
+            why = f"too few patients or examinations of a class for {FOLDS} folds; not probed"
+            skipped.append(f"{dataset.name}, {task.name}: {why}")
+        else:
+            logits[task.name] = of_task
+    return scoring.evaluate(dataset, logits, seed, resamples), skipped

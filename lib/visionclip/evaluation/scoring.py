@@ -25,7 +25,7 @@ def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:
 
     ``protocol`` is "flair" or "own", see ``folders.protocol_rows``.
     """
-    paths = folders.find(folder) if folder.is_dir() else []
+    paths = folders.find(folder)
     return [scorable(folders.load(path, size, folders.protocol_rows(path, protocol))) for path in paths]
 
 
@@ -62,6 +62,12 @@ def scorable(dataset: Dataset) -> Dataset:
                 f"{dataset.name}, {task.name}: two classes with two images, of different patients, are needed ({held})"
             )
     return replace(dataset, tasks=tasks, unscored=unscored)
+
+
+def known(task: Task, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Targets M and logits M×K (or any other rows) of the M of N images that are of a class."""
+    of_class = task.targets >= 0
+    return task.targets[of_class], logits[of_class]
 
 
 def two_class_tasks(dataset: Dataset) -> list[Task]:
@@ -106,15 +112,16 @@ def evaluate(
 ) -> list[dict]:
     """One result for each task that is ``scorable``, as in ``numbers.json``, over the rows of one of its classes.
 
-    ``logits`` are N×K for each task by its name, ``resamples`` those of the bootstrap.
+    ``logits`` are N×K for each task by its name; a task without them is left out. ``resamples`` are the bootstrap's.
     ``scaled`` holds what ``temperature`` makes of the scores that depend on confidence. Graded tasks are also read by
     ``cumulative`` thresholds, as ``by_thresholds``: the scores that depend on which grade is predicted.
     """
     results, members = [], np.array(dataset.images.members)
     for task in scorable(dataset).tasks:
-        known = task.targets >= 0
-        targets, of_task = task.targets[known], logits[task.name][known]
-        groups = members[known].tolist()
+        if task.name not in logits:
+            continue
+        targets, of_task = known(task, logits[task.name])
+        groups = members[task.targets >= 0].tolist()
         rng = streams.rng(seed, "bootstrap")
         scored = metrics.scores_with_intervals(targets, of_task, task.ordinal, rng, resamples, groups)
         scaled = metrics.scores(targets, of_task / temperature, task.ordinal)
@@ -132,11 +139,8 @@ def roc_curves(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> dict[str, 
 
     ``logits`` are N×K for each task by its name.
     """
-    curves = {}
-    for task in two_class_tasks(dataset):
-        known = task.targets >= 0
-        curves[task.name] = roc_curve(task.targets[known], logits[task.name][known] @ [-1, 1])[:2]
-    return curves
+    of_tasks = {task.name: known(task, logits[task.name]) for task in two_class_tasks(dataset)}
+    return {name: roc_curve(targets, of_task @ [-1, 1])[:2] for name, (targets, of_task) in of_tasks.items()}
 
 
 def write_predictions(folder: Path, datasets: Sequence[Dataset], logits: Mapping[str, Mapping]) -> None:

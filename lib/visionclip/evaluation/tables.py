@@ -1,6 +1,6 @@
 """Results as tables for people: one function a table, numbers with their intervals as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,63 +10,63 @@ import pandas
 from visionclip.data import folders
 from visionclip.data.published import PUBLISHED
 from visionclip.evaluation.intervals import Comparison, Interval
-from visionclip.evaluation.scoring import OF_CLASS, OF_CONFIDENCE, PHANTOMS
+from visionclip.evaluation.scoring import OF_CLASS, PHANTOMS
 
-TITLES = {
-    "auc": "AUC",
-    "aca": "ACA",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "kappa": "QWK",
-    "average_precision": "average precision",
-    "sensitivity": "sensitivity at 90 % specificity",
-    "ece": "ECE",
-    "brier": "Brier",
+TEXTS = {  # what stands below a title, from the entries of a result
+    "AUC": "{auc}",
+    "ACA": "{aca}",
+    "chance": "{chance_aca:.3f}",
+    "accuracy": "{accuracy}",
+    "majority": "{majority_accuracy:.3f}",
+    "macro F1": "{macro_f1}",
+    "QWK": "{kappa}",
+    "average precision": "{average_precision}",
+    "sensitivity at 90 % specificity": "{sensitivity}",
+    "ECE": "{ece}",
+    "Brier": "{brier}",
+    "ECE, scaled": "{scaled[ece]:.3f}",
+    "Brier, scaled": "{scaled[brier]:.3f}",
 }
+SPREAD = "{{{0}[mean]:.3f}} ({{{0}[low]:.3f}} to {{{0}[high]:.3f}})"
+
+
+def table(rows: Iterable[Mapping], titles: Sequence[str], **texts: str) -> pandas.DataFrame:
+    """One row each, a column a title: the text of that title in ``texts`` or ``TEXTS``, filled with the row's entries,
+    or the entry of that name as it is. Scores may be intervals or what JSON made of them."""
+
+    def entry(value: object) -> object:
+        is_score = value is None or (isinstance(value, Mapping) and "value" in value)
+        return Interval.of(value) if is_score else value  # type: ignore[arg-type]
+
+    texts = TEXTS | texts
+    entries = [{name: entry(value) for name, value in row.items()} for row in rows]
+    return pandas.DataFrame(
+        [[texts[title].format_map(row) if title in texts else row[title] for title in titles] for row in entries],
+        columns=list(titles),
+    )
 
 
 def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: every score with its interval, and what chance and the commonest class reach."""
-    return pandas.DataFrame(
-        {
-            "dataset": f"{result['dataset']} ({result['split']})",
-            "task": result["task"],
-            "n": result["n"],
-            **_cells(result, ("auc", "aca")),
-            "chance": f"{result['chance_aca']:.3f}",
-            **_cells(result, ("accuracy",)),
-            "majority": f"{result['majority_accuracy']:.3f}",
-            **_cells(result, ("macro_f1", "kappa")),
-        }
-        for result in results
-    )
+    titles = ("dataset", "task", "n", "AUC", "ACA", "chance", "accuracy", "majority", "macro F1", "QWK")
+    return table(results, titles, dataset="{dataset} ({split})")
 
 
 def grade_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """Two rows a graded task: the likeliest grade predicted, and the median one."""
-    return pandas.DataFrame(
-        {"dataset": result["dataset"], "task": result["task"], "prediction": name, **_cells(scored, OF_CLASS)}
+    rows = [
+        {**result, "prediction": name, **{score: scored[score] for score in OF_CLASS}}
         for result in results
         if "by_thresholds" in result
         for name, scored in (("likeliest grade", result), ("by thresholds", result["by_thresholds"]))
-    )
+    ]
+    return table(rows, ("dataset", "task", "prediction", "ACA", "accuracy", "macro F1", "QWK"))
 
 
 def detection_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: detection scores with intervals, and calibration before and after the temperature."""
-    return pandas.DataFrame(
-        {
-            "dataset": result["dataset"],
-            "task": result["task"],
-            **_cells(result, ("average_precision", "sensitivity", *OF_CONFIDENCE)),
-            **{f"{TITLES[score]}, scaled": f"{result['scaled'][score]:.3f}" for score in OF_CONFIDENCE},
-        }
-        for result in results
-    )
-
-
-def _cells(scored: Mapping, names: Sequence[str]) -> dict[str, str]:
-    return {TITLES[name]: str(Interval.of(scored[name])) for name in names}
+    scores = ("average precision", "sensitivity at 90 % specificity", "ECE", "Brier", "ECE, scaled", "Brier, scaled")
+    return table(results, ("dataset", "task", *scores))
 
 
 def auc_table(results: Sequence[Mapping]) -> pandas.DataFrame:
@@ -74,30 +74,20 @@ def auc_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     rows = [
         {"name": f"{result['dataset']}: {result['task']}", **asdict(Interval.of(result["auc"]))} for result in results
     ]
-    table = pandas.DataFrame(rows, columns=["name", "value", "low", "high"])
-    return table.astype({"value": float, "low": float, "high": float})
+    aucs = pandas.DataFrame(rows, columns=["name", "value", "low", "high"])
+    return aucs.astype({"value": float, "low": float, "high": float})
 
 
 def control_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: the model's AUC, then each control's; * where it differs from the model at an adjusted 5 %."""
-
-    def rival(row: Mapping, name: str) -> str:
-        star = row["against"].get(name, Comparison(Interval(None))).star
-        return f"{Interval(row[name])}{star}"
-
-    return pandas.DataFrame(
-        {
-            "dataset": row["dataset"],
-            "task": row["task"],
-            "AUC": str(Interval(row["auc"])),
-            **{name: rival(row, name) for name in ("random weights", "colour statistics")},
-            **{
-                name: f"{row[name]['mean']:.3f} ({row[name]['low']:.3f} to {row[name]['high']:.3f})"
-                for name in ("shuffled prompts", "single prompts")
-            },
-        }
+    rivals, prompts = ("random weights", "colour statistics"), ("shuffled prompts", "single prompts")
+    untested = Comparison(Interval(None))
+    starred = [
+        {**row, **{name: f"{Interval(row[name])}{row['against'].get(name, untested).star}" for name in rivals}}
         for row in rows
-    )
+    ]
+    texts = {"AUC": "{auc:.3f}", **{name: SPREAD.format(name) for name in prompts}}
+    return table(starred, ("dataset", "task", "AUC", *rivals, *prompts), **texts)
 
 
 def retrieval_table(result: Mapping[str, Mapping]) -> pandas.DataFrame:
@@ -111,33 +101,21 @@ def retrieval_table(result: Mapping[str, Mapping]) -> pandas.DataFrame:
 
 def missing_table(folder: Path) -> pandas.DataFrame:
     """The published sets that are not below ``folder``: owner, terms, size and how to get them."""
-    absent = folders.missing(folder) if folder.is_dir() else PUBLISHED
-    return pandas.DataFrame(
-        {
-            "dataset": one.name,
-            "folder": one.folder,
-            "images": one.images,
-            "owner": one.owner,
-            "terms": one.terms,
-            "how to get it": one.get,
-            "what labels.csv needs": one.labels,
-        }
-        for one in absent
-    )
+    absent = folders.missing(folder)
+    texts = {"dataset": "{name}", "how to get it": "{get}", "what labels.csv needs": "{labels}"}
+    titles = ("dataset", "folder", "images", "owner", "terms", "how to get it", "what labels.csv needs")
+    return table(map(vars, absent), titles, **texts)
 
 
 def published_table() -> pandas.DataFrame:
     """VisionCLIP's published accuracies with what always predicting the commonest class gives."""
-    return pandas.DataFrame(
-        {
-            "dataset": one.name,
-            "VisionCLIP accuracy": f"{one.accuracy:.3f}",
-            "majority accuracy": f"{one.majority:.3f}",
-            "difference": f"{one.accuracy - one.majority:+.3f}",
-        }
+    rows = [
+        {"dataset": one.name, **vars(one), "difference": one.accuracy - one.majority}
         for one in PUBLISHED
         if one.accuracy is not None and one.majority is not None
-    )
+    ]
+    texts = {"VisionCLIP accuracy": "{accuracy:.3f}", "majority accuracy": "{majority:.3f}"}
+    return table(rows, ("dataset", *texts, "difference"), **texts, difference="{difference:+.3f}")
 
 
 def headline(results: Sequence[Mapping]) -> list[dict[str, str]]:

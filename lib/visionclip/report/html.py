@@ -13,6 +13,8 @@ from pathlib import Path
 
 import bleach
 from bs4 import BeautifulSoup, Tag
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import pass_context
 from markupsafe import Markup, escape
 from nbconvert import HTMLExporter
@@ -25,25 +27,28 @@ from visionclip import runs
 
 TEMPLATES = Path(__file__).parent / "templates"
 HIDDEN = {"hide", "remove", "papermill-error-cell-tag"}  # tags of cells that no page shows
+HEADINGS = ("h1", "h2", "h3", "h4")
+PIXELS = ("image/png", "image/jpeg")
+# Kinds of output that a page shows, the best first.
+SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
 NUMBER = re.compile(r"[-−+±<≤≥>~≈ ]*\.?\d[^A-Za-z]*$|nan$|-$|–$|$", re.IGNORECASE)
 # Where a path begins: after no word, unless that is a colour code or a quoted newline.
 START = r"(?:(?<![\w.~-])|(?<=\dm)|(?<=\\n))"
 _TAGS = (
     "a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 "
-    "hr i img input kbd li ol p pre q s small span strong sub summary sup table tbody td tfoot th thead tr u ul"
+    "hr i img input kbd li ol p pre q s small span strong sub summary sup table tbody td tfoot th thead tr u ul "
+    "math menclose mfrac mi mn mo mover mphantom mpadded mroot mrow mspace msqrt mstyle msub msubsup msup mtable mtd "
+    "mtext mtr munder munderover"
 )
-_ATTRIBUTES = "alt checked class colspan disabled href id lang rowspan scope src title type"
+_ATTRIBUTES = (
+    "alt checked class colspan disabled href id lang rowspan scope src title type "
+    "accent columnalign display displaystyle linethickness mathvariant movablelimits scriptlevel stretchy width"
+)
 TAGS, ATTRIBUTES = frozenset(_TAGS.split()), frozenset(_ATTRIBUTES.split())
-_SIGNS = """alpha α beta β gamma γ delta δ epsilon ε varepsilon ε zeta ζ eta η theta θ kappa κ lambda λ mu μ nu ν xi ξ
-pi π rho ρ sigma σ tau τ phi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Sigma Σ Phi Φ Psi Ψ Omega Ω ell ℓ
-cdot · times × pm ± le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ propto ∝ infty ∞ sum ∑ prod ∏ int ∫ sqrt √ partial ∂
-nabla ∇ in ∈ notin ∉ subset ⊂ cup ∪ cap ∩ to → rightarrow → mapsto ↦ mid | lVert ‖ rVert ‖ langle ⟨ rangle ⟩ top ⊤
-forall ∀ exists ∃ dots … ldots … cdots …"""
-SIGNS = dict(zip(_SIGNS.split()[::2], _SIGNS.split()[1::2], strict=True)) | {"left": "", "right": ""}
 
 
 class _Renderer(IPythonRenderer):
-    """Markdown with formulas as text that reads without a script."""
+    """Markdown with formulas that read without a script."""
 
     def inline_math(self, body: str) -> str:
         return f'<span class="math">{formula(body)}</span>'
@@ -64,14 +69,11 @@ def export(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[str
 
     ``files`` are the names in the reports folder: a link to one of their notebooks is kept, a dead one unlinked.
     """
-    config = Config()
-    config.TagRemovePreprocessor.enabled = True
-    config.TagRemovePreprocessor.remove_cell_tags = HIDDEN
-    config.NbConvertBase.display_data_priority = [
-        "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"
-    ]  # fmt: skip
     exporter = _Exporter(
-        config=config,
+        config=Config(
+            TagRemovePreprocessor={"enabled": True, "remove_cell_tags": HIDDEN},
+            NbConvertBase={"display_data_priority": SHOWN},
+        ),
         template_name="report",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
@@ -81,10 +83,11 @@ def export(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[str
     return exporter.from_notebook_node(notebook, dict(frame))[0]
 
 
-def plain(markdown: str) -> str:
-    """Markdown as one line of plain text."""
+def blocks(markdown: str) -> list[tuple[str, str]]:
+    """The blocks of markdown outside all others (``h1``, ``p``, ``ul`` ...), each with its text in one line."""
     html = MarkdownWithMath(renderer=_Renderer(escape=True)).render(markdown)
-    return " ".join(BeautifulSoup(html, "html.parser").get_text().replace("¶", "").split())
+    tags = BeautifulSoup(html, "html.parser").find_all(recursive=False)
+    return [(tag.name, " ".join(tag.get_text().replace("¶", "").split())) for tag in tags]
 
 
 def without_paths(text: str) -> str:
@@ -104,8 +107,7 @@ def conceal(content: object) -> object:
     """``without_paths`` on every text of a notebook but its encoded images."""
     if isinstance(content, dict):
         return {
-            key: value if key in ("image/png", "image/jpeg") and isinstance(value, str) else conceal(value)
-            for key, value in content.items()
+            key: value if key in PIXELS and isinstance(value, str) else conceal(value) for key, value in content.items()
         }
     if isinstance(content, list):
         return [conceal(value) for value in content]
@@ -130,7 +132,12 @@ def safe_html(html: str, files: frozenset[str] = frozenset()) -> Markup:
         if not image.get("src"):
             image.replace_with(str(image.get("alt") or ""))
     for link in soup("a"):
-        _relink(link, files)
+        target = str(link.get("href", ""))
+        page = re.sub(r"\.ipynb(?=#|$)", ".html", target)
+        if page.partition("#")[0] in files:
+            link["href"] = page
+        elif target and not re.match(r"https?:|mailto:|#", target):
+            link.unwrap()
     return Markup(soup)
 
 
@@ -152,15 +159,6 @@ def _align(table: Tag) -> None:
                 cells[column]["class"] = " ".join([*cells[column].get_attribute_list("class"), "number"])
 
 
-def _relink(link: Tag, files: frozenset[str]) -> None:
-    target = str(link.get("href", ""))
-    page = re.sub(r"\.ipynb(?=#|$)", ".html", target)
-    if page.partition("#")[0] in files:
-        link["href"] = page
-    elif target and not re.match(r"https?:|mailto:|#", target):
-        link.unwrap()
-
-
 def smaller_png(content: str) -> str:
     """A base64 PNG with the same pixels in fewer bytes: no metadata, no needless alpha, a palette if it is exact."""
     image: Image.Image = Image.open(io.BytesIO(base64.b64decode(content)))
@@ -176,19 +174,8 @@ def smaller_png(content: str) -> str:
 
 
 def formula(tex: str) -> Markup:
-    """TeX as HTML that reads without a script: letters and signs, subscripts, superscripts and simple fractions."""
-    text = str(escape(tex.strip("$ \n"))).replace("-", "−").replace(r"\\", "<br>")
-    text = re.sub(r"\\[,;:!> ]|\\q?quad", " ", text)
-    text = re.sub(r"\\(log|exp|max|min|sin|cos)\b", r"\\text{\1}", text)
-    text = re.sub(r"\\([A-Za-z]+)", lambda match: SIGNS.get(match[1], match[0]), text)
-    text = re.sub(r"([_^])([^{\s\\])", r"\1{\2}", text)
-    group = r"\{([^{}]*)\}"
-    while re.search(group, text):  # innermost braces first
-        before = text
-        text = re.sub(rf"_{group}", r"<sub>\1</sub>", text)
-        text = re.sub(rf"\^{group}", r"<sup>\1</sup>", text)
-        text = re.sub(r"\\[dt]?frac\{(\w*)\}\{(\w*)\}", r"\1∕\2 ", text)
-        text = re.sub(rf"\\[dt]?frac{group}{group}", r"(\1) ∕ (\2)", text)
-        text = re.sub(rf"\\(?:text|math|operator)\w*{group}", r'<span class="upright">\1</span>', text)
-        text = text if text != before else re.sub(group, r"\1", text, count=1)
-    return Markup(text)
+    """TeX as MathML, which a browser sets without a script; what is no TeX stays as it was written."""
+    try:
+        return Markup(tex2mathml(tex.strip("$ \n")))
+    except MathError:
+        return escape(tex)

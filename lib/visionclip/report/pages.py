@@ -6,9 +6,10 @@ Beside them stand one stylesheet, an ``index.html``, the cards, and ``numbers.js
 import ast
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from calendar import timegm
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -35,7 +36,8 @@ class Page:
     """One notebook of a run, or the log of a point of the dataset-size study that failed.
 
     ``status`` is "finished", "failed" or "not run"; ``error`` is the last line of the traceback of a failed one;
-    ``notebook`` is the executed notebook, or None where there is none to show; times are in seconds.
+    ``notebook`` is the executed notebook, or None where there is none to show; ``card`` and ``numbers`` are what a
+    finished stage wrote; times are in seconds.
     """
 
     name: str
@@ -45,13 +47,12 @@ class Page:
     error: str = ""
     notebook: NotebookNode | None = None
     card: Mapping = field(default_factory=dict)
-    headline: Sequence[Mapping[str, str]] = ()
+    numbers: Mapping = field(default_factory=dict)
     seconds: float | None = None
 
     @property
     def file(self) -> str:
         """The name of the file that it becomes."""
-        """The name of the page's file."""
         return self.name.replace("/", "--") + ".html"
 
 
@@ -109,17 +110,12 @@ def build(
         shared=sorted({row for page in stages for row in provenance(page.card) if row[0] in ("Machine", "Versions")}),
     )
     _write(reports / "index.html", html.without_paths(index))
-    runs.write_json(reports / "numbers.json", {page.name: _numbers(run, page) for page in stages if page.card})
+    numbers = {page.name: {"seconds": page.seconds, **page.numbers} for page in stages if page.card}
+    runs.write_json(reports / "numbers.json", numbers)
     for stale in reports.glob("*.html"):
         if stale.name not in files:
             stale.unlink()
     return reports / "index.html"
-
-
-def _numbers(run: Path, page: Page) -> dict:
-    """What a finished stage measured and the seconds that it took, for whoever quotes it."""
-    path = run / page.name / "numbers.json"
-    return {"seconds": page.seconds, **(runs.read_json(path) if path.is_file() else {})}
 
 
 def _write(path: Path, text: str) -> None:
@@ -134,7 +130,7 @@ def _stage(run: Path, name: str, source: Path | None) -> Page:
     """The page of a stage, from whichever of its executed notebook and card is newer."""
     candidates = (run / name / f"{name}.ipynb", run / "logs" / f"{name}.ipynb")
     executed = sorted((path for path in candidates if path.is_file()), key=lambda path: path.stat().st_mtime)
-    card_file, numbers_file = run / name / "card.json", run / name / "numbers.json"
+    card_file, numbers_file = (run / name / file for file in ("card.json", "numbers.json"))
     notebook = _read(executed[-1]) if executed else None
     title, question = heading(notebook or (_read(source) if source else new_notebook()), name)
     newer = bool(executed) and not (card_file.is_file() and card_file.stat().st_mtime > executed[-1].stat().st_mtime)
@@ -144,8 +140,8 @@ def _stage(run: Path, name: str, source: Path | None) -> Page:
     if not card_file.is_file():
         return Page(name, title, question, "not run")
     card = runs.read_json(card_file)
-    headline = runs.read_json(numbers_file).get("headline", []) if numbers_file.is_file() else []
-    return Page(name, title, question, "finished", "", notebook, card, headline, card.get("seconds"))
+    numbers = runs.read_json(numbers_file) if numbers_file.is_file() else {}
+    return Page(name, title, question, "finished", "", notebook, card, numbers, card["seconds"])
 
 
 def _point_logs(run: Path) -> list[Path]:
@@ -190,25 +186,18 @@ def _read(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
-        raise ValueError(
-            f"{runs.relative(path)}: not a readable notebook; delete it and run its stage again"
-        ) from error
+        problem = f"{runs.relative(path)}: not a readable notebook; delete it and run its stage again"
+        raise ValueError(problem) from error
 
 
 def heading(notebook: NotebookNode, name: str) -> tuple[str, str]:
-    """The title (first heading) and the question (first paragraph below it) of a notebook, as plain text."""
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "markdown" and not _tags(cell) & html.HIDDEN]
-    blocks = [block.strip() for source in cells[:2] for block in re.split(r"\n\s*\n|(?<=\n)(?=#)", source)]
-    titles = [block.splitlines()[0].lstrip("# ") for block in blocks if block.startswith("#")]
-    paragraphs = [
-        "\n".join(line for line in block.splitlines() if not line.startswith("#"))
-        for block in blocks
-        if not block.startswith(("- ", "* ", "|", "```"))
-    ]
-    paragraphs = [text for text in paragraphs if text.strip()]
-    question = next((text for text in paragraphs if "?" in text or "？" in text), next(iter(paragraphs), ""))
-    title = re.sub(r"^\d\d\W+", "", html.plain(titles[0])) if titles else name
-    return title, re.sub(r"^Question[.:] ", "", html.plain(question))
+    """The title (first heading) and the question (first paragraph that asks, else the first) as plain text."""
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown" and not _tags(cell) & html.HIDDEN]
+    blocks = [block for cell in prose[:2] for block in html.blocks(cell.source)]
+    title = next((text for tag, text in blocks if tag in html.HEADINGS), name)
+    paragraphs = [text for tag, text in blocks if tag == "p"]
+    question = next((text for text in paragraphs if re.search("[?？]", text)), next(iter(paragraphs), ""))
+    return re.sub(r"^\d\d\W+", "", title) if title != name else name, re.sub(r"^Question[.:] ", "", question)
 
 
 def failure(notebook: NotebookNode) -> str:
@@ -217,24 +206,22 @@ def failure(notebook: NotebookNode) -> str:
     Where the kernel dies (out of memory, say) papermill records no error and marks every cell "completed"; only
     the missing execution counts tell.
     """
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                return html.without_paths(strip_ansi(f"{output.ename}: {output.evalue}".strip().splitlines()[0]))
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    unfinished = _unfinished(code)
-    return f"Stopped with {len(unfinished)} of {len(code)} code cells not run and {UNKNOWN_END}" if unfinished else ""
-
-
-def _unfinished(cells: Iterable[NotebookNode]) -> list[NotebookNode]:
-    return [cell for cell in cells if cell.source.strip() and cell.execution_count is None]
+    stopped = _stopped(notebook)
+    for error in (output for cell in stopped for output in _errors(cell)):
+        return html.without_paths(strip_ansi(f"{error.ename}: {error.evalue}".strip().splitlines()[0]))
+    count = sum(cell.cell_type == "code" for cell in notebook.cells)
+    return f"Stopped with {len(stopped)} of {count} code cells not run and {UNKNOWN_END}" if stopped else ""
 
 
 def _stopped(notebook: NotebookNode) -> list[NotebookNode]:
-    """The cell at which a notebook stopped, if it did: that with the error, else the first left unfinished."""
+    """The cells at which a notebook stopped, if it did: those with an error, else all that were left unfinished."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    wrong = [cell for cell in code if any(output.output_type == "error" for output in cell.outputs)]
-    return (wrong or _unfinished(code))[:1]
+    unfinished = [cell for cell in code if cell.source.strip() and cell.execution_count is None]
+    return [cell for cell in code if _errors(cell)] or unfinished
+
+
+def _errors(cell: NotebookNode) -> list[NotebookNode]:
+    return [output for output in cell.outputs if output.output_type == "error"]
 
 
 def computing_time(times: Iterable[Mapping]) -> float:
@@ -243,10 +230,7 @@ def computing_time(times: Iterable[Mapping]) -> float:
     ``times`` have ``finished`` (as in a card) and ``seconds``.
     """
     total, until = 0.0, float("-inf")
-    ends = [
-        (datetime.strptime(one["finished"], "%Y-%m-%d %H:%M:%S %Z").replace(tzinfo=UTC).timestamp(), one["seconds"])
-        for one in times
-    ]
+    ends = [(timegm(time.strptime(one["finished"], "%Y-%m-%d %H:%M:%S UTC")), one["seconds"]) for one in times]
     for start, end in sorted((end - seconds, end) for end, seconds in ends):
         total += max(0.0, end - max(start, until))
         until = max(until, end)
@@ -268,21 +252,20 @@ def provenance(card: Mapping) -> list[tuple[str, str]]:
     if not card:
         return []
     states = {True: "with uncommitted changes", False: "clean", None: "state unknown"}
-    machine = dict(card.get("machine", {}))
+
+    def listed(name: str) -> str:
+        return " · ".join(f"{key} {value}" for key, value in card[name].items()) or "none"
+
     return [
-        ("Commit", f"{card.get('commit', 'unknown')[:10]} ({states[card.get('dirty')]})"),
-        ("Seed", str(card.get("seed"))),
-        ("Parameters", card.get("parameters_hash", "unknown")),
-        ("Lock file", card.get("lock", "unknown")),
-        ("Inputs", " · ".join(f"{name} {value}" for name, value in card.get("inputs", {}).items()) or "none"),
-        (
-            "Machine",
-            f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores, "
-            f"{machine.get('system', 'unknown')}, Python {machine.get('python', '?')}",
-        ),
-        ("Versions", " · ".join(f"{name} {value}" for name, value in card.get("versions", {}).items()) or "unknown"),
-        ("Finished", card.get("finished", "unknown")),
-        ("Duration", duration(card.get("seconds"))),
+        ("Commit", f"{card['commit'][:10]} ({states[card['dirty']]})"),
+        ("Seed", str(card["seed"])),
+        ("Parameters", card["parameters_hash"]),
+        ("Lock file", card["lock"]),
+        ("Inputs", listed("inputs")),
+        ("Machine", "{processor}, {cores} cores, {system}, Python {python}".format(**card["machine"])),
+        ("Versions", listed("versions")),
+        ("Finished", card["finished"]),
+        ("Duration", duration(card["seconds"])),
     ]
 
 
@@ -297,59 +280,36 @@ def convert(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[st
 def prepare(notebook: NotebookNode) -> NotebookNode:
     """A copy fit to publish: no path of the machine, small figures with alt text, parameters as rows of a table."""
     notebook = nbformat.from_dict(html.conceal(notebook))
-    rows = parameters(notebook)
-    injected = [cell for cell in notebook.cells if "injected-parameters" in _tags(cell)]
-    for cell in _stopped(notebook):
+    for cell in _stopped(notebook)[:1]:
         cell.metadata["failed"] = True
         cell.metadata["tags"] = sorted(_tags(cell) - html.HIDDEN)
-    section = ""
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    section = "output of the cell"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            titles = [line.lstrip("# ") for line in cell.source.splitlines() if re.match(r"#{1,4} ", line)]
-            section = html.plain(titles[-1]) if titles else section
-        elif cell.cell_type == "code":
-            if cell in injected[:1] or (not injected and "parameters" in _tags(cell)):
-                cell.metadata["parameters"] = rows
-            for output in cell.outputs:
-                _prepare_figure(output, cell.metadata.get("alt") or f"Figure: {section or 'output of the cell'}")
+            section = [section, *(text for tag, text in html.blocks(cell.source) if tag in html.HEADINGS)][-1]
+        if "parameters" in _tags(cell):
+            cell.metadata["parameters"] = parameters(cell, given)
+        for output in cell.get("outputs", []):
+            for kind in {"image/svg+xml", *html.PIXELS} & output.get("data", {}).keys():
+                alt = cell.metadata.get("alt") or f"Figure: {section}"
+                output.metadata[kind] = {"alt": alt, **output.metadata.get(kind, {})}
+                if kind == "image/png":
+                    output.data[kind] = html.smaller_png(output.data[kind])
     return notebook
-
-
-def _prepare_figure(output: NotebookNode, alt: str) -> None:
-    for kind in ("image/png", "image/jpeg", "image/svg+xml"):
-        if kind in output.get("data", {}):
-            output.metadata[kind] = {"alt": alt, **output.metadata.get(kind, {})}
-    if "image/png" in output.get("data", {}):
-        output.data["image/png"] = html.smaller_png(output.data["image/png"])
 
 
 def _tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", []))
 
 
-def parameters(notebook: NotebookNode) -> list[dict[str, str]]:
-    """Rows of name, value, default and meaning from the ``parameters`` cell and the one that papermill injected."""
-    declared, injected = (
-        [row for cell in notebook.cells if cell.cell_type == "code" and tag in _tags(cell) for row in _rows(cell)]
-        for tag in ("parameters", "injected-parameters")
-    )
-    values = {row["name"]: row["value"] for row in injected}
-    known = {row["name"] for row in declared}
-    return [{**row, "default": row["value"], "value": values.get(row["name"], row["value"])} for row in declared] + [
-        {**row, "default": row["value"]} for row in injected if row["name"] not in known
-    ]
-
-
-def _rows(cell: NotebookNode) -> list[dict[str, str]]:
-    """The assignments ``name: type = value  # meaning`` of a cell."""
+def parameters(cell: NotebookNode, given: Mapping[str, object]) -> list[dict[str, str]]:
+    """Rows of name, value, default and meaning of ``name: type = default  # meaning`` and the values given instead."""
     lines, rows = cell.source.splitlines(), []
     for node in ast.parse(cell.source).body:
-        if not isinstance(node, ast.AnnAssign | ast.Assign) or node.value is None:
-            continue
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-        if isinstance(target, ast.Name):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            default = ast.literal_eval(node.value)
             meaning = lines[int(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")[2]
-            text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-            value = str(ast.literal_eval(node.value)) if text else ast.unparse(node.value)
-            rows.append({"name": target.id, "value": value, "meaning": meaning.strip()})
+            values = {"value": str(given.get(node.target.id, default)), "default": str(default)}
+            rows.append({"name": node.target.id, **values, "meaning": meaning.strip()})
     return rows

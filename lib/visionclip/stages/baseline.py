@@ -7,25 +7,25 @@ import cv2
 import numpy as np
 import pandas
 import torch
-from sklearn.metrics import roc_auc_score
 
 from visionclip import conditions, streams
 from visionclip.data import images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.phantoms import FINDINGS, STRIDE
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import classification
+from visionclip.evaluation import classification, fidelity, tables
 from visionclip.evaluation.classification import can_predict, predict
 from visionclip.evaluation.intervals import Interval, auc_interval, over_seeds
-from visionclip.models.classifier import CONDITIONS, DEFINING, Classifier, targets
+from visionclip.models.classifier import CONDITIONS, DEFINING, Classifier
 from visionclip.training.classification import Settings, train
 
 TRAINING, HELD_OUT = "training phantoms of the baseline", "held-out phantoms of the baseline"
 TWINS = 0.35  # healthy twins, as a share of the other eyes
-FEWEST = 5  # eyes with and without a condition below which no AUC is quoted
-RED = ("microaneurysms", "haemorrhage", "neovessel")
-YELLOW = ("exudate", "cotton_wool", "drusen", "atrophy")
-GREEN = ("disc", "fovea")
+PAINT = (  # findings, their colour and its opacity, each over those before it
+    (("disc", "fovea"), (60, 200, 90), 0.35),
+    (("exudate", "cotton_wool", "drusen", "atrophy"), (255, 220, 40), 0.9),
+    (("microaneurysms", "haemorrhage", "neovessel"), (255, 40, 40), 0.9),
+)
 
 
 def draw(count: int, purpose: str, seed: int, size: int, twins: float = TWINS, **given) -> LabelledImages:
@@ -52,8 +52,9 @@ def coarse_to_fine(
     ``folder``.
 
     Raises:
-        ValueError: no size is given, or not as many updates.
+        ValueError: as ``check_sizes``.
     """
+    check_sizes(sizes, updates)
     trained = None
     for size, steps in zip(sizes, updates, strict=True):
         settings = Settings(updates=steps, seed=seed, width=width)
@@ -113,29 +114,25 @@ def seed_table(combined: Sequence[dict], alone: Sequence[dict], untrained: Seque
 
 def by_condition(held_out: LabelledImages, alone: Sequence[np.ndarray], combined: Sequence[np.ndarray]) -> list[dict]:
     """On held-out phantoms, for each of ``CONDITIONS`` the mean AUC over seeds with its interval, without the finding
-    maps and combined with them; undefined where fewer than ``FEWEST`` have the condition, or lack it."""
-    rows = []
-    for place, target in enumerate(targets(held_out.conditions).T > 0):
-        enough = min(target.sum(), (~target).sum()) >= FEWEST
-        row = {"condition": CONDITIONS[place], "positives": int(target.sum())}
-        for name, seeds in (("auc", alone), ("combined", combined)):
-            values = [float(roc_auc_score(target, logits[:, place])) if enough else None for logits in seeds]
-            row[name] = over_seeds(values)
-        rows.append(row)
-    return rows
+    maps and combined with them; undefined where ``fidelity.label_fidelity`` is."""
+    without, combined_with = (
+        [fidelity.label_fidelity(logits, held_out.conditions) for logits in seeds] for seeds in (alone, combined)
+    )
+    return [
+        {
+            "condition": name,
+            "positives": without[0][name]["positives"],
+            "auc": over_seeds([of_seed[name]["auc"] for of_seed in without]),
+            "combined": over_seeds([of_seed[name]["auc"] for of_seed in combined_with]),
+        }
+        for name in CONDITIONS
+    ]
 
 
 def condition_table(rows: Sequence[dict]) -> pandas.DataFrame:
     """One row a condition, as text."""
-    return pandas.DataFrame(
-        {
-            "condition": row["condition"],
-            "positives": row["positives"],
-            "AUC": str(row["auc"]),
-            "with finding maps": str(row["combined"]) if row["condition"] in DEFINING else "",
-        }
-        for row in rows
-    )
+    shown = [row if row["condition"] in DEFINING else {**row, "combined": ""} for row in rows]
+    return tables.table(shown, ("condition", "positives", "AUC", "with finding maps"), **{"with finding maps": "{combined}"})
 
 
 def by_grade(dataset: Dataset, logits: np.ndarray) -> list[dict]:
@@ -157,7 +154,7 @@ def by_grade(dataset: Dataset, logits: np.ndarray) -> list[dict]:
 
 def grade_table(rows: Sequence[dict]) -> pandas.DataFrame:
     """One row a grade, as text."""
-    return pandas.DataFrame({**row, "auc": str(row["auc"])} for row in rows).rename(columns={"auc": "AUC"})
+    return tables.table(rows, ("dataset", "against none", "n", "AUC"))
 
 
 def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
@@ -168,11 +165,11 @@ def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
     names, pictures = list(FINDINGS), []
     for picture, of_picture in zip(pixels, maps, strict=True):
         grey = np.repeat(picture[..., 1:2] * 0.6, 3, axis=2).astype(np.float32)
-        for findings, colour in ((GREEN, (60, 200, 90)), (YELLOW, (255, 220, 40)), (RED, (255, 40, 40))):
+        inside = images.field_of_view(picture)[..., None]
+        for findings, colour, opacity in PAINT:
             share = of_picture[[names.index(name) for name in findings]].max(0).astype(np.float32)
             alpha = cv2.resize(share, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
-            inside = images.field_of_view(picture)[..., None]
-            alpha = np.clip(alpha, 0, 1) * inside * (0.35 if findings is GREEN else 0.9)
+            alpha = np.clip(alpha, 0, 1) * inside * opacity
             grey = grey * (1 - alpha) + np.array(colour, np.float32) * alpha
         pictures.append(grey.astype(np.uint8))
     return pictures

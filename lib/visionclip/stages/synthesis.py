@@ -68,7 +68,7 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
 def train_judge(originals: LabelledImages, updates: int, seed: int, folder: Path) -> Classifier:
     """The classifier that judges generated images, trained on the originals alone: a minute on one core.
 
-    It sees colours as they are: a generator that gets them wrong is to be found out.
+    Its input is standardised: of colours as they are it learns a third as fast, see docs/decisions.md.
     """
     settings = Settings(
         updates=updates,
@@ -83,9 +83,8 @@ def train_judge(originals: LabelledImages, updates: int, seed: int, folder: Path
         augmentation=0,
         seed=seed,
     )
-    return train_classifier(
-        originals.without_masks(), settings, images.scaled, folder / "checkpoint.safetensors", label="judge"
-    )
+    checkpoint = folder / "checkpoint.safetensors"
+    return train_classifier(originals.without_masks(), settings, checkpoint=checkpoint, label="judge")
 
 
 def judge(classifier: Classifier, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> dict[str, dict]:
@@ -93,7 +92,7 @@ def judge(classifier: Classifier, pixels: np.ndarray, eyes: Sequence[dict[str, i
 
     See ``fidelity.label_fidelity``.
     """
-    logits, _ = classification.predict(classifier, pixels, images.scaled)
+    logits, _ = classification.predict(classifier, pixels)
     return fidelity.label_fidelity(logits, CONDITIONS, eyes)
 
 
@@ -102,7 +101,7 @@ def features(classifier: Classifier, pixels: np.ndarray, batch: int = 64) -> np.
     """float32 N×D, the means of the classifier's deepest features for uint8 N×S×S×3."""
     device = next(classifier.parameters()).device
     parts = images.to_tensor(pixels).split(batch)
-    deepest = [classifier.levels(images.scaled(part.to(device)))[-1].mean((2, 3)).cpu() for part in parts]
+    deepest = [classifier.levels(images.standardise(part.to(device)))[-1].mean((2, 3)).cpu() for part in parts]
     return torch.cat(deepest).numpy()
 
 

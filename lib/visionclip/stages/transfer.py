@@ -108,7 +108,7 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
 def load_train_splits(folder: Path, size: int) -> list[Dataset]:
     """The ``train`` splits of the dataset folders below ``folder``; none where there is none."""
     train = {"split": "train"}
-    paths = folders.find(folder) if folder.is_dir() else []
+    paths = folders.find(folder)
     return [folders.load(path, size, train) for path in paths if folders.has_rows(path, train)]
 
 

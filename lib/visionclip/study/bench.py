@@ -81,15 +81,21 @@ def preparation(size: int) -> dict[str, float]:
     }
 
 
-def towers(size: int, batch: int, widths: Widths, precision: str) -> tuple[float, float]:
-    """Images a second of forward and backward passes of the image tower alone, and its GFLOP/s."""
+def towers(
+    size: int, batch: int, widths: tuple[int, int, int, int], precision: str, texts: Sequence[int] = ()
+) -> tuple[float, float]:
+    """Images a second of forward and backward passes of the image tower, and its GFLOP/s; with ``texts`` (captions and
+    their tokens) the text tower's passes are part of it."""
     network = VisionCLIP(sized(*widths, 1000)).to(memory_format=torch.channels_last).train()
     called = loop.InPrecision(network, precision == "bf16")
     pixels = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    tokens = torch.randint(5, 1000, tuple(texts)) if texts else None
 
     def work() -> None:
         network.zero_grad()
         called(pixel_values=pixels).image_embeds.square().sum().backward()
+        if tokens is not None:
+            called(input_ids=tokens).text_embeds.square().sum().backward()
 
     with FlopCounterMode(display=False) as counted:
         work()
@@ -97,8 +103,11 @@ def towers(size: int, batch: int, widths: Widths, precision: str) -> tuple[float
     return batch / taken, counted.get_total_flops() / taken / 1e9
 
 
-def pretraining(size: int, batch: int, widths: Widths, precision: str, updates: int = 4) -> float:
-    """Images a second of whole updates of stage 03: captions, augmentation, both towers, loss, optimiser.
+def pretraining(
+    size: int, batch: int, widths: tuple[int, int, int, int], precision: str, updates: int = 4
+) -> tuple[float, list[int]]:
+    """Images a second of whole updates of stage 03 (captions, augmentation, both towers, loss, optimiser), and how many
+    captions of how many tokens the text tower encoded in the last.
 
     Captions are as stage 02 draws them, six an image; those that a batch shares are encoded once.
     """
@@ -111,10 +120,13 @@ def pretraining(size: int, batch: int, widths: Widths, precision: str, updates: 
     network = VisionCLIP(sized(*widths, len(tokenizer)))
     settings = contrastive.Settings(updates=updates, batch_size=batch, learning_rate=1e-4, precision=precision)
     clock: list[float] = []
-    handle = network.vision.register_forward_pre_hook(lambda *_: clock.append(time.perf_counter()))
+    shapes: list[torch.Size] = []
+    network.vision.register_forward_pre_hook(lambda *_: clock.append(time.perf_counter()))
+    network.text.register_forward_pre_hook(
+        lambda module, given, named: shapes.append(named["input_ids"].shape), with_kwargs=True
+    )
     contrastive.train(network, tokenizer, pairs, settings, None)
-    handle.remove()
-    return batch / min(np.diff(clock))
+    return batch / min(np.diff(clock)), list(shapes[-1])
 
 
 def baseline(size: int, width: int, updates: int = 4) -> float:
@@ -159,11 +171,13 @@ def table(peers: str = "") -> pandas.DataFrame:
     whole: dict[str, float] = {}
     for name, (size, batch, widths) in SIZES.items():
         for precision in PRECISIONS:
-            tower, speed = towers(size, batch, widths, precision)
-            whole[precision] = pretraining(size, batch, widths, precision)
+            image, speed = towers(size, batch, widths, precision)
+            whole[precision], texts = pretraining(size, batch, widths, precision)
+            both, _ = towers(size, batch, widths, precision, texts)
             share = f"{speed / peak[precision]:.0%} of the matmul peak"
-            rows.append((f"{name}: image tower alone, {precision}", size, tower, share))
-            share = f"{whole[precision] / tower:.0%} of the image tower alone"
+            rows.append((f"{name}: image tower, {precision}", size, image, share))
+            rows.append((f"{name}: both towers, {precision}", size, both, f"{texts[0]} captions of {texts[1]} tokens"))
+            share = f"{whole[precision] / both:.0%} of both towers"
             rows.append((f"{name}: whole update, {precision}", size, whole[precision], share))
     if peers:
         for precision, rate in open_clip(peers, SIZES["RN50 + RoBERTa-base"][1]).items():

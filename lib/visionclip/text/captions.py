@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,10 +57,8 @@ def table(
         ValueError: an eye is incomplete or not of the vocabulary, ``per_image`` < 1, or a language isn't known.
     """
     if per_image < 1 or not languages or not set(languages) <= set(LANGUAGES):
-        raise ValueError(
-            f"captions: {per_image} for each image in {list(languages)}; "
-            f"ask for at least one, in languages of {', '.join(LANGUAGES)}"
-        )
+        allowed = f"at least one, in languages of {', '.join(LANGUAGES)}"
+        raise ValueError(f"captions: {per_image} for each image in {list(languages)}; choose {allowed}")
     captions: dict[str, Caption] = {}
     image_to_texts = []
     for index, eye in enumerate(eyes):
@@ -118,9 +117,15 @@ def write(
     linked = [{"key": key, "text_ids": list(own)} for key, own in zip(keys, image_to_texts, strict=True)]
     _check_captions(folder / CAPTIONS, texts)
     _check_images(folder / IMAGES, linked, len(texts))
-    for name, records in ((CAPTIONS, texts), (IMAGES, linked)):
-        with runs.atomic(folder / name) as temporary:
-            temporary.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records), "utf-8")
+    write_lines(folder / CAPTIONS, texts)
+    write_lines(folder / IMAGES, linked)
+
+
+def write_lines(path: Path, records: Iterable[Mapping]) -> None:
+    """Write records as JSON lines in UTF-8, atomically."""
+    text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records)
+    with runs.atomic(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="\n")
 
 
 def load(folder: str | Path) -> tuple[list[Caption], list[list[int]], list[str]]:
@@ -227,39 +232,39 @@ def _load_lines(path: Path) -> list:
 def _check_captions(path: Path, records: Sequence) -> list[Caption]:
     """The captions of decoded lines, whose ``text_id`` is their place and whose meaning is that of their facts."""
     names = [field.name for field in fields(Caption)]
-    captions, seen = [], set()
-    for index, one in enumerate(records):
-        where = f"{runs.relative(path)} line {index + 1}"
-        if not isinstance(one, dict) or one.keys() != set(names):
-            raise ValueError(f"{where}: needs exactly {', '.join(names)}; {REMEDY}")
-        if not isinstance(one["facts"], Mapping) or not one["facts"]:
-            raise ValueError(f"{where}: no facts; {REMEDY}")
+    captions: dict[str, Caption] = {}
+    for where, one in _numbered(path, records, "caption"):
+        _refuse(not isinstance(one, dict) or one.keys() != set(names), where, f"needs exactly {', '.join(names)}")
+        _refuse(not isinstance(one["facts"], Mapping) or not one["facts"], where, "no facts")
         facts = conditions.check(one["facts"], where)
-        for name, value in (("text_id", index), ("semantic_id", semantic_id(facts))):
-            if one[name] != value:
-                raise ValueError(f"{where}: {name} is {one[name]!r}, not {value!r}; {REMEDY}")
-        if one["language"] not in LANGUAGES or not isinstance(one["text"], str) or not one["text"].strip():
-            raise ValueError(f"{where}: needs a text and a language of {', '.join(LANGUAGES)}; {REMEDY}")
-        if one["text"] in seen:
-            raise ValueError(f"{where}: the text is there twice; {REMEDY}")
-        seen.add(one["text"])
-        captions.append(Caption(**{**one, "facts": facts}))
-    if not captions:
-        raise ValueError(f"{runs.relative(path)}: no caption; {REMEDY}")
-    return captions
+        for name, value in (("text_id", len(captions)), ("semantic_id", semantic_id(facts))):
+            _refuse(one[name] != value, where, f"{name} is {one[name]!r}, not {value!r}")
+        worded = isinstance(one["text"], str) and one["text"].strip() and one["language"] in LANGUAGES
+        _refuse(not worded, where, f"needs a text and a language of {', '.join(LANGUAGES)}")
+        _refuse(one["text"] in captions, where, "the text is there twice")
+        captions[one["text"]] = Caption(**{**one, "facts": facts})
+    return list(captions.values())
 
 
 def _check_images(path: Path, linked: Sequence, count: int) -> None:
     seen = set()
-    for index, one in enumerate(linked):
-        where = f"{runs.relative(path)} line {index + 1}"
-        if not isinstance(one, dict) or one.keys() != {"key", "text_ids"} or not isinstance(one["key"], str):
-            raise ValueError(f"{where}: needs exactly key and text_ids; {REMEDY}")
-        ids = one["text_ids"]
-        if not isinstance(ids, list) or not ids or not all(type(text) is int and 0 <= text < count for text in ids):
-            raise ValueError(f"{where}: text_ids of {one['key']} are {ids!r}, not numbers of captions; {REMEDY}")
-        if one["key"] in seen:
-            raise ValueError(f"{where}: {one['key']} is there twice; {REMEDY}")
-        seen.add(one["key"])
-    if not linked:
-        raise ValueError(f"{runs.relative(path)}: no image; {REMEDY}")
+    for where, one in _numbered(path, linked, "image"):
+        complete = isinstance(one, dict) and one.keys() == {"key", "text_ids"} and isinstance(one["key"], str)
+        _refuse(not complete, where, "needs exactly key and text_ids")
+        key, ids = one["key"], one["text_ids"]
+        known = isinstance(ids, list) and ids and all(type(text) is int and 0 <= text < count for text in ids)
+        _refuse(not known, where, f"text_ids of {key} are {ids!r}, not numbers of captions")
+        _refuse(key in seen, where, f"{key} is there twice")
+        seen.add(key)
+
+
+def _numbered(path: Path, records: Sequence, what: str) -> Iterator[tuple[str, Any]]:
+    """Each decoded line with its place, as messages open with it; refused if there is none."""
+    _refuse(not records, runs.relative(path), f"no {what}")
+    for number, one in enumerate(records, 1):
+        yield f"{runs.relative(path)} line {number}", one
+
+
+def _refuse(wrong: object, where: str, what: str) -> None:
+    if wrong:
+        raise ValueError(f"{where}: {what}; {REMEDY}")

@@ -40,10 +40,7 @@ class Style:
 
     def __post_init__(self):
         if self.naming not in NAMINGS or self.variety < 0:
-            raise ValueError(
-                f"captions: naming {self.naming!r}, variety {self.variety}; "
-                f"choose from {', '.join(NAMINGS)} and a variety of 0 or more"
-            )
+            raise ValueError(f"captions: {self}; choose from {', '.join(NAMINGS)} and a variety of 0 or more")
 
 
 PLAIN = Style()

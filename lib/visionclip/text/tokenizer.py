@@ -45,9 +45,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """
     folder = runs.resolve(folder)
     if not (folder / "tokenizer.json").is_file():
-        raise FileNotFoundError(
-            f"{runs.relative(folder)}: no tokenizer.json there; run notebooks/02-captions.ipynb first"
-        )
+        raise FileNotFoundError(f"{runs.relative(folder)}: no tokenizer.json there; run 02-captions.ipynb first")
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
