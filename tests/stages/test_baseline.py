@@ -10,7 +10,7 @@ from visionclip.data import phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.phantoms import FINDINGS
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import classification
+from visionclip.evaluation import classification, fidelity
 from visionclip.models.classifier import CONDITIONS, targets
 from visionclip.stages import baseline, synthesis, transfer
 
@@ -131,7 +131,7 @@ def test_conditions_are_scored_on_held_out_phantoms(held_out):
     assert table.loc["dr_grade>=1", "AUC"].startswith("1.000")
     assert table.loc["dr_grade>=1", "with finding maps"].startswith("0.000")
     assert table.loc["gc>=1", "with finding maps"] == "", "no finding defines it"
-    assert all(row["auc"].value is None for row in rows if row["positives"] < baseline.FEWEST)
+    assert all(row["auc"].value is None for row in rows if row["positives"] < fidelity.FEWEST)
     assert [row["positives"] for row in rows] == known.sum(0).tolist()
 
 

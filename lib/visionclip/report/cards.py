@@ -5,10 +5,12 @@ own metadata), ``study`` (true of every run of this study), ``you`` (whoever pub
 Answers are templates over ``facts``; what an unfinished stage would say reads "not run".
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import yaml
 from jinja2 import Environment, StrictUndefined
@@ -35,7 +37,6 @@ class Card:
     @property
     def file(self) -> str:
         """The name of its page."""
-        """The name of the card's page."""
         return f"{self.name}.html"
 
     @property
@@ -49,24 +50,14 @@ def fill(run: Path, preset: str) -> list[Card]:
     """The cards of the run in ``run``, whichever of its stages are finished."""
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # text: escaped where it becomes HTML
     known = facts(run, preset)
+
+    def answered(item: Mapping[str, str]) -> dict[str, str]:
+        return {"n": "", **item, "answer": environment.from_string(item["answer"]).render(known)}
+
     cards = []
     for name in NAMES:
         plan = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
-        sections = [
-            (
-                section["title"],
-                [
-                    {
-                        "n": item.get("n", ""),
-                        "item": item["item"],
-                        "by": item["by"],
-                        "answer": environment.from_string(item["answer"]).render(known),
-                    }
-                    for item in section["items"]
-                ],
-            )
-            for section in plan["sections"]
-        ]
+        sections = [(section["title"], list(map(answered, section["items"]))) for section in plan["sections"]]
         cards.append(Card(name, plan["title"], plan["source"], sections))
     return cards
 
@@ -75,32 +66,20 @@ def facts(run: Path, preset: str) -> dict[str, object]:
     """What the answers may use: of the stages' cards and numbers, as text."""
     cards = {path.parent.name: runs.read_json(path) for path in sorted(run.glob("[0-9][0-9]-*/card.json"))}
     numbers = {name: runs.read_json(run / name / "numbers.json") for name in cards}
-
-    def number(stage: str, *keys: str) -> object:
-        value: object = numbers.get(stage, {})
-        for key in keys:
-            value = value.get(key, UNKNOWN) if isinstance(value, Mapping) else UNKNOWN
-        return f"{value:.3g}" if isinstance(value, float) else value
-
-    def of(stage: str, parameter: str) -> object:
-        return cards.get(stage, {}).get("parameters", {}).get(parameter, UNKNOWN)
-
-    def made(stage: str, key: str) -> object:
-        return cards.get(stage, {}).get(key, UNKNOWN)
-
-    pretrained, scored = cards.get("03-pretrain", {}), numbers.get("04-zero-shot", {})
+    made, number = partial(_found, cards), partial(_found, numbers)
+    drawn, trained, scored = (numbers.get(name, {}) for name in ("01-synthesis", "03-pretrain", "04-zero-shot"))
     return {
         "preset": preset,
-        "of": of,
+        "of": lambda stage, parameter: made(stage, "parameters", parameter),
         "made": made,
         "number": number,
-        "weights": pretrained.get("outputs", {}).get("model/model.safetensors", UNKNOWN),
-        "machine": pretrained.get("machine", {}).get("processor", UNKNOWN),
-        "versions": _listed(pretrained.get("versions")),
-        "sources": _listed(numbers.get("01-synthesis", {}).get("sources")),
-        "shares": _shares(numbers.get("03-pretrain", {}).get("shares")),
-        "patients": _patients(numbers.get("01-synthesis", {}).get("sources"), of("01-synthesis", "seeds")),
-        "fidelity": _fidelity(numbers.get("01-synthesis", {})),
+        "weights": made("03-pretrain", "outputs", "model/model.safetensors"),
+        "machine": made("03-pretrain", "machine", "processor"),
+        "versions": _listed(cards.get("03-pretrain", {}).get("versions")),
+        "sources": _listed(drawn.get("sources")),
+        "shares": _listed(trained.get("shares"), ".0%"),
+        "patients": _patients(drawn.get("sources"), made("01-synthesis", "parameters", "seeds")),
+        "fidelity": _fidelity(drawn.get("fidelity", {})),
         "kid": number("01-synthesis", "fidelity", "kid", "mean"),
         "kid_floor": number("01-synthesis", "fidelity", "kid_floor", "mean"),
         "tested": _tested(scored.get("results")),
@@ -111,12 +90,15 @@ def facts(run: Path, preset: str) -> dict[str, object]:
     }
 
 
-def _listed(pairs: Mapping | None) -> str:
-    return ", ".join(f"{name} {value}" for name, value in pairs.items()) if pairs else UNKNOWN
+def _found(content: object, *keys: str) -> object:
+    """What lies under these keys, one within another."""
+    for key in keys:
+        content = content.get(key, UNKNOWN) if isinstance(content, Mapping) else UNKNOWN
+    return content
 
 
-def _shares(shares: Mapping | None) -> str:
-    return ", ".join(f"{name} {value:.0%}" for name, value in shares.items()) if shares else UNKNOWN
+def _listed(pairs: Mapping | None, spec: str = "") -> str:
+    return ", ".join(f"{name} {value:{spec}}" for name, value in pairs.items()) if pairs else UNKNOWN
 
 
 def _patients(sources: Mapping | None, seeds: object) -> str:
@@ -127,11 +109,10 @@ def _patients(sources: Mapping | None, seeds: object) -> str:
     return f"Photographs are upstream ({', '.join(sorted(set(sources) - DRAWN)) or seeds}): see their owner's terms"
 
 
-def _fidelity(numbers: Mapping) -> str:
+def _fidelity(fidelity: Mapping) -> str:
     def mean(name: str) -> str:
-        rows = numbers.get("fidelity", {}).get(name) or {}
-        values = [row["auc"] for row in rows.values() if row["auc"] is not None]
-        return f"{sum(values) / len(values):.2f}" if values else UNKNOWN
+        values = [row["auc"] for row in (fidelity.get(name) or {}).values() if row["auc"] is not None]
+        return f"{fmean(values):.2f}" if values else UNKNOWN
 
     return f"{mean('generated')} on generated images, {mean('phantoms')} on held-out phantoms"
 
@@ -139,9 +120,9 @@ def _fidelity(numbers: Mapping) -> str:
 def _tested(results: list | None) -> str:
     if not results:
         return UNKNOWN
-    tasks: dict[str, list[str]] = {}
+    tasks = defaultdict(list)
     for result in results:
-        tasks.setdefault(f"{result['dataset']} ({result['split']})", []).append(f"{result['task']} n={result['n']}")
+        tasks[f"{result['dataset']} ({result['split']})"].append(f"{result['task']} n={result['n']}")
     return "; ".join(f"{name}: {', '.join(of_set)}" for name, of_set in tasks.items())
 
 
@@ -159,21 +140,19 @@ def _controls(rows: list | None) -> str:
     if not rows:
         return "(not computed)" if rows is not None else UNKNOWN
 
-    def line(row: Mapping) -> str:
-        rivals = {name: row[name] for name in ("random weights", "colour statistics") if row[name] is not None}
-        return f"{row['dataset']} {row['task']}: {', '.join(f'{name} {value:.3f}' for name, value in rivals.items())}"
-
-    return "; ".join(map(line, _real_first(rows)))
+    lines = []
+    for row in _real_first(rows):
+        rivals = [f"{name} {row[name]:.3f}" for name in ("random weights", "colour statistics") if row[name] is not None]
+        lines.append(f"{row['dataset']} {row['task']}: {', '.join(rivals)}")
+    return "; ".join(lines)
 
 
 def _duplicates(rows: list | None) -> str:
     if not rows:
         return UNKNOWN
     leaks = [row for row in rows if row["compared with"] != "itself" and row["near-duplicate pairs"]]
-    return (
-        "; ".join(f"{row['tested set']} with {row['compared with']}: {row['near-duplicate pairs']}" for row in leaks)
-        or "none between tested and training images"
-    )
+    said = [f"{row['tested set']} with {row['compared with']}: {row['near-duplicate pairs']}" for row in leaks]
+    return "; ".join(said) or "none between tested and training images"
 
 
 def _appearance(rows: list | None) -> str:

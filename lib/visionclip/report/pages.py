@@ -70,9 +70,8 @@ def build(
     """
     run, reports = runs.resolve(runs_folder) / preset, runs.resolve(reports_folder) / preset
     if not run.is_dir():
-        raise FileNotFoundError(
-            f"{runs.relative(run)}: no such run; run the study first with `make study PRESET={preset}`"
-        )
+        missing = f"{runs.relative(run)}: no such run; run the study first with `make study PRESET={preset}`"
+        raise FileNotFoundError(missing)
     sources = {path.stem: path for path in runs.resolve(notebooks_folder).glob(f"{STAGE}.ipynb")}
     executed = {path.stem for pattern in (f"{STAGE}/", f"logs/{STAGE}.ipynb") for path in run.glob(pattern)}
     stages = [_stage(run, name, sources.get(name)) for name in sorted(sources.keys() | executed)]
@@ -194,10 +193,10 @@ def heading(notebook: NotebookNode, name: str) -> tuple[str, str]:
     """The title (first heading) and the question (first paragraph that asks, else the first) as plain text."""
     prose = [cell for cell in notebook.cells if cell.cell_type == "markdown" and not _tags(cell) & html.HIDDEN]
     blocks = [block for cell in prose[:2] for block in html.blocks(cell.source)]
-    title = next((text for tag, text in blocks if tag in html.HEADINGS), name)
+    title = next((re.sub(r"^\d\d\W+", "", text) for tag, text in blocks if tag in html.HEADINGS), name)
     paragraphs = [text for tag, text in blocks if tag == "p"]
     question = next((text for text in paragraphs if re.search("[?？]", text)), next(iter(paragraphs), ""))
-    return re.sub(r"^\d\d\W+", "", title) if title != name else name, re.sub(r"^Question[.:] ", "", question)
+    return title, re.sub(r"^Question[.:] ", "", question)
 
 
 def failure(notebook: NotebookNode) -> str:
@@ -308,8 +307,8 @@ def parameters(cell: NotebookNode, given: Mapping[str, object]) -> list[dict[str
     lines, rows = cell.source.splitlines(), []
     for node in ast.parse(cell.source).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            default = ast.literal_eval(node.value)
+            default = ast.unparse(node.value).strip("'")
             meaning = lines[int(node.end_lineno or 0) - 1].encode()[node.end_col_offset :].decode().partition("#")[2]
-            values = {"value": str(given.get(node.target.id, default)), "default": str(default)}
-            rows.append({"name": node.target.id, **values, "meaning": meaning.strip()})
+            value = str(given.get(node.target.id, default))
+            rows.append({"name": node.target.id, "value": value, "default": default, "meaning": meaning.strip()})
     return rows

@@ -52,9 +52,8 @@ def coarse_to_fine(
     ``folder``.
 
     Raises:
-        ValueError: as ``check_sizes``.
+        ValueError: no size is given, or not as many updates.
     """
-    check_sizes(sizes, updates)
     trained = None
     for size, steps in zip(sizes, updates, strict=True):
         settings = Settings(updates=steps, seed=seed, width=width)
@@ -116,7 +115,8 @@ def by_condition(held_out: LabelledImages, alone: Sequence[np.ndarray], combined
     """On held-out phantoms, for each of ``CONDITIONS`` the mean AUC over seeds with its interval, without the finding
     maps and combined with them; undefined where ``fidelity.label_fidelity`` is."""
     without, combined_with = (
-        [fidelity.label_fidelity(logits, held_out.conditions) for logits in seeds] for seeds in (alone, combined)
+        [fidelity.label_fidelity(logits, CONDITIONS, held_out.conditions) for logits in seeds]
+        for seeds in (alone, combined)
     )
     return [
         {
@@ -131,8 +131,8 @@ def by_condition(held_out: LabelledImages, alone: Sequence[np.ndarray], combined
 
 def condition_table(rows: Sequence[dict]) -> pandas.DataFrame:
     """One row a condition, as text."""
-    shown = [row if row["condition"] in DEFINING else {**row, "combined": ""} for row in rows]
-    return tables.table(shown, ("condition", "positives", "AUC", "with finding maps"), **{"with finding maps": "{combined}"})
+    shown = [{**row, "with finding maps": str(row["combined"]) if row["condition"] in DEFINING else ""} for row in rows]
+    return tables.table(shown, ("condition", "positives", "AUC", "with finding maps"))
 
 
 def by_grade(dataset: Dataset, logits: np.ndarray) -> list[dict]:

@@ -10,7 +10,7 @@ import pandas
 from visionclip import keys, runs
 from visionclip.data import folders, listing, pairs
 from visionclip.evaluation import metrics, scoring, zero_shot
-from visionclip.evaluation.intervals import over_seeds
+from visionclip.evaluation.intervals import Interval, over_seeds
 from visionclip.evaluation.scoring import PHANTOMS
 from visionclip.stages import pretrain
 from visionclip.stages.sweep import Point, Sweep
@@ -51,8 +51,7 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
         for dataset in [scoring.phantom_tasks(held_out), *scoring.load_all(external, size)]:
             logits = zero_shot.predict(network, tokenizer, dataset, LANGUAGES, PROMPTS)
             for task in dataset.tasks:
-                known = task.targets >= 0
-                scores = metrics.scores(task.targets[known], logits[task.name][known], task.ordinal)
+                scores = metrics.scores(*scoring.known(task, logits[task.name]), task.ordinal)
                 row = {"dataset": dataset.name, "task": task.name, "auc": scores["auc"], "aca": scores["aca"]}
                 rows.append({"images": one.images, "updates": one.updates, "seed": one.seed, **row})
         return rows
@@ -144,13 +143,8 @@ def headline(curves: pandas.DataFrame, fits: dict[str, dict | None]) -> list[dic
     """For the index page: the phantoms' AUC at the smallest and largest size and the exponent of the fitted law."""
     rows = curves[curves["dataset"] == PHANTOMS].sort_values("images")
     first, last, fit = rows.iloc[0], rows.iloc[-1], fits[PHANTOMS]
-    shown = [
-        {
-            "name": f"mean AUC, {first['images']:.0f} to {last['images']:.0f} images",
-            "value": f"{first['value']:.3f} to {last['value']:.3f}",
-        }
-    ]
+    ends = f"mean AUC, {first['images']:.0f} to {last['images']:.0f} images"
+    shown = {ends: f"{first['value']:.3f} to {last['value']:.3f}"}
     if fit is not None:
-        value = f"{fit['exponent']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]"
-        shown.append({"name": "exponent of the error", "value": value})
-    return shown
+        shown["exponent of the error"] = f"{Interval(fit['exponent'], fit['low'], fit['high']):.2f}"
+    return [{"name": name, "value": value} for name, value in shown.items()]

@@ -43,25 +43,20 @@ class Arm:
         return images.standardise if self.standardised else images.scaled
 
 
+CAMERA = {"camera": "canon", "colour": "neutral", "exposure": 1.0}
+OPTICS = {
+    "blur": 0,
+    "noise": 0.004,
+    "haze": 0.1,
+    "vignette": 0.3,
+    "unevenness": 0.2,
+    "aberration": 0,
+    "jpeg_quality": 100,
+}
 # What is left out, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
 ARMS: dict[str, Arm] = {
     REFERENCE: Arm(),
-    "no camera": Arm(
-        {
-            "camera": "canon",
-            "colour": "neutral",
-            "exposure": 1.0,
-            "field_shape": "circle",
-            "field_radius": 3.2,
-            "blur": 0,
-            "noise": 0.004,
-            "haze": 0.1,
-            "vignette": 0.3,
-            "unevenness": 0.2,
-            "aberration": 0,
-            "jpeg_quality": 100,
-        }
-    ),
+    "no camera": Arm(CAMERA | {"field_shape": "circle", "field_radius": 3.2} | OPTICS),
     "no look-alikes": Arm(
         {"hard_drusen": 0, "foveal_reflex": 0, "sheen": 0, "flare": 0, "dust": 0, "lashes": 0, "light_reflex": 0}
     ),
@@ -74,35 +69,27 @@ ARMS: dict[str, Arm] = {
     "no augmentation": Arm(augmentation=0.0),
     "no standardisation": Arm(standardised=False),
 }
-SWEEPS: dict[str, tuple[dict[str, int], tuple[float, ...]]] = {
-    "cup_to_disc": ({}, (0.2, 0.35, 0.5, 0.7, 0.9)),
-    "pigment": ({}, (0, 0.25, 0.5, 0.75, 1)),
-    "tessellation": ({}, (0, 0.25, 0.5, 0.75, 1)),
-    "lens_opacity": ({}, (0, 0.2, 0.4, 0.7, 1)),
-    "haemorrhages": ({}, (0, 5, 20, 60, 150)),
-    "macular_exudates": ({}, (0, 1, 2, 4, 8)),
-    "drusen": ({}, (0, 10, 40, 90, 200)),
-    "crescent": ({}, (0, 0.3, 0.7, 1.2, 2)),
-    "vein_dilation": ({}, (0.7, 1, 1.3, 1.6, 2)),
+SWEEPS: dict[str, tuple[float, ...]] = {
+    "cup_to_disc": (0.2, 0.35, 0.5, 0.7, 0.9),
+    "pigment": (0, 0.25, 0.5, 0.75, 1),
+    "tessellation": (0, 0.25, 0.5, 0.75, 1),
+    "lens_opacity": (0, 0.2, 0.4, 0.7, 1),
+    "haemorrhages": (0, 5, 20, 60, 150),
+    "macular_exudates": (0, 1, 2, 4, 8),
+    "drusen": (0, 10, 40, 90, 200),
+    "crescent": (0, 0.3, 0.7, 1.2, 2),
+    "vein_dilation": (0.7, 1, 1.3, 1.6, 2),
 }
 
 
 def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
     """For each factor of ``SWEEPS`` one eye, uint8 S×S×3, at five values of that factor and nothing else changed."""
-    still = {
-        "haze": 0,
-        "blur": 0,
-        "flare": 0,
-        "unevenness": 0.1,
-        "exposure": 1.0,
-        "camera": "canon",
-        "colour": "neutral",
-    }
+    still = {"haze": 0, "blur": 0, "flare": 0, "unevenness": 0.1, **CAMERA}
 
-    def drawn(eye: dict[str, int], name: str, value: float) -> np.ndarray:
-        return phantom.render(eye, streams.rng(seed, "factor strips"), size, **still, **{name: value}).image
+    def drawn(**changed: float) -> np.ndarray:
+        return phantom.render({}, streams.rng(seed, "factor strips"), size, **still, **changed).image
 
-    return {name: [drawn(eye, name, value) for value in values] for name, (eye, values) in SWEEPS.items()}
+    return {name: [drawn(**{name: value}) for value in values] for name, values in SWEEPS.items()}
 
 
 def load_train_splits(folder: Path, size: int) -> list[Dataset]:
@@ -202,11 +189,9 @@ def compare(arms: Mapping[str, Mapping[str, np.ndarray]], datasets: Sequence[Dat
     tasks = tasks_of(datasets)
     for arm, of_arm in arms.items():
         for name, logits in of_arm.items():
-            targets = tasks[name][1].targets
-            known = targets >= 0
-            positive, reference = targets[known] == 1, arms[REFERENCE][name][known]
-            row = {"arm": arm, "task": name, "auc": auc_interval(positive, logits[known])}
-            rows.append({**row, "against": delong(positive, logits[known], reference)})
+            targets, both = scoring.known(tasks[name][1], np.stack([logits, arms[REFERENCE][name]], axis=1))
+            row = {"arm": arm, "task": name, "auc": auc_interval(targets == 1, both[:, 0])}
+            rows.append({**row, "against": delong(targets == 1, *both.T)})
     compared = [row for row in rows if row["arm"] != REFERENCE]
     for row, against in zip(compared, adjusted([row["against"] for row in compared]), strict=True):
         row["against"] = against
