@@ -136,9 +136,7 @@ def compare(
             if other is not None and len(task.classes) == 2:
                 targets, both = scoring.known(task, np.stack([logits[task.name], other], axis=1) @ [-1.0, 1.0])
                 against[name] = delong(targets == 1, *both.T)
-        wordings = [
-            zero_shot.prompt_embeddings(network, tokenizer, task, [language], count, style) for language in languages
-        ]
+        wordings = [zero_shot.prompt_embeddings(network, tokenizer, task, [one], count, style) for one in languages]
         row["shuffled prompts"] = _summary(shuffled(findings, image_embeds, task, seed))
         row["single prompts"] = _summary(single_prompts(wordings, image_embeds, task, network.scale.item()))
         rows.append(row)

@@ -20,6 +20,7 @@ from visionclip.training import contrastive
 WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
 LANGUAGES, PROMPTS = ("zh", "en"), 6  # of the prompts, wordings of each condition and language
 POINTS = "points"
+EARLIER = {"synthesis": "01-synthesis", "captions_folder": "02-captions"}  # stages whose sets a point takes
 
 
 def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, str]) -> list[dict]:
@@ -30,10 +31,7 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
     """
     parameters = pretrain.parameters_of(sources["pretrained"])
     settings = pretrain.settings(parameters, updates=one.updates, seed=one.seed, text_warmup=text_warmup)
-    cards = [
-        runs.require(sources[name], stage)
-        for name, stage in (("synthesis", "01-synthesis"), ("captions_folder", "02-captions"))
-    ]
+    cards = [runs.require(sources[name], stage) for name, stage in EARLIER.items()]
     external = folders.external_folder(sources["external"])
     made_by = [asdict(one), settings.key(), parameters, [card["outputs"] for card in cards]]
     key = keys.digest([*made_by, listing.fingerprint(external), keys.code(__file__)])

@@ -17,7 +17,7 @@ from visionclip.data import images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import metrics, scoring, zero_shot
+from visionclip.evaluation import metrics, scoring, tables, zero_shot
 from visionclip.evaluation.intervals import Comparison, adjusted, over_seeds
 from visionclip.stages import pretrain
 from visionclip.text import captions
@@ -146,14 +146,10 @@ def _paired(values: np.ndarray, reference: np.ndarray) -> Comparison:
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:
     """One row an arm, the best first; * where the difference to the reference is significant."""
-
-    def difference(against: Comparison | None) -> str:
-        return "" if against is None else f"{against.difference:+.3f}{against.star}"
-
-    return pandas.DataFrame(
-        {"set": row["arm"], "mean AUC": str(row["auc"]), "difference": difference(row["against"])}
-        for row in sorted(rows, key=lambda row: -row["auc"].value)
-    )
+    best_first = sorted(rows, key=lambda row: -row["auc"].value)
+    text = "{against.difference:+.3f}{against.star}"
+    shown = [{**row, "difference": text.format_map(row) if row["against"] else ""} for row in best_first]
+    return tables.table(shown, ("set", "mean AUC", "difference"), **{"set": "{arm}", "mean AUC": "{auc}"})
 
 
 def verdict(rows: Sequence[dict]) -> str:
