@@ -8,7 +8,6 @@ from visionclip.report import pages
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
     """Write the reports of a run; a mistake is one line on standard error and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m visionclip.report", description="Write the HTML reports of a run.")
     parser.add_argument("--preset", required=True, help="the run: a folder of runs/, such as cpu")

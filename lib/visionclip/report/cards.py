@@ -51,13 +51,13 @@ def fill(run: Path, preset: str) -> list[Card]:
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # text: escaped where it becomes HTML
     known = facts(run, preset)
 
-    def answered(item: Mapping[str, str]) -> dict[str, str]:
+    def filled(item: Mapping[str, str]) -> dict[str, str]:
         return {"n": "", **item, "answer": environment.from_string(item["answer"]).render(known)}
 
     cards = []
     for name in NAMES:
         plan = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
-        sections = [(section["title"], list(map(answered, section["items"]))) for section in plan["sections"]]
+        sections = [(section["title"], list(map(filled, section["items"]))) for section in plan["sections"]]
         cards.append(Card(name, plan["title"], plan["source"], sections))
     return cards
 
@@ -66,8 +66,13 @@ def facts(run: Path, preset: str) -> dict[str, object]:
     """What the answers may use: of the stages' cards and numbers, as text."""
     cards = {path.parent.name: runs.read_json(path) for path in sorted(run.glob("[0-9][0-9]-*/card.json"))}
     numbers = {name: runs.read_json(run / name / "numbers.json") for name in cards}
-    made, number = partial(_found, cards), partial(_found, numbers)
+    made = partial(_found, cards)
     drawn, trained, scored = (numbers.get(name, {}) for name in ("01-synthesis", "03-pretrain", "04-zero-shot"))
+
+    def number(stage: str, *keys: str) -> object:
+        value = _found(numbers, stage, *keys)
+        return f"{value:.3g}" if isinstance(value, float) else value
+
     return {
         "preset": preset,
         "of": lambda stage, parameter: made(stage, "parameters", parameter),
@@ -142,7 +147,9 @@ def _controls(rows: list | None) -> str:
 
     lines = []
     for row in _real_first(rows):
-        rivals = [f"{name} {row[name]:.3f}" for name in ("random weights", "colour statistics") if row[name] is not None]
+        rivals = [
+            f"{name} {row[name]:.3f}" for name in ("random weights", "colour statistics") if row[name] is not None
+        ]
         lines.append(f"{row['dataset']} {row['task']}: {', '.join(rivals)}")
     return "; ".join(lines)
 
@@ -151,8 +158,8 @@ def _duplicates(rows: list | None) -> str:
     if not rows:
         return UNKNOWN
     leaks = [row for row in rows if row["compared with"] != "itself" and row["near-duplicate pairs"]]
-    said = [f"{row['tested set']} with {row['compared with']}: {row['near-duplicate pairs']}" for row in leaks]
-    return "; ".join(said) or "none between tested and training images"
+    pairs = [f"{row['tested set']} with {row['compared with']}: {row['near-duplicate pairs']}" for row in leaks]
+    return "; ".join(pairs) or "none between tested and training images"
 
 
 def _appearance(rows: list | None) -> str:

@@ -11,21 +11,15 @@ import seaborn
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-CHINESE = (  # fonts with Chinese characters, the first that is installed is used
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Microsoft YaHei",
-    "SimHei",
-)
+# Fonts with Chinese characters; the first that is installed is used.
+CHINESE = ["Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"]
+CHINESE += ["PingFang SC", "Microsoft YaHei", "SimHei"]
+OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
 
 
 def font_families() -> list[str]:
     """Where the characters of a figure's text are looked for, in this order."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
+    installed = font_manager.get_font_names()
     return ["sans-serif", *[name for name in CHINESE if name in installed][:1]]
 
 
@@ -38,7 +32,7 @@ seaborn.set_theme(
         "axes.spines.top": False,
         "figure.constrained_layout.use": True,
         "figure.dpi": 80,
-        "savefig.dpi": 80,
+        "legend.frameon": False,
         "font.family": font_families(),
     },
 )
@@ -53,17 +47,12 @@ def _subplots(*shape: int, **given) -> tuple[Figure, Any]:
 
 def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.0) -> Figure:
     """A table of pictures: one row a key, one column a title; uint8 S×S×3 each, ``width`` inches a picture."""
-    figure, axes = _subplots(
-        len(rows),
-        len(titles),
-        figsize=(width * len(titles) + 0.6, (width + 0.04) * len(rows) + 0.35),
-        squeeze=False,
-        gridspec_kw={"wspace": 0.03, "hspace": 0.03},
-    )
+    size = (width * len(titles) + 0.6, (width + 0.04) * len(rows) + 0.35)
+    spaces = {"wspace": 0.03, "hspace": 0.03}
+    figure, axes = _subplots(len(rows), len(titles), figsize=size, squeeze=False, gridspec_kw=spaces)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for place, picture in zip(line, pictures, strict=True):
             place.imshow(picture)
-        for place in line:
             place.set(xticks=[], yticks=[])
             seaborn.despine(ax=place, left=True, bottom=True)
         line[0].set_ylabel(name, fontsize=8)
@@ -86,21 +75,18 @@ def atlas(pictures: Mapping[str, np.ndarray], columns: int = 8, width: float = 1
 
 def layouts(pixels: np.ndarray, masks: np.ndarray, shown: Mapping[str, int], channels: Sequence[str]) -> Figure:
     """The layout of chosen eyes, a colour a channel over a dark picture; pixels N×S×S×3, masks N×C×S×S."""
-    colours = np.array([matplotlib.colors.to_rgb(f"C{number}") for number in range(len(channels))])
+    colours = {place: f"C{place}" for place, channel in enumerate(channels) if channel != "field"}
     painted = {}
     for name, index in shown.items():
-        picture = pixels[index] / 255 * 0.35
-        for colour, mask, channel in zip(colours, masks[index], channels, strict=True):
-            if channel != "field":
-                picture = np.where(mask[..., None] > 0, colour, picture)
-        painted[name] = picture
+        painted[name] = pixels[index] / 255 * 0.35
+        for place, colour in colours.items():
+            painted[name][masks[index, place] > 0] = matplotlib.colors.to_rgb(colour)
     figure = atlas(painted)
     handles = [
-        matplotlib.patches.Patch(color=colour, label=channel.replace("_", " "))
-        for colour, channel in zip(colours, channels, strict=True)
-        if channel != "field"
+        matplotlib.patches.Patch(color=colour, label=channels[place].replace("_", " "))
+        for place, colour in colours.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
     return figure
 
 
@@ -115,12 +101,12 @@ def loss_curve(losses: Sequence[float], floors: Sequence[float] | None = None) -
     figure, axes = _subplots(figsize=(7, 3))
     axes.plot(losses, linewidth=0.5, alpha=0.3, color="C0")
     axes.plot(smoothed(losses), color="C0", label="loss")
-    if floors is not None:
-        axes.plot(smoothed(floors), color="C3", linestyle="--", label="theoretical floor")
-        axes.legend(frameon=False)
     axes.set(xlabel="update", ylabel="loss", xlim=(0, len(losses)))
     if floors is None:
         axes.set_yscale("log")
+    else:
+        axes.plot(smoothed(floors), color="C3", linestyle="--", label="theoretical floor")
+        axes.legend()
     return figure
 
 
@@ -130,7 +116,7 @@ def temperature_curve(temperatures: Sequence[float]) -> Figure:
     axes.plot(temperatures)
     axes.axhline(0.01, color="C3", linestyle="--", linewidth=1, label="clamp")
     axes.set(xlabel="update", ylabel="temperature", ylim=(0, None))
-    axes.legend(frameon=False)
+    axes.legend()
     return figure
 
 
@@ -141,7 +127,7 @@ def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
     axes.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
     axes.invert_yaxis()
     axes.set(xlabel="classifier's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(**OUTSIDE)
     return figure
 
 
@@ -165,11 +151,10 @@ def recall_bars(table: pandas.DataFrame) -> Figure:
     """Recall at k by direction, with chance; columns direction, k, recall, chance."""
     figure, axes = _subplots(figsize=(6, 3))
     seaborn.barplot(table, x="k", y="recall", hue="direction", ax=axes)
-    chance = seaborn.pointplot(
-        table, x="k", y="chance", hue="direction", ax=axes, dodge=0.4, linestyle="none", marker="_", legend=False
-    )
-    chance.set(ylim=(0, 1), xlabel="", ylabel="recall (dash: chance)")
-    axes.legend(frameon=False, title="", loc="upper left")
+    dashes = {"dodge": 0.4, "linestyle": "none", "marker": "_", "legend": False}
+    seaborn.pointplot(table, x="k", y="chance", hue="direction", ax=axes, **dashes)
+    axes.set(ylim=(0, 1), xlabel="", ylabel="recall (dash: chance)")
+    axes.legend(title="", loc="upper left")
     return figure
 
 
@@ -178,9 +163,8 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 0.55 * len(classes) + 2.2
     figure, axes = _subplots(figsize=(side + 0.6, side - 0.6))
-    seaborn.heatmap(
-        share, annot=counts, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes, annot_kws={"fontsize": 8}
-    )
+    colours = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False}
+    seaborn.heatmap(share, annot=counts, fmt="d", annot_kws={"fontsize": 8}, ax=axes, **colours)
     axes.set_xticklabels(classes, rotation=40, ha="right", fontsize=8)
     axes.set_yticklabels(classes, rotation=0, fontsize=8)
     axes.set(xlabel="predicted", ylabel="truth")
@@ -196,7 +180,7 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figu
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(fontsize=7, **OUTSIDE)
     return figure
 
 
@@ -210,8 +194,8 @@ def distributions(tables: Mapping[str, pandas.DataFrame]) -> Figure:
         for number, box in enumerate(boxes["boxes"]):
             box.set(facecolor=f"C{number}", alpha=0.7)
         place.set(title=column)
-        place.tick_params(axis="x", rotation=60, labelsize=7)
-        place.tick_params(axis="y", labelsize=7)
+        place.tick_params(labelsize=7)
+        place.tick_params(axis="x", rotation=60)
     return figure
 
 
@@ -237,8 +221,7 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
         spread = [rows["high"] - rows["value"], rows["value"] - rows["low"]]
         spread = np.nan_to_num(np.array(spread, float)).clip(max=0.999 * np.maximum(error.to_numpy(), 1e-6))
         axes.errorbar(rows["images"], error, yerr=spread, fmt="o", capsize=3, color=color, label=dataset)
-        fit = fits.get(str(dataset))
-        if fit is not None:
+        if fit := fits.get(str(dataset)):
             sizes = np.geomspace(rows["images"].min(), rows["images"].max(), 50)
             axes.plot(sizes, fit["coefficient"] * sizes ** -fit["exponent"], color=color, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="synthetic training images", ylabel="1 - AUC, mean over tasks")
@@ -246,5 +229,5 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
     axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])
     axes.set_ylim(bottom=0.4 * max(1 - curves["value"].max(), 1e-3))  # an interval may reach 0, which has no place here
     axes.minorticks_off()
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(**OUTSIDE)
     return figure

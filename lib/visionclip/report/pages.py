@@ -21,11 +21,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from visionclip import runs
 from visionclip.report import cards, html
 
-STUDY = "VisionCLIP: a language–image model of the retina trained without one patient’s photograph"
-QUESTION = (
-    "Can a language–image model of the retina be trained without one patient’s photograph, and how good, how big "
-    "and how safe must the synthetic set be?"
-)
 STAGE = "[0-9][0-9]-*"
 FINISHED = re.compile(r"^finished (?P<finished>.+ UTC) after (?P<seconds>[\d.]+) s\n?\Z", re.M)  # ends a point's log
 UNKNOWN_END = "no error recorded: still running, interrupted, or killed (often for want of memory)."
@@ -98,8 +93,6 @@ def build(
         text = environment.get_template("card.html.j2").render(card=card, preset=preset, by=cards.BY)
         _write(reports / card.file, html.without_paths(text))
     index = environment.get_template("index.html.j2").render(
-        study=STUDY,
-        question=QUESTION,
         preset=preset,
         stages=stages,
         cards=filled,

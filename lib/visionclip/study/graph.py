@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 
 from visionclip import keys, runs
+from visionclip.data import listing
 from visionclip.stages.sweep import Sweep
 from visionclip.study.notebooks import environment
 from visionclip.study.parameters import check, declared, preset
 
 DEFAULT = "cpu"
+fingerprint = cache(listing.fingerprint)  # a folder is looked at once for all its stages
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,6 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
-@cache
-def _fingerprint(folder: str) -> str:
-    from visionclip.data.listing import fingerprint
-
-    return fingerprint(folder)
-
-
 class Graph:
     """What runs for one preset, as paths relative to the repository's root.
 
@@ -89,11 +84,9 @@ class Graph:
             check(stage, self.paths(stage), "table of stages")
         sizes = self.parameters[SIZES]
         self.points = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates).by_name
-        available = self.parameters[SYNTHESIS].images
-        if max(sizes.sizes) > available:
-            raise ValueError(
-                f"{self.file(SIZES)}: sizes has {max(sizes.sizes)}, but 01-synthesis makes {available} images"
-            )
+        largest, images = max(sizes.sizes), self.parameters[SYNTHESIS].images
+        if largest > images:
+            raise ValueError(f"{self.file(SIZES)}: sizes has {largest}, but {SYNTHESIS} makes {images} images")
 
     def folder(self, stage: str) -> str:
         """The folder that a stage writes."""
@@ -141,7 +134,7 @@ class Graph:
         folder = self.parameters[stage].external
         if folder == declared(stage)["external"].default:
             folder = os.environ.get("VISIONCLIP_EXTERNAL") or folder
-        return [folder, _fingerprint(folder)]
+        return [folder, fingerprint(folder)]
 
     def threads(self, stage: str, cores: int | None) -> int:
         """The share of ``cores`` that a stage takes. Where a GPU does the work, stages take turns at it."""

@@ -35,9 +35,8 @@ def lock(path: Path) -> Iterator[TextIO]:
         except BlockingIOError:
             file.seek(0)
             place = runs.relative(path.parent / path.name.removesuffix(".lock").removeprefix("."))
-            raise ValueError(
-                f"{place}: process {file.read()} is still at work there; wait for it to end, or stop it"
-            ) from None
+            holder = f"process {file.read()} is still at work there"
+            raise ValueError(f"{place}: {holder}; wait for it to end, or stop it") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

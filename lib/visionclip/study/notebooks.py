@@ -5,16 +5,15 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import nbformat
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from traitlets import default
 
 from visionclip import runs
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 KERNEL = "python3"
 
@@ -48,14 +47,12 @@ def execute(source: Path, target: Path, values: Mapping[str, object]) -> None:
         RuntimeError: a cell failed or the kernel died; in one line that names ``target``, which holds the traceback.
     """
     import papermill
-    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            source, target, dict(values), kernel_name=KERNEL, kernel_manager_class=Kernel, progress_bar=False
-        )
+        own = {"kernel_name": KERNEL, "kernel_manager_class": Kernel}
+        papermill.execute_notebook(source, target, dict(values), progress_bar=False, **own)
     except PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]
         raise RuntimeError(f"{runs.relative(target)} has the traceback of: {reason}") from None
@@ -71,9 +68,6 @@ def refresh(path: str | Path) -> None:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
-    import nbformat
-    from nbclient import NotebookClient
-
     path = Path(path).absolute()
     notebook = nbformat.read(path, as_version=4)
     visible = {name: value for name, value in os.environ.items() if name != "VISIONCLIP_EXTERNAL"}
@@ -91,16 +85,12 @@ def normalise(path: str | Path) -> None:
     Raises:
         ValueError: the execution counts of the code cells are not 1 .. N.
     """
-    import nbformat
-
     path = Path(path).absolute()
     _save(nbformat.read(path, as_version=4), path)
 
 
-def _save(notebook: "NotebookNode", path: Path) -> None:
+def _save(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Normalise a notebook in memory and write it atomically."""
-    import nbformat
-
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": KERNEL},
         "language_info": {"name": "python"},

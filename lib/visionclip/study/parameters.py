@@ -10,10 +10,8 @@ A preset is a folder of ``params/`` with one flat YAML file a notebook.
 
 import ast
 import difflib
-import io
 import math
 import re
-import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,18 +66,15 @@ class Parameter:
             raise self._refusal(value, where)
         return [self._scalar(entry, TYPES[item], where) for entry in value]
 
-    def _scalar(self, value: Any, kind: "Kind", where: str) -> Scalar:
+    def _scalar(self, value: Any, kind: "Kind", where: str) -> Any:
         if kind in (int, float):
             number = float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
-            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-                raise self._refusal(value, where)
-            if kind is int and number != int(number):
+            plain = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+            if not plain or kind(number) != number:
                 raise self._refusal(value, where)
             value = kind(number)
-        elif not isinstance(value, kind):
-            raise self._refusal(value, where)
         outside = self.low is not None and self.high is not None and not self.low <= value <= self.high
-        if outside or (self.choices is not None and value not in self.choices):
+        if not isinstance(value, kind) or outside or (self.choices is not None and value not in self.choices):
             raise self._refusal(value, where)
         return value
 
@@ -126,32 +121,25 @@ def declared(notebook: str | Path) -> dict[str, Parameter]:
     if len(cells) != 1:
         raise ValueError(f"{runs.relative(path)}: {len(cells)} cells are tagged `parameters`; there must be one")
     source = "".join(cells[0]["source"])
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
+    found, line = {}, "the parameters cell"
     try:
         for statement in ast.parse(source).body:
-            line = ast.unparse(statement)
-            parameter = _declaration(statement, comments.get(statement.end_lineno or 0, ""))
+            line = f"`{ast.unparse(statement)}`"
+            parameter = _declaration(statement, source.splitlines())
             found[parameter.name] = parameter
-    except SyntaxError as error:
-        raise ValueError(f"{runs.relative(path)}: the parameters cell is not Python: {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{runs.relative(path)}: `{line}` is not `name: type = default  # meaning [limits]`"
-        ) from error
+    except (SyntaxError, AttributeError, KeyError, TypeError, ValueError) as error:
+        expected = "`name: type = default  # meaning [limits]`"
+        raise ValueError(f"{runs.relative(path)}: {line} is not {expected} ({error})") from error
     for parameter in found.values():
         parameter.read(parameter.default, runs.relative(path))
     return found
 
 
-def _declaration(statement: Any, comment: str) -> Parameter:
+def _declaration(statement: Any, lines: Sequence[str]) -> Parameter:
     """The parameter of one annotated assignment; any other statement fails on the attribute it lacks."""
     kind, default = ast.unparse(statement.annotation), ast.literal_eval(statement.value)
     item = TYPES[kind.removeprefix("list[").removesuffix("]")]
+    comment = lines[statement.end_lineno - 1].encode()[statement.end_col_offset :].decode().partition("#")[2]
     limits = ALLOWED.search(comment)
     low, high, choices = None, None, None
     if limits and ".." in limits[1]:
@@ -173,12 +161,9 @@ def check(notebook: str | Path, given: Mapping[str, object], where: str) -> Simp
     parameters = declared(notebook)
     for name in given:
         if name not in parameters:
-            raise ValueError(
-                f"{where}: unknown parameter {name!r}{_suggestion(str(name), list(parameters))} "
-                f"({Path(notebook).stem} has {', '.join(parameters)})"
-            )
-    values = {name: parameter.read(given.get(name, parameter.default), where) for name, parameter in parameters.items()}
-    return SimpleNamespace(**values)
+            known = f"{_suggestion(str(name), list(parameters))} ({Path(notebook).stem} has {', '.join(parameters)})"
+            raise ValueError(f"{where}: unknown parameter {name!r}{known}")
+    return SimpleNamespace(**{name: one.read(given.get(name, one.default), where) for name, one in parameters.items()})
 
 
 def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleNamespace:
