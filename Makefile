@@ -43,7 +43,7 @@ nbval: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval --nbval-sanitize-with tests/nbval-sanitize.cfg notebooks
 
 lab: .venv/ready ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: .venv/ready ## run the notebooks at their defaults and make their outputs fit to commit
 	OMP_NUM_THREADS=1 $(BIN)/python -m visionclip.study refresh $(sort $(wildcard notebooks/*.ipynb))

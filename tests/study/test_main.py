@@ -1,5 +1,7 @@
 """The command line: what it prints, and that a mistake is one line."""
 
+import os
+
 import pytest
 
 import tiny
@@ -33,6 +35,17 @@ def test_check_says_valid_or_exits_with_2_and_one_line(root, capsys):
 def test_two_studies_do_not_run_in_one_folder(root, capsys):
     with jobs.lock(root / "runs/.lock"):
         assert refused(capsys, "run", "smoke").startswith("runs: process ")
+
+
+def test_a_home_that_cannot_be_written_is_replaced_by_one_in_the_study(root, monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: started.append(os.environ["HOME"]))
+    monkeypatch.chdir(root)
+    for home, expected in ((root / "nowhere", root / ".snakemake/home"), (root, root)):
+        monkeypatch.setenv("HOME", str(home))
+        main(["run", "smoke"])
+        assert started.pop() == str(expected)
+    assert (root / ".snakemake/home").is_dir()
 
 
 def test_a_study_does_not_start_while_a_stage_of_a_killed_one_is_at_work(root, capsys):

@@ -25,6 +25,9 @@ def run(preset: str) -> None:
     graph = Graph({"preset": preset})
     options = ["--nolock", "--rerun-incomplete", "--cores", "all", "--config", f"preset={preset}"]
     os.chdir(runs.ROOT)
+    if not os.access(Path.home(), os.W_OK):  # as in many containers; Snakemake and Jupyter keep files there
+        os.environ["HOME"] = str(runs.ROOT / ".snakemake" / "home")
+        Path.home().mkdir(parents=True, exist_ok=True)
     with jobs.lock(runs.ROOT / "runs" / ".lock") as held:
         jobs.refuse_running(graph)
         os.set_inheritable(held.fileno(), True)
