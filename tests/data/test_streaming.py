@@ -52,6 +52,14 @@ def test_pairs_are_the_same_held_or_streamed(folder):
     assert np.array_equal(one.vectors(rows), other.vectors(rows))
 
 
+def test_a_set_that_is_written_again_is_read_anew(folder, tmp_path):
+    first = shards.load(folder / "synthesis/synthetic")
+    for change in (0, 255):
+        first.pixels[:] ^= change
+        shards.write(tmp_path, shards.samples(first, 0), per_shard=8)
+        assert np.array_equal(streaming.load(tmp_path).pixels[np.arange(50)], first.pixels)
+
+
 def test_another_image_is_another_key(folder, tmp_path):
     before = streaming.load(folder / "synthesis/synthetic")
     changed = shards.load(folder / "synthesis/synthetic")

@@ -92,7 +92,11 @@ def finished(tmp_path_factory) -> Path:
         texts += [caption.text for caption in table]
     train_tokenizer(texts, study.root / "02-captions" / "tokenizer")
     (study.root / "03-pretrain").mkdir()
-    for name, parameters in (("01-synthesis", {}), ("02-captions", {}), ("03-pretrain", PARAMETERS)):
+    for name, parameters in (
+        ("01-synthesis", {}),
+        ("02-captions", {"languages": ["zh", "en"]}),
+        ("03-pretrain", PARAMETERS),
+    ):
         study.finish(name, parameters)
     clinic = study.root / "eyes" / "clinic"
     clinic.mkdir(parents=True)

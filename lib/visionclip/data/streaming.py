@@ -65,7 +65,7 @@ class ShardPixels:
 
     def _decoded(self, row: int) -> np.ndarray:
         shard, offset, length = map(int, self.places[row])
-        file = _opened(self.shards[shard])
+        file = _opened(self.shards[shard], self.shards[shard].stat().st_ino)
         file.seek(offset)
         encoded = file.read(length)
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
@@ -133,5 +133,6 @@ def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], dict]]:
 
 
 @lru_cache(maxsize=OPEN)
-def _opened(shard: Path) -> BinaryIO:
+def _opened(shard: Path, number: int) -> BinaryIO:
+    """The open file; one that was written again has another inode ``number``, and is opened again."""
     return shard.open("rb")

@@ -18,7 +18,7 @@ from visionclip.text.tokenizer import load_tokenizer
 from visionclip.training import contrastive
 
 WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
-LANGUAGES, PROMPTS = ("zh", "en"), 6  # of the prompts, wordings of each condition and language
+PROMPTS = 6  # wordings of each condition in each language of the captions
 POINTS = "points"
 EARLIER = {"synthesis": "01-synthesis", "captions_folder": "02-captions"}  # stages whose sets a point takes
 
@@ -47,7 +47,7 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
         size = held_out.pixels.shape[1]
         rows = []
         for dataset in [scoring.phantom_tasks(held_out), *scoring.load_all(external, size)]:
-            logits = zero_shot.predict(network, tokenizer, dataset, LANGUAGES, PROMPTS)
+            logits = zero_shot.predict(network, tokenizer, dataset, cards[1]["parameters"]["languages"], PROMPTS)
             for task in dataset.tasks:
                 scores = metrics.scores(*scoring.known(task, logits[task.name]), task.ordinal)
                 row = {"dataset": dataset.name, "task": task.name, "auc": scores["auc"], "aca": scores["aca"]}
