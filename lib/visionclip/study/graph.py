@@ -39,7 +39,7 @@ class Row:
 
 STAGES = {
     "01-synthesis": Row(all_cores=True, priority=1),
-    "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False),
+    "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False, priority=1),  # short, and the longest wait for it
     "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, priority=1),
     "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=True),
     "05-dataset-size": Row(
