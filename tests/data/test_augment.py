@@ -32,4 +32,4 @@ def test_augment_is_a_function_of_its_generator_and_strength():
 
 def test_the_code_of_preprocessing_is_not_that_of_augmentation():
     assert "augment.py" not in [path.name for path in keys.sources(images)]
-    assert keys.sources("lib/visionclip/data/augment.py") == []
+    assert keys.sources(keys.PACKAGE / "data/augment.py") == []

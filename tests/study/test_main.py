@@ -13,6 +13,7 @@ from visionclip.study.__main__ import main
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)  # where `run` goes, to be left again
     return tiny.study(tmp_path)
 
 
@@ -40,7 +41,6 @@ def test_two_studies_do_not_run_in_one_folder(root, capsys):
 def test_a_home_that_cannot_be_written_is_replaced_by_one_in_the_study(root, monkeypatch):
     started = []
     monkeypatch.setattr(os, "execv", lambda program, arguments: started.append(os.environ["HOME"]))
-    monkeypatch.chdir(root)
     for home, expected in ((root / "nowhere", root / ".snakemake/home"), (root, root)):
         monkeypatch.setenv("HOME", str(home))
         main(["run", "smoke"])
