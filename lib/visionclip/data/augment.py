@@ -3,23 +3,15 @@
 A module of its own, because a network's results hang on it only while it is trained.
 """
 
-from typing import overload
-
 import torch
 from torch.nn import functional
 
 BLACK = 12  # of 255, as in ``images``: what cameras leave around the field of view
 
 
-@overload
-def augment(batch: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor: ...
-@overload
-def augment(
-    batch: torch.Tensor, strength: float, generator: torch.Generator, masks: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]: ...
 def augment(
     batch: torch.Tensor, strength: float, generator: torch.Generator, masks: torch.Tensor | None = None
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """uint8 N×3×S×S → float [0, 255] of the same shape, each image changed as another camera might have.
 
     Rotation, scale and shift, gamma by channel, blur and noise, all scaled by ``strength`` (0 none, 1 as tuned; what
@@ -27,7 +19,7 @@ def augment(
     ``masks`` (N×C×s×s, of any resolution) are moved with their images and returned after them as floats.
     """
     if not strength:
-        return batch.float() if masks is None else (batch.float(), masks.float())
+        return batch.float(), None if masks is None else masks.float()
     count, device = len(batch), batch.device
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
@@ -54,4 +46,4 @@ def augment(
     noise = torch.randn(images.shape, generator=generator, device=device)
     images = images + noise * uniform(0, 0.03, 1, 1, 1) * strength
     images = images.clamp(0, 1) * 255 * field
-    return images if masks is None else (images, moved(masks))
+    return images, None if masks is None else moved(masks)

@@ -68,7 +68,7 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
 def train_judge(originals: LabelledImages, updates: int, seed: int, folder: Path) -> Classifier:
     """The classifier that judges generated images, trained on the originals alone: a minute on one core.
 
-    Its input is standardised: of colours as they are it learns a third as fast, see docs/decisions.md.
+    Its input is standardised, from which it learns faster than from colours as they are, see docs/decisions.md.
     """
     settings = Settings(
         updates=updates,

@@ -77,12 +77,9 @@ def train(
     def step(update: Update) -> dict[str, torch.Tensor]:
         rows = np.sort(update.rows(len(images)))
         pixels = to_tensor(images.pixels[rows]).to(update.device)
-        source, masks = update.torch_rng("augmentation for the classifier"), None
-        if known_masks is None:
-            pixels = augment(pixels, settings.augmentation, source)
-        else:
-            masks = torch.from_numpy(known_masks[rows]).to(update.device)
-            pixels, masks = augment(pixels, settings.augmentation, source, masks)
+        masks = None if known_masks is None else torch.from_numpy(known_masks[rows]).to(update.device)
+        source = update.torch_rng("augmentation for the classifier")
+        pixels, masks = augment(pixels, settings.augmentation, source, masks)
         own = update.share(np.arange(len(rows)))
         logits, maps = update.network(prepare(pixels[own]).contiguous(memory_format=torch.channels_last))
         weights = None if rarity is None else rarity.to(update.device)

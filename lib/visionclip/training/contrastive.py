@@ -61,7 +61,8 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         distinct, own = np.unique(pairs.draw(rows, update.rng("caption of an image")), return_inverse=True)
         matches = matches_of(pairs, rows, distinct, own, update.device)
         batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
-        batch = standardise(augment(batch, settings.augmentation, update.torch_rng("augmentation")))
+        batch, _ = augment(batch, settings.augmentation, update.torch_rng("augmentation"))
+        batch = standardise(batch)
 
         def compare(images: torch.Tensor, texts: torch.Tensor) -> dict[str, torch.Tensor]:
             gathered_texts = gathered(texts)[: len(distinct)]
