@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 export PYTHONUNBUFFERED := 1
+# Jupyter looks for the kernel python3 here first: one of that name on JUPYTER_PATH, as on a JupyterHub, has no visionclip.
+export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
 .PHONY: help setup study test lint unit nbval lab notebooks bench gpu-check datasets
 .DEFAULT_GOAL := help

@@ -1,13 +1,19 @@
 """The same versions wherever an environment is described, and nothing used that is not declared."""
 
 import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
+import nbformat
+import pytest
 import yaml
+from nbformat.v4 import new_code_cell, new_notebook
 
 from visionclip import runs
 
@@ -97,3 +103,52 @@ def test_make_refuses_an_old_python_in_one_line(tmp_path):
     assert result.returncode != 0
     assert result.stderr.startswith("Python 3.11 or newer is needed")
     assert not (tmp_path / ".venv").exists()
+
+
+def foreign_kernel(folder) -> dict[str, str]:
+    """The environment of a JupyterHub: its kernel ``python3``, a Python without the library, comes first."""
+    kernel = folder / "hub/kernels/python3/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    argv = [str(folder / "python-of-the-hub"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+    return {**os.environ, "JUPYTER_PATH": str(folder / "hub")}
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_make_lab_opens_on_the_study_s_own_kernel_and_as_root_where_it_is_root(tmp_path, user):
+    """A program in JupyterLab's place prints what it was given and the kernel that it would start."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(runs.ROOT / name, tmp_path)
+    environment = foreign_kernel(tmp_path)
+    programs = tmp_path / ".venv/bin"
+    programs.mkdir(parents=True)
+    shutil.copytree(
+        f"{sys.prefix}/share/jupyter/kernels/python3", tmp_path / ".venv/share/jupyter/kernels/python3", symlinks=True
+    )
+    (tmp_path / ".venv/ready").touch()
+    kernel = (
+        "from jupyter_client.kernelspec import KernelSpecManager as K; print(K().get_kernel_spec('python3').argv[0])"
+    )
+    (programs / "jupyter").write_text(f'#!/bin/sh\necho jupyter "$@"\nexec "{sys.executable}" -c "{kernel}"\n')
+    (programs / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    for name in ("jupyter", "id"):
+        (programs / name).chmod(0o755)
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    result = subprocess.run(
+        ["make", "-s", "lab"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    given, python = result.stdout.splitlines()
+    assert given == f"jupyter lab notebooks{' --allow-root' if user == 0 else ''}"
+    assert python == "python", "a bare name is this environment's Python to Jupyter"
+
+
+def test_notebooks_are_compared_on_the_python_that_compares_them(tmp_path):
+    environment = foreign_kernel(tmp_path)
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(runs.ROOT / name, tmp_path)
+    notebook = new_notebook(cells=[new_code_cell("import visionclip", execution_count=1)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "imports.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "imports.ipynb"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed" in result.stdout, result.stdout

@@ -131,6 +131,20 @@ def test_messidor2_matches_capitals_and_pairs_eyes(tmp_path):
     assert len(folders.load(folder, 16)) == 3
 
 
+@pytest.mark.parametrize(
+    "written", ["{}", "{}.jpg", "{}.jpeg", "images/{}.JPG", "images\\{}.jpg", "./{}.jpg", " {}.jpg "]
+)
+def test_names_in_published_labels_may_lack_their_extension_or_differ_in_it(tmp_path, written):
+    folder = tmp_path / "m2"
+    for number in range(2):
+        picture(folder / "images" / f"IM00{number}.JPG", number)
+    lines = [f"{written.format(f'im00{number}')},{number}" for number in range(2)]
+    (folder / "train.csv").write_text("\n".join(["id_code,diagnosis", *lines]))
+    (folder / "messidor-2.csv").write_text("IM000.jpg;IM001.jpg\n")
+    rows = rows_of(folder)
+    assert {file: row["dr_grade"] for file, row in rows.items()} == {"images/IM000.JPG": "0", "images/IM001.JPG": "1"}
+
+
 def test_the_mirror_of_messidor2_has_grades_alone(tmp_path):
     folder = tmp_path / "m2"
     for grade in range(2):

@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 import pytest
 
-from visionclip import conditions
 from visionclip.data import folders, images
 
 TASKS = """\
@@ -272,9 +271,83 @@ def test_a_missing_image_of_another_split_does_not_matter(folder):
     assert len(folders.load(folder, 16)) == 4
 
 
-def test_a_name_in_other_capitals_is_suggested(folder):
-    (folder / "images/d.png").rename(folder / "images/D.PNG")
-    assert "D.PNG" in refused(folder, FileNotFoundError)
+@pytest.mark.parametrize(
+    ("named", "stored"),
+    [
+        ("images/d", "images/d.png"),
+        ("images/d", "images/d.PNG"),
+        ("images/d.4", "images/d.4.png"),
+        ("images/d.png", "images/D.PNG"),
+        ("IMAGES/d.png", "images/d.png"),
+        ("images/d.jpg", "images/d.jpeg"),
+        ("images/d.JPEG", "images/d.jpg"),
+        ("images/d.tif", "images/d.tiff"),
+        ("images\\d.png", "images/d.png"),
+        (".\\images\\d", "images/d.png"),
+        ("./images/d.png", "images/d.png"),
+        ("  images/d.png  ", "images/d.png"),
+        ("images/é", "images/e\u0301.png"),
+    ],
+)
+def test_a_name_that_can_mean_one_image_only_is_read(folder, named, stored):
+    expected = folders.load(folder, 16).images.pixels
+    (folder / "images/d.png").rename(folder / stored)
+    rewrite(folder / "labels.csv", "images/d.png", named)
+    np.testing.assert_array_equal(folders.load(folder, 16).images.pixels, expected)
+
+
+def test_names_without_extension_cost_one_listing(folder, monkeypatch):
+    listed = []
+    listing = folders.listing.files
+    monkeypatch.setattr(folders.listing, "files", lambda *given, **named: listed.append(1) or listing(*given, **named))
+    folders.load(folder, 16)
+    assert not listed
+    rewrite(folder / "labels.csv", ".png", "")
+    assert len(folders.load(folder, 16)) == 4
+    assert len(listed) == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "others", "line"),
+    [
+        ("images/d", ["images/d.jpg"], "labels.csv: images/d can mean images/d.jpg or images/d.png; write the whole"),
+        (
+            "images/d.jpg",
+            ["images/d.jpeg", "images/D.JPG"],
+            "labels.csv: images/d.jpg can mean images/D.JPG or images/d.jp",
+        ),
+        ("images/c", [], "labels.csv: file 'images/c.png' is listed twice"),
+    ],
+)
+def test_a_name_that_can_mean_several_is_refused(folder, named, others, line):
+    for other in others:
+        picture(folder / other)
+    rewrite(folder / "labels.csv", "images/d.png", named)
+    assert line in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("named", "stored", "remedy"),
+    [
+        ("17", "0017.png", "the folder has 0017.png: write that if it is meant, as spreadsheets drop zeros"),
+        ("17.0", "0017.png", "the folder has 0017.png: write that if it is meant, as spreadsheets drop zeros"),
+        ("images/7_left", "images/07_left.png", "the folder has images/07_left.png: write that"),
+        ("d.png", "images/d.png", "the folder has images/d.png: write that if it is meant"),
+        ("images/d.jpg", "images/d.png", "the folder has images/d.png: write that if it is meant"),
+        ("images/d.jpg", "images/d.txt", "add the image or leave its row out"),
+        ("images/d", "images/dd.png", "add the image or leave its row out"),
+        ("images/d", "images/d", ""),
+    ],
+)
+def test_what_comes_nearest_to_a_missing_image_is_named_and_not_taken(folder, named, stored, remedy):
+    (folder / "images/d.png").rename(folder / stored)
+    rewrite(folder / "labels.csv", "images/d.png", named)
+    if remedy:
+        line = refused(folder, FileNotFoundError)
+        assert "no such image, though labels.csv lists it; " in line
+        assert line.endswith(remedy) or remedy in line
+    else:
+        assert len(folders.load(folder, 16)) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])
@@ -292,12 +365,17 @@ def seeds(tmp_path) -> Path:
     return place
 
 
-def test_labelled_seed_images_get_complete_conditions(seeds):
+def test_labelled_seed_images_have_the_conditions_that_their_labels_state(seeds):
     loaded = folders.labelled(seeds, 16)
     assert loaded.pixels.shape == (2, 16, 16, 3)
-    assert loaded.conditions == [conditions.complete({"dr_grade": 3, "eye_side": 1}), conditions.complete({})]
+    assert loaded.conditions == [{"dr_grade": 3, "eye_side": 1}, {"dr_grade": 0, "eye_side": 0}]
     assert loaded.keys == ["images/a.png", "images/b.png"]
     assert set(loaded.sources) == {folders.SEEDS}
+
+
+def test_an_empty_cell_of_a_seed_image_is_unknown(seeds):
+    rewrite(seeds / "labels.csv", "a.png;3;1", "a.png;3;")
+    assert folders.labelled(seeds, 16).conditions == [{"dr_grade": 3}, {"dr_grade": 0, "eye_side": 0}]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +383,7 @@ def test_labelled_seed_images_get_complete_conditions(seeds):
     [
         ("dr_grade", "grade", "unknown condition 'grade'"),
         ("a.png;3;", "a.png;5;", "images/a.png: dr_grade is 5"),
-        ("a.png;3;", "a.png;;", "images/a.png: dr_grade is ''"),
+        ("a.png;3;1", "a.png;;", "images/a.png states no condition"),
         ("a.png;3;", "a.png;mild;", "images/a.png: dr_grade is 'mild'"),
         ("b.png", "a.png", "'images/a.png' is listed twice"),
         ("images/a.png", "../a.png", "outside the folder"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from visionclip.data import images
+from visionclip.data import field_of_view, images
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def photograph():
 
 def test_prepare_crops_to_the_field_and_keeps_it_round(photograph):
     prepared = images.prepare(photograph, 64)
-    field = images.field_of_view(prepared)
+    field = field_of_view.visible(prepared)
     assert prepared.shape == (64, 64, 3)
     assert abs(int(field.any(0).sum()) - int(field.any(1).sum())) <= 2
     assert field.mean() == pytest.approx(np.pi / 4, abs=0.05)
@@ -28,7 +28,7 @@ def test_prepare_crops_to_the_field_and_keeps_it_round(photograph):
 
 def test_prepare_pads_a_cut_field_and_never_stretches_it(photograph):
     cut = images.prepare(photograph[60:140], 64)
-    rows = np.flatnonzero(images.field_of_view(cut).any(1))
+    rows = np.flatnonzero(field_of_view.visible(cut).any(1))
     assert rows[0] > 10
     assert rows[-1] < 54
 

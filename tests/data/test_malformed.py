@@ -70,7 +70,7 @@ REFUSED = {
     "folder for an image": (lambda path: (path.unlink(), path.mkdir()), "a.png: no such image"),
     "symlink loop": (lambda path: (path.unlink(), path.symlink_to(path)), "a.png: no such image"),
     "label without image": (lambda path: path.unlink(), "a.png: no such image"),
-    "capitals differ": (lambda path: path.rename(path.with_suffix(".PNG")), "the folder has a.PNG"),
+    "another type": (lambda path: path.rename(path.with_suffix(".bmp")), "the folder has a.bmp"),
     "missing column": (lambda path: tell(path, "file\na.png\nb.png\n"), "no column 'label'"),
     "no file column": (lambda path: tell(path, "image,label\na.png,0\n"), "no column `file`"),
     "wrong delimiter": (lambda path: tell(path, "file|label\na.png|0\n"), "no column `file`"),
@@ -118,7 +118,7 @@ def test_it_is_read_as_the_plain_photograph(folder, change, grey):
     expected = expected[..., 1:2].repeat(3, axis=2) if grey else expected
     difference = read.images.pixels[0].astype(int) - images.prepare(expected, 32)
     assert read.images.keys == ["a.png", "b.png"]
-    assert np.abs(difference).mean() < 6
+    assert np.abs(difference).mean() < 8, "JPEG may move the edge by a pixel of 48"
     assert read.tasks[0].targets.tolist() == [0, 1]
 
 

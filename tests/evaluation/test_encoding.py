@@ -28,3 +28,12 @@ def test_a_sentence_is_embedded_the_same_in_any_company(untrained, texts):
     apart = torch.cat([encode_texts(*untrained, [one]) for one in sentences])
     assert np.allclose(together, apart, atol=1e-5)
     assert torch.allclose(together, encode_texts(*untrained, sentences, batch_size=2), atol=1e-5)
+
+
+def test_a_text_that_no_caption_resembles_is_warned_of_in_one_line(untrained, texts, caplog):
+    encode_texts(*untrained, [one.text for one in texts[:9]])
+    assert caplog.records == []
+    embedded = encode_texts(*untrained, ["裂孔", "脱离"], batch_size=1)
+    assert (embedded[0] - embedded[1]).abs().max() > 1e-3
+    assert len(caplog.records) == 1
+    assert "no training caption has 裂, 孔, 脱, 离;" in caplog.text

@@ -22,7 +22,7 @@ def test_label_fidelity_scores_what_was_wanted():
 
 
 def test_both_kinds_of_myopia_count():
-    eyes = [{"dm": 1}] * 5 + [{"pm": 1}] * 5 + [{}] * 5
+    eyes = [{"dm": 1}] * 5 + [{"pm": 1}] * 5 + [{"pm": 0, "dm": 0}] * 5
     logits = np.array([[1.0]] * 10 + [[-1.0]] * 5)
     assert fidelity.label_fidelity(logits, ("pm>=1",), eyes)["pm>=1"]["recall"] == 1
 
@@ -40,3 +40,18 @@ def test_kernel_distance_is_near_zero_for_one_distribution_and_grows_with_a_shif
     assert fidelity.kernel_distance(one, other, rng)["mean"] > 10 * abs(floor["mean"]) + 0.1
     with pytest.raises(ValueError, match="at least two"):
         fidelity.kernel_distance(one[:1], other, rng)
+
+
+def test_an_image_of_which_it_is_not_known_is_not_scored():
+    eyes = [{"gc": 1}] * 6 + [{"gc": 0}] * 6
+    logits = np.where(np.arange(12) < 6, 1.0, -1.0)[:, None]
+    known = fidelity.label_fidelity(logits, ["gc>=1"], eyes)
+    assert known["gc>=1"]["auc"] == 1
+    with_others = np.concatenate([logits, np.full((9, 1), 5.0)])
+    assert fidelity.label_fidelity(with_others, ["gc>=1"], [*eyes, *[{"amd": 0}] * 9]) == known
+    assert fidelity.label_fidelity(logits, ["amd>=1"], eyes)["amd>=1"] == {
+        "auc": None,
+        "recall": None,
+        "specificity": None,
+        "positives": 0,
+    }

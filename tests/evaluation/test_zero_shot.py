@@ -196,3 +196,12 @@ def test_scores_are_those_of_clip_benchmark_on_the_same_embeddings():
     ours = metrics.scores(targets.numpy(), logits, False)
     assert ours["accuracy"] == pytest.approx((theirs.argmax(1) == targets).double().mean().item())
     assert ours["aca"] == pytest.approx(benchmark.balanced_accuracy_score(targets, theirs.argmax(1)))
+
+
+def test_languages_that_captions_lack_are_refused_in_one_line():
+    zero_shot.check_languages(["zh"], ["en", "zh"])
+    with pytest.raises(
+        ValueError, match=r"^languages: en is in no caption .*\(there: zh\); prompt in those, or run"
+    ) as no:
+        zero_shot.check_languages(["zh", "en"], ["zh"])
+    assert "\n" not in str(no.value)

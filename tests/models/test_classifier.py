@@ -69,3 +69,13 @@ def test_a_saved_classifier_is_the_same_and_knows_its_sizes(network, tmp_path):
 def test_a_missing_classifier_names_the_notebook(tmp_path):
     with pytest.raises(FileNotFoundError, match="07-baseline"):
         classifier.load(tmp_path)
+
+
+def test_what_is_unknown_is_no_target():
+    wanted = classifier.targets([{"dr_grade": 2}, {"pm": 0}, {"dm": 1}, {"pm": 0, "dm": 0}])
+    grades = [CONDITIONS.index(f"dr_grade>={grade}") for grade in (1, 2, 3, 4)]
+    assert wanted[0, grades].tolist() == [1, 1, 0, 0]
+    assert np.isnan(np.delete(wanted[0], grades)).all()
+    of_myopia = wanted[:, CONDITIONS.index("pm>=1")]
+    assert np.isnan(of_myopia[:2]).all()  # the other kind may be there
+    assert of_myopia[2:].tolist() == [1, 0]

@@ -98,3 +98,18 @@ def test_the_schedule_ends_in_noise_alone():
 def test_sizes_that_do_not_fit_are_refused(size, channels):
     with pytest.raises(ValueError, match=rf"size {size} must be a multiple of .* a multiple of 8"):
         generator.check_size(size, PATCH, channels)
+
+
+@torch.no_grad()
+def test_an_unknown_condition_is_neither_present_nor_absent(network):
+    noisy, times = torch.randn(1, network.config.components, 8, 8), torch.tensor([500])
+    layouts = torch.zeros(1, len(LAYOUT_CHANNELS), 16, 16)
+
+    def predicted(value):
+        vectors = torch.zeros(1, len(VECTOR_NAMES))
+        vectors[0, 3] = value
+        return network(noisy, times, vectors, layouts, torch.ones(1))
+
+    assert torch.equal(predicted(torch.nan), predicted(0.5))
+    assert not torch.equal(predicted(torch.nan), predicted(0))
+    assert not torch.equal(predicted(torch.nan), predicted(1))

@@ -1,6 +1,7 @@
 """Each objective against its formula written out pair by pair, and what none of them can go below."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -122,3 +123,37 @@ def test_a_caption_true_of_all_weighs_less_than_one_true_of_one_image():
     by_image, by_text = losses.targets(torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0]]))
     assert torch.allclose(by_image[0], torch.tensor([0.75, 0.25]))
     assert torch.allclose(by_text, torch.tensor([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]]))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_pair_of_unknown_truth_neither_attracts_nor_repels(name):
+    """Its gradient is that of leaving it out: with two images that have nothing else in common, none."""
+    known = matches([0, 1], [[1, 0], [0, 1]], labels=[[1, 0], [torch.nan, 1]])
+    open_pairs = torch.tensor([[False, True], [True, False]])
+    images, texts = (unit(2, 8, seed).requires_grad_() for seed in (2, 3))
+    loss, _ = OBJECTIVES[name](images, texts, SCALE, None, replace(known, unknown=open_pairs))
+    if name == "sigmoid":
+        own = -functional.logsigmoid(SCALE * (images * texts).sum(1)).sum() / 2
+        assert loss.item() == pytest.approx(own.item(), rel=1e-5)
+    else:
+        assert loss.item() == pytest.approx(0, abs=1e-5)
+    loss.backward()
+    assert images.grad.isfinite().all()
+    assert texts.grad.isfinite().all()
+    counted, _ = OBJECTIVES[name](images, texts, SCALE, None, known)
+    assert counted > loss + 0.01
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_nothing_unknown_changes_nothing(name):
+    nowhere = replace(SHARED, unknown=torch.zeros_like(SHARED.positives, dtype=torch.bool))
+    assert torch.equal(*(OBJECTIVES[name](IMAGES, TEXTS, SCALE, None, one)[0] for one in (SHARED, nowhere)))
+
+
+def test_what_is_unknown_makes_no_image_alike_or_unlike():
+    """Jaccard over what is known of both: of the first two images the second label, which they share."""
+    labels = [[1, 1], [torch.nan, 1], [0, 0]]
+    eye = matches([0, 1, 2], torch.eye(3).tolist(), labels=labels)
+    images, texts = unit(3, 8, 4), unit(3, 8, 5)
+    same = matches([0, 1, 2], torch.eye(3).tolist(), labels=[[1, 1], [1, 1], [0, 0]])
+    assert torch.equal(*(losses.similarity(images, texts, SCALE, None, one)[0] for one in (eye, same)))

@@ -20,6 +20,7 @@ from transformers import (
 from visionclip import conditions, phantom, streams
 from visionclip.data import images
 from visionclip.models import visionclip
+from visionclip.text.tokenizer import train_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "eye", "with", "without"]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -360,3 +361,27 @@ def test_the_pipeline_of_golden_values_notices_a_small_change(network, tokenizer
     golden = json.loads((GOLDEN / "numbers.json").read_text("utf-8"))
     monkeypatch.setattr(images, "BLACK", images.BLACK + 2)
     assert np.abs(np.array(measured(network, tokenizer)["logits"]) - golden["logits"]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_the_pipeline_warns_of_words_that_no_caption_has(photograph, tmp_path, caplog):
+    words = train_tokenizer(["疑似青光眼。", "未见青光眼。"], tmp_path / "words")
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words)))
+    visionclip.save(network, words, 32, tmp_path / "model")
+    assert "auto_map" not in words.init_kwargs
+    assert "auto_map" not in visionclip.load(tmp_path / "model")[1].init_kwargs
+    classify = pipeline("zero-shot-image-classification", model=str(tmp_path / "model"))
+    classify(Image.fromarray(photograph), candidate_labels=["裂孔", "青光眼"], hypothesis_template="疑似{}。")
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "texts: no training caption has 裂, 孔"
+    ]
+    elsewhere = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    program = (
+        "import sys; from transformers import AutoTokenizer;"
+        "AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)('裂孔')"
+    )
+    command = [sys.executable, "-c", program, tmp_path / "model"]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | elsewhere, capture_output=True, text=True, check=True
+    )
+    assert "no training caption has 裂, 孔;" in result.stderr

@@ -1,10 +1,17 @@
 """Documented paths that no preset takes: the notebooks on folders of one's own."""
 
 import cv2
+import numpy as np
 import pytest
 
 from visionclip import conditions, phantom, runs, streams
+from visionclip.data import folders, pairs, shards
+from visionclip.models import sampling, visionclip
+from visionclip.stages import synthesis
 from visionclip.study.notebooks import execute
+from visionclip.text import captions
+from visionclip.text.tokenizer import train_tokenizer
+from visionclip.training import contrastive, denoising
 
 
 @pytest.fixture
@@ -19,6 +26,30 @@ def seeds(tmp_path):
         lines.append(f"images/{index}.png,{eye['dr_grade']},{eye['gc']}")
     (folder / "labels.csv").write_text("\n".join(lines))
     return folder
+
+
+def test_what_a_folder_leaves_open_no_caption_says_and_no_pair_denies(seeds, tmp_path):
+    """Stages 01 to 03 on grades alone, without their notebooks."""
+    table = [line.rpartition(",")[0] for line in (seeds / "labels.csv").read_text().splitlines()]
+    (seeds / "labels.csv").write_text("\n".join(table))
+    original = folders.labelled(seeds, 32)
+    plan = synthesis.limited(synthesis.draw(20, synthesis.GENERATING, 0, 32, 0.1), original)
+    generator, _ = denoising.train(original, denoising.Settings(updates=1, channels=(16, 32)), tmp_path / "ddpm")
+    pixels = sampling.sample(generator, plan.vectors, None, steps=2)
+    made = synthesis.named(pixels, plan.conditions, synthesis.GENERATED, "train")
+    kept = synthesis.named(original.pixels, original.conditions, folders.SEEDS, "train")
+    synthesis.train_judge(original, 2, 0, tmp_path / "classifier")
+    synthesis.write_sets(tmp_path / "01", [made, kept], kept.take(range(4)), 0)
+    loaded = shards.load(tmp_path / "01/synthetic")
+    assert {key for eye in loaded.conditions for key in eye} == {"dr_grade"}
+    written, texts_of = captions.table(loaded.conditions, ("zh", "en"), 4, streams.rng(0, "captions of a test"))
+    assert {key for one in written for key in one.facts} == {"dr_grade"}
+    captions.write(tmp_path / "02/synthetic", written, texts_of, loaded.keys)
+    training = pairs.load(tmp_path / "01", tmp_path / "02", "synthetic")
+    words = train_tokenizer([one.text for one in written], tmp_path / "words")
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words)))
+    settings = contrastive.Settings(updates=2, text_warmup=2, batch_size=8, learning_rate=1e-3)
+    assert all(np.isfinite(entry["loss"]) for entry in contrastive.train(network, words, training, settings, None))
 
 
 def run(tmp_path, **parameters):

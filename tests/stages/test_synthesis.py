@@ -1,5 +1,7 @@
 """Sets of phantoms and of generated eyes, how they are written, and the classifier that judges them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,19 @@ def test_noise_is_further_from_phantoms_than_phantoms_are(judge, drawn):
     found = synthesis.distances(judge[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
     assert found["kid"]["mean"] > found["kid_floor"]["mean"]
     assert found == synthesis.distances(judge[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
+
+
+def test_drawn_eyes_say_no_more_than_the_originals_did(drawn):
+    assert synthesis.limited(drawn, drawn).conditions == drawn.conditions
+    photographs = replace(drawn, conditions=[{"dr_grade": 0}, {"gc": 1, "amd": 0}] * 20)
+    limited = synthesis.limited(drawn.take(range(3)), photographs)
+    assert [set(eye) for eye in limited.conditions] == [{"dr_grade"}, {"gc", "amd"}, {"dr_grade"}]
+    assert all(eye.items() <= whole.items() for eye, whole in zip(limited.conditions, drawn.conditions, strict=False))
+
+
+def test_an_eye_with_unknown_diseases_is_not_called_normal():
+    assert synthesis.examples([{"dr_grade": 0}, conditions.complete({}), {"dr_grade": 2}]) == {
+        "normal": 1,
+        "dr_grade 2": 2,
+        "no finding stated": 0,
+    }

@@ -8,6 +8,7 @@ import pytest
 
 import tiny
 from visionclip import runs, study
+from visionclip.study.parameters import check_file
 
 NAME = "03-pretrain"
 
@@ -141,6 +142,66 @@ def test_a_bad_parameter_file_is_refused(root, text, words):
     line = message(study.preset, "params/cpu")
     assert line.startswith("params/cpu/03-pretrain.yaml: ")
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("images: 1_0", 10),
+        ("images: 0x1F", 31),
+        ("images: +5", 5),
+        ("images: 1e1", 10),
+        ("images: 5.", 5),
+        ("learning_rate: 1e-3", 0.001),
+        ("learning_rate: 1.5e-3", 0.0015),
+        ("learning_rate: .5", 0.5),
+        ("learning_rate: 1", 1.0),
+        ("augment: False", False),
+        ("out: 2024-01-01", "2024-01-01"),
+        ("out: no", "no"),
+        ("out: 1:30", "1:30"),
+        ("out: 017", "017"),
+        ('out: "2024"', "2024"),
+        ("languages: [zh]", ["zh"]),
+    ],
+)
+def test_what_yaml_could_take_for_another_type_is_read_as_written(root, line, expected):
+    path = root / "params/cpu/03-pretrain.yaml"
+    path.write_text(line)
+    value = getattr(check_file(path), line.split(":")[0])
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("precision: no", "precision is 'no'; allowed: str one of fp32, bf16"),
+        ("languages: [no]", "languages is 'no'; allowed: list[str] one of zh, en"),
+        ("augment: no", "augment is 'no'; allowed: bool; write true or false"),
+        ("augment: 0", "augment is 0; allowed: bool; write true or false"),
+        (
+            "images: 017",
+            "images is '017'; allowed: int from 1 to 100; write a number in digits, without quotes, leading",
+        ),
+        ("images: 0o17", "images is '0o17'; allowed: int from 1 to 100; write a number in digits"),
+        ("images: 1:30", "images is '1:30'; allowed: int from 1 to 100; write a number in digits"),
+        ("images: 2024-01-01", "images is '2024-01-01'; allowed: int"),
+        ('images: "7"', "images is '7'; allowed: int from 1 to 100; write a number in digits, without quotes"),
+        ("learning_rate: .inf", "learning_rate is inf"),
+        ("images:", "images is None; allowed: int from 1 to 100; leave the line out for the default"),
+        ("out: ~", "out is None; allowed: str; leave the line out for the default"),
+        ("out: 2024", 'out is 2024; allowed: str; put it in quotes: "2024"'),
+        ("out: true", 'out is True; allowed: str; put it in quotes: "True"'),
+        ("no: 3", "unknown parameter 'no'"),
+        ("<<: 3", "unknown parameter '<<'"),
+        ("images: !!int x", "not YAML"),
+        ("images: 3\n---\nimages: 4", "not YAML"),
+    ],
+)
+def test_what_yaml_could_take_for_another_type_is_else_refused_with_how_to_write_it(root, line, words):
+    (root / "params/cpu/03-pretrain.yaml").write_text(line)
+    assert message(study.preset, "params/cpu").startswith(f"params/cpu/03-pretrain.yaml: {words}")
 
 
 def test_a_missing_file_an_unknown_file_and_an_unknown_preset_are_refused(root):

@@ -93,10 +93,10 @@ def test_an_eye_that_has_everything_is_told_in_parts_that_fit():
     assert all(texts_of)
 
 
-def test_an_incomplete_eye_an_unknown_fact_or_language_is_refused(eyes):
+def test_an_eye_without_conditions_an_unknown_fact_or_language_is_refused(eyes):
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"eye 1: no dme"):
-        captions.table([eyes[0], {"dr_grade": 2, **dict.fromkeys(DISEASES[1:5], 0)}], ("zh",), 1, rng)
+    with pytest.raises(ValueError, match=r"eye 1: nothing is known of it"):
+        captions.table([eyes[0], {}], ("zh",), 1, rng)
     with pytest.raises(ValueError, match="'fr'"):
         captions.table(eyes, ("fr",), 1, rng)
     with pytest.raises(ValueError, match="at least one"):
@@ -107,6 +107,44 @@ def test_an_incomplete_eye_an_unknown_fact_or_language_is_refused(eyes):
         grammar.describe({"glaucoma": 1}, "zh", rng)
     with pytest.raises(ValueError, match="dr_grade is 5"):
         grammar.describe({"dr_grade": 5}, "zh", rng)
+
+
+@pytest.mark.parametrize("known", [["dr_grade"], ["gc", "eye_side"], ["macula_readable"], ["eye_side"], DISEASES])
+def test_what_is_unknown_no_caption_states(eyes, known):
+    partial = [{key: eye[key] for key in known} for eye in eyes[:80]]
+    table, texts_of = captions.table(partial, LANGUAGES, 4, np.random.default_rng(0))
+    assert all(texts_of)
+    for eye, own in zip(partial, texts_of, strict=True):
+        assert all(table[text].facts.items() <= eye.items() for text in own)
+    assert any(one.full for one in table) == (known is DISEASES)
+    if known == ["dr_grade"]:
+        told = re.compile(
+            r"[左右]眼|青光|可读|清|质量|正常|异常|\b(left|right|normal|glaucoma|readable|clear|quality)\b", re.I
+        )
+        assert not [one.text for one in table if told.search(one.text)]
+
+
+def test_a_complete_eye_among_partial_ones_is_described_as_ever(eyes, made):
+    """The random numbers of complete eyes are spent as they were before conditions could be partial."""
+    assert keys.digest([made[0], made[1]]) == keys.digest(captions.table(eyes, LANGUAGES, 4, np.random.default_rng(1)))
+    mixed, texts_of = captions.table([eyes[0], {"gc": 1}], LANGUAGES, 4, np.random.default_rng(1))
+    alone, own = captions.table(eyes[:1], LANGUAGES, 4, np.random.default_rng(1))
+    assert [mixed[text] for text in texts_of[0]] == [alone[text] for text in own[0]]
+
+
+def test_a_caption_of_a_partial_eye_is_true_contradicted_or_unknown():
+    facts = [{"gc": 1}, {"gc": 0}, {"amd": 0}, {"gc": 1, "amd": 0}, {"gc": 0, "amd": 0}]
+    shown, stated = (captions.fact_matrix(rows) for rows in ([{"gc": 1}, {"gc": 1, "amd": 1}], facts))
+    assert captions.entailed(shown, stated).tolist() == [[True, *[False] * 4]] * 2
+    assert captions.contradicted(shown, stated).tolist() == [
+        [False, True, False, False, True],
+        [False, True, True, True, True],
+    ]
+
+
+def test_what_isn_t_true_of_a_complete_eye_is_contradicted(eyes, made):
+    shown, stated = captions.fact_matrix(eyes), captions.fact_matrix([one.facts for one in made[0]])
+    assert np.array_equal(captions.contradicted(shown, stated), ~captions.entailed(shown, stated))
 
 
 def test_what_is_written_is_read_back(tmp_path, made):

@@ -39,7 +39,17 @@ def test_no_text_of_the_grammar_is_unknown_or_truncated(made, tokenizer):
 def test_a_tokenizer_of_other_texts_still_knows_the_grammar(made, tmp_path):
     tokenizer = tokenization.train_tokenizer(["可见出血斑。"], tmp_path)
     assert tokenization.unknown_tokens(tokenizer, [one.text for one in made[0]] + ["可见出血斑。", "Drusen?"]) == 0
-    assert tokenization.unknown_tokens(tokenizer, ["罕见"]) > 0
+    assert tokenization.unknown_tokens(tokenizer, ["罕见的視網膜裂孔"]) == 0
+    assert tokenization.unknown_tokens(tokenizer, ["😀"]) == 1
+
+
+def test_it_has_the_characters_of_its_language_and_no_other(tmp_path):
+    chinese, english = (tokenization.train_tokenizer([text], tmp_path) for text in ("可见出血。", "No drusen."))
+    hanzi = bytes([0xB0, 0xA1]).decode("gb2312"), bytes([0xF7, 0xFE]).decode("gb2312"), *"視網離"
+    assert all(character in chinese.get_vocab() for character in hanzi)
+    assert not any(f"##{character}" in chinese.get_vocab() for character in "視出")  # a character is a word
+    assert "視" not in english.get_vocab()
+    assert english.tokenize("Straße")[-2:] == ["##ß", "##e"]
 
 
 def test_the_tokenizer_is_berts(tokenizer):

@@ -145,3 +145,19 @@ def test_a_rare_condition_weighs_as_much_as_a_common_one():
     wanted[:4, 0] = wanted[:10, 1] = wanted[:0, 2] = 1
     rarity = classification._rarity(wanted)
     assert rarity.tolist() == pytest.approx([4, 1, 19])
+
+
+def test_unknown_targets_count_for_nothing():
+    logits, truth = torch.randn(4, 3), torch.tensor([[1, 0, 1], [0, torch.nan, 1], [torch.nan] * 3, [1, 1, 0]])
+    known = ~truth.isnan()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], truth[known])
+    everyone = np.arange(4)
+    assert classification.label_loss(logits, truth, everyone, None).item() == pytest.approx(expected.item(), rel=1e-5)
+    halves = [classification.label_loss(logits[own], truth, own, None).item() for own in (everyone[:2], everyone[2:])]
+    assert np.mean(halves) == pytest.approx(expected.item(), rel=1e-5)  # two processes have the loss of one
+    whole = torch.ones(4, 3)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, whole)
+    assert torch.equal(classification.label_loss(logits, whole, everyone, None), plain)
+    weights = classification._rarity(truth.numpy())
+    assert torch.equal(weights, classification._rarity(truth.numpy()[[0, 1, 3]]))
+    assert classification.label_loss(logits, torch.full((4, 3), torch.nan), everyone, None) == 0

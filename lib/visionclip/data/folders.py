@@ -1,15 +1,17 @@
 """Loaders of labelled photographs: a folder with ``labels.csv`` and ``tasks.yaml``, or a published dataset as unpacked.
 
-``labels.csv`` has a column ``file`` (below the folder) and a column for each label; where there is a column ``group``
-(a patient or an examination), images of one group aren't taken for independent. ``tasks`` says how ``tasks.yaml`` is
-written. A published dataset needs neither file: ``archives`` knows its owner's tree. Nothing is downloaded:
-``published`` says how to obtain the sets of the field, and ``python -m visionclip.data.folders`` which are here.
+``labels.csv`` has a column ``file`` (a path below the folder, whose extension may be left out) and a column for each
+label; where there is a column ``group`` (a patient or an examination), images of one group aren't taken for
+independent. ``tasks`` says how ``tasks.yaml`` is written. A published dataset needs neither file: ``archives`` knows
+its owner's tree. Nothing is downloaded: ``published`` says how to obtain the sets of the field, and ``python -m
+visionclip.data.folders`` which are here.
 """
 
 import argparse
 import csv
 import io
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,8 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from visionclip import conditions, runs
-from visionclip.data import archives, images
+from visionclip.data import archives, images, listing
+from visionclip.data.field_of_view import SURROUNDS
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.published import PUBLISHED, Published
 from visionclip.data.tasks import Dataset, Plan, Row, TaskPlan, integer, load_plan, plain, read_text, refuse_repeats
@@ -28,6 +31,7 @@ from visionclip.progress import progress
 LABELS, TASKS = "labels.csv", "tasks.yaml"
 DEFAULT_FOLDER = "data/external"
 SEEDS = "seed folder"  # the source of labelled seed images
+PICTURES = (*archives.PICTURES, ".bmp", ".webp")  # what a name without extension may stand for
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -54,8 +58,8 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
     Raises:
         FileNotFoundError: labels.csv, tasks.yaml or an image isn't there.
         ValueError: labels.csv or tasks.yaml isn't laid out as documented, a name is no condition or column, an image of
-            the split is listed twice, a file lies outside the folder, no row is left, or an image is unreadable. All
-            but the last is noticed before decoding.
+            the split is listed twice or could be several, a file lies outside the folder, no row is left, or an image
+            is unreadable. All but the last is noticed before decoding.
     """
     folder = runs.resolve(folder)
     table, plan, remarks = _load_tree(folder)
@@ -77,7 +81,8 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
             tasks.append(task)
     files = [row["file"] for row in kept]
     groups = [row["group"] or row["file"] for row in kept] if "group" in table[0] else []
-    pixels = _decode(folder, files, size)
+    pixels, surrounds = _decode(folder, files, size)
+    remarks = [*remarks, *surrounds]
     photographs = LabelledImages(pixels, [{} for _ in kept], [folder.name] * len(kept), files, groups)
     return Dataset(folder.name, split, photographs, tasks, skipped, unscored, remarks)
 
@@ -104,14 +109,15 @@ def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:
 
 
 def labelled(folder: str | Path, size: int) -> LabelledImages:
-    """Load a folder of labelled seed images, decoded to ``size``, with complete conditions.
+    """Load a folder of labelled seed images, decoded to ``size``, with what is known of each.
 
-    ``labels.csv`` has ``file`` and one column for each condition that is known, named by its key; a condition without
-    a column is at its default (healthy, readable, left). An empty cell is refused: unknown isn't healthy.
+    ``labels.csv`` has ``file`` and one column for each condition that is known, named by its key. A condition without
+    a column, or with an empty cell, stays unknown: nobody looked, which is neither healthy nor readable nor left.
 
     Raises:
         FileNotFoundError: labels.csv or an image isn't there.
-        ValueError: a column is no condition, a cell none of its values, or a file is refused as by ``load``.
+        ValueError: a column is no condition, a cell none of its values, a row states nothing, or a file is refused as
+            by ``load``.
     """
     folder = runs.resolve(folder)
     table = _load_labels(folder / LABELS)
@@ -120,10 +126,12 @@ def labelled(folder: str | Path, size: int) -> LabelledImages:
         raise ValueError(f"{where}: no condition; add a column such as dr_grade")
     eyes = []
     for row in table:
-        known = {key: integer(value) for key, value in row.items() if key != "file"}
-        eyes.append(conditions.complete(conditions.check(known, f"{where}: {row['file']}")))
+        known = {key: integer(value) for key, value in row.items() if key != "file" and value}
+        if not known:
+            raise ValueError(f"{where}: {row['file']} states no condition; fill in a cell or leave the row out")
+        eyes.append(conditions.check(known, f"{where}: {row['file']}"))
     files = [row["file"] for row in table]
-    return LabelledImages(_decode(folder, files, size), eyes, [SEEDS] * len(files), files)
+    return LabelledImages(_decode(folder, files, size)[0], eyes, [SEEDS] * len(files), files)
 
 
 def external_folder(parameter: str) -> Path:
@@ -248,37 +256,84 @@ def _why_unscored(task: TaskPlan, kept: Sequence[Row], table: Sequence[Row], spl
     )
 
 
-def _decode(folder: Path, files: Sequence[str], size: int) -> np.ndarray:
-    """Prepared images uint8 N×size×size×3 of all files; every one is looked up before the first is decoded."""
-    refuse_repeats(runs.relative(folder / LABELS), "file", files)
-    for file in files:
-        if not (folder / file).is_file():
-            raise FileNotFoundError(_absent(folder / file))
+def _decode(folder: Path, files: Sequence[str], size: int) -> tuple[np.ndarray, list[str]]:
+    """Prepared images uint8 N×size×size×3 of all files, and remarks on what surrounds their fields of view; every file
+    is looked up before the first is decoded."""
+    found = _lookup(folder, files)
+    refuse_repeats(runs.relative(folder / LABELS), "file", found)
     pixels = np.empty((len(files), size, size, 3), np.uint8)
+    surrounds: Counter[str] = Counter()
 
-    def decode(place: int) -> None:
-        pixels[place] = images.prepare(images.read(folder / files[place]), size)
+    def decode(place: int) -> str:
+        pixels[place], surround = images.prepare_counted(images.read(folder / found[place]), size)
+        return surround
 
     with ThreadPoolExecutor(runs.cores()) as pool:  # OpenCV decodes and resizes without Python's lock
         try:
-            for _ in progress(pool.map(decode, range(len(files))), f"read {folder.name}", len(files)):
-                pass
+            for surround in progress(pool.map(decode, range(len(files))), f"read {folder.name}", len(files)):
+                surrounds[surround] += 1
         except ValueError:
             pool.shutdown(cancel_futures=True)
             raise
-    return pixels
+    return pixels, [f"{surrounds[kind]} images with {what}" for kind, what in SURROUNDS.items() if surrounds[kind]]
 
 
-def _absent(path: Path) -> str:
-    """What to say of a missing image; published labels often differ from the disk in capitals (Messidor-2: .JPG)."""
+def _lookup(folder: Path, files: Sequence[str]) -> list[str]:
+    """The image that each name means: the file itself, or the one that differs in capitals, in the spelling of its type
+    (.jpg, .jpeg), or by an extension that the name lacks, as in Kaggle's labels. The folder is listed at most once.
 
-    def canonical(name: str) -> str:
-        return unicodedata.normalize("NFC", name).casefold()
+    Raises:
+        FileNotFoundError: there is none; the message names what comes nearest, such as 0017.png for 17.
+        ValueError: there are several.
+    """
+    absent = {file for file in files if not (folder / file).is_file()}
+    there = [path.as_posix() for path in listing.files(folder, links=True)] if absent else []
+    there = [path for path in there if path.casefold().endswith(PICTURES)]
+    meaning: dict[str, list[str]] = {}
+    for path in there:
+        for name in (_normal(path), _stem(path)):
+            meaning.setdefault(name, []).append(path)
+    return [_only(folder, file, meaning, there) if file in absent else file for file in files]
 
-    siblings = path.parent.iterdir() if path.parent.is_dir() else ()
-    alike = [other.name for other in siblings if canonical(other.name) == canonical(path.name)]
-    remedy = f"the folder has {alike[0]}: write that" if alike else "add the image or leave its row out"
-    return f"{runs.relative(path)}: no such image, though {LABELS} lists it; {remedy}"
+
+def _normal(file: str) -> str:
+    """A name in one spelling: lower case, composed letters, one extension for each type."""
+    name = unicodedata.normalize("NFC", file).casefold()
+    return re.sub(r"\.jpeg$", ".jpg", re.sub(r"\.tiff$", ".tif", name))
+
+
+def _stem(file: str) -> str:
+    """The name in one spelling, without the extension of an image."""
+    name = _normal(file)
+    return name.rpartition(".")[0] if name.endswith(PICTURES) else name
+
+
+def _only(folder: Path, file: str, meaning: Mapping[str, Sequence[str]], there: Sequence[str]) -> str:
+    """The one image of ``there`` that ``file`` means, which is no file itself; raises as ``_lookup``."""
+    hits = [path for path in meaning.get(_normal(file), ()) if (folder / path).is_file()]  # and no link to nothing
+    if len(hits) > 1:
+        several = f"{runs.relative(folder / LABELS)}: {file} can mean {' or '.join(hits[:3])}"
+        raise ValueError(f"{several}; write the whole name of the one that is meant")
+    if not hits:
+        where = f"{runs.relative(folder / file)}: no such image, though {LABELS} lists it"
+        raise FileNotFoundError(f"{where}; {_remedy(file, [path for path in there if (folder / path).is_file()])}")
+    return hits[0]
+
+
+def _remedy(file: str, there: Sequence[str]) -> str:
+    """What to do about an image that isn't there. What comes nearest is named, not taken: it may be of another eye."""
+
+    def numbers(name: str) -> list[str]:
+        return re.findall(r"\d+", _stem(Path(name).name))
+
+    def without_zeros(name: str) -> str:
+        return re.sub(r"(?<!\d)0+(?=\d)", "", _stem(Path(name).name))
+
+    near = [path for path in there if without_zeros(path) == without_zeros(file)]
+    if not near:
+        return "add the image or leave its row out"
+    why = ", as spreadsheets drop zeros" if numbers(near[0]) != numbers(file) else ""
+    return f"the folder has {near[0]}: write that if it is meant{why}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """From a photograph on disk to what the model sees: the same steps for phantoms, synthetic and real images.
 
-All is deterministic and belongs to the model: ``prepare`` crops to the field of view, pads to a square and resizes;
-``standardise`` removes the camera's colour and shows small lesions.
+All is deterministic and belongs to the model: ``prepare`` crops to the field of view, blackens what surrounds it, pads
+to a square and resizes; ``standardise`` removes the camera's colour and shows small lesions.
 """
 
 import io
@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from visionclip.data.field_of_view import BLACK, cut, find
+
 if TYPE_CHECKING:  # imported where it is used: processes that draw phantoms prepare them, and start sooner without it
     import torch
 
-PREPROCESSING = 1  # the version of what follows, which models save; raise it when their input changes
-BLACK = 12  # of 255: what cameras leave around the field of view; JPEG ringing stays below
+PREPROCESSING = 2  # the version of what follows, which models save; raise it when their input changes
 
 
 def read(path: Path) -> np.ndarray:
@@ -115,35 +116,17 @@ def _jpeg_ends(encoded: bytes) -> bool:
     return False
 
 
-def field_of_view(image: np.ndarray) -> np.ndarray:
-    """Bool H×W: where a fundus camera has drawn, after a light blur so that noise in the black rim is no field."""
-    return cv2.GaussianBlur(image, (5, 5), 0).max(axis=2) > BLACK
-
-
-def _extent(hits: np.ndarray) -> slice:
-    """The smallest slice of rows or columns in which more than 2 % of the pixels belong to the field."""
-    inside = np.flatnonzero(hits.mean(axis=1) > 0.02)
-    return slice(inside[0], inside[-1] + 1) if inside.size else slice(0, len(hits))
-
-
-def window(field: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns that the field (bool H×W) takes up."""
-    return _extent(field), _extent(field.T)
-
-
-def squared(image: np.ndarray, inside: tuple[slice, slice]) -> np.ndarray:
-    """These rows and columns of uint8 H×W or H×W×3, padded to a square with black and never stretched."""
-    image = image[inside]
-    height, width = image.shape[:2]
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    return cv2.copyMakeBorder(image, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT, value=0)
-
-
 def prepare(image: np.ndarray, size: int) -> np.ndarray:
     """Crop uint8 H×W×3 to its field, pad to a square (never stretch), resize to size×size×3 with antialiasing."""
-    square = squared(image, window(field_of_view(image)))
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC)
+    return prepare_counted(image, size)[0]
+
+
+def prepare_counted(image: np.ndarray, size: int) -> tuple[np.ndarray, str]:
+    """What ``prepare`` makes of a photograph, and the kind of its surround (see ``field_of_view.Field``)."""
+    field = find(image)
+    square = cut(image, field)
+    method = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=method), field.surround
 
 
 def to_tensor(pixels: np.ndarray) -> "torch.Tensor":

@@ -8,15 +8,30 @@ import numpy as np
 
 from visionclip import conditions
 
+NOTHING_FOUND = "no finding stated"  # of an eye with unknown diseases: it may not be called normal
+_KEY_OF_ENTRY = [name.partition(">=")[0] for name in conditions.VECTOR_NAMES]
+
+
+def vector(eye: conditions.Conditions) -> np.ndarray:
+    """``conditions.vector`` of an eye, float32 in {0, 1}, with NaN for each entry of an unknown condition."""
+    known = [key in eye for key in _KEY_OF_ENTRY]
+    return np.where(known, conditions.vector(eye), np.float32(np.nan))
+
+
+def presentation(eye: conditions.Conditions) -> str:
+    """``conditions.presentation``, or ``NOTHING_FOUND`` where no disease is known but not all are ruled out."""
+    shown = conditions.presentation(eye)
+    return NOTHING_FOUND if shown == "normal" and any(key not in eye for key in conditions.DISEASES) else shown
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """N images of one size and what is known of each.
 
-    ``pixels`` are uint8 N×S×S×3 RGB; ``conditions`` complete for drawn eyes, {} where nothing is known; ``sources``
-    say what made an image, ``keys`` name it. ``groups`` are the patient or examination of each, empty where every image
-    is its own. ``masks`` are uint8 N×C×h×w, one channel for each of ``mask_names``; what their values mean is said by
-    whoever makes them.
+    ``pixels`` are uint8 N×S×S×3 RGB; ``conditions`` are complete for drawn eyes and partial for photographs, whose
+    labels leave open what they don't name ({}: all); ``sources`` say what made an image, ``keys`` name it. ``groups``
+    are the patient or examination of each, empty where every image is its own. ``masks`` are uint8 N×C×h×w, one channel
+    for each of ``mask_names``; what their values mean is said by whoever makes them.
 
     Raises:
         ValueError: the columns are not of one length.
@@ -46,8 +61,8 @@ class LabelledImages:
 
     @property
     def vectors(self) -> np.ndarray:
-        """float32 N×K in {0, 1}, ``conditions.vector`` of each image."""
-        return np.stack([conditions.vector(eye) for eye in self.conditions])
+        """float32 N×K in {0, 1}, NaN where unknown: ``vector`` of each image."""
+        return np.stack([vector(eye) for eye in self.conditions])
 
     def without_masks(self) -> "LabelledImages":
         """The same images, of which only the conditions are known."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from visionclip import conditions, keys, runs, streams
-from visionclip.data import streaming
+from visionclip.data import labelled, streaming
 from visionclip.data.labelled import LabelledImages
 from visionclip.text import captions
 from visionclip.text.captions import Caption
@@ -49,12 +49,19 @@ class Pairs:
         return np.array([rng.choice(texts) for texts in full])
 
     def positives(self, rows: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Bool B×U: which of these captions are true of which of these images."""
+        """Bool B×U: which of these captions are known to be true of which of these images."""
         return captions.entailed(self._shown[rows], self._stated[texts])
 
+    def unknown(self, rows: np.ndarray, texts: np.ndarray) -> np.ndarray | None:
+        """Bool B×U: which of these captions may be true of which of these images or not; None if all are complete."""
+        if self._complete:
+            return None
+        shown, stated = self._shown[rows], self._stated[texts]
+        return ~captions.entailed(shown, stated) & ~captions.contradicted(shown, stated)
+
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """float32 B×K in {0, 1}, the conditions of these images."""
-        return np.stack([conditions.vector(self.images.conditions[row]) for row in rows])
+        """float32 B×K in {0, 1}, the conditions of these images, NaN where unknown."""
+        return np.stack([labelled.vector(self.images.conditions[row]) for row in rows])
 
     @cached_property
     def meanings(self) -> np.ndarray:
@@ -71,7 +78,11 @@ class Pairs:
     @property
     def presentations(self) -> dict[str, int]:
         """How many images show each main condition."""
-        return dict(sorted(Counter(map(conditions.presentation, self.images.conditions)).items()))
+        return dict(sorted(Counter(map(labelled.presentation, self.images.conditions)).items()))
+
+    @cached_property
+    def _complete(self) -> bool:
+        return all(len(eye) == len(conditions.VOCABULARY) for eye in self.images.conditions)
 
     @cached_property
     def _shown(self) -> np.ndarray:

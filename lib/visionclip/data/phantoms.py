@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from visionclip import conditions, keys, phantom, runs
-from visionclip.data import images, shards
+from visionclip.data import field_of_view, images, shards
 from visionclip.data.labelled import LabelledImages
 from visionclip.streams import Stream, rng
 
@@ -120,12 +120,12 @@ def _finished(masks: str | None, drawn: phantom.Phantom) -> tuple[np.ndarray, np
         return drawn.image, phantom.layout(drawn.masks)
     if masks is None:
         return drawn.image, np.empty((0, *drawn.image.shape[:2]), np.uint8)
-    size, window = len(drawn.image), images.window(images.field_of_view(drawn.image))
+    size, field = len(drawn.image), field_of_view.find(drawn.image)
     maps = []
     for names in FINDINGS.values():
         mask = np.any([drawn.masks[name] for name in names], axis=0).astype(np.uint8) * 255
         cells = (size // STRIDE, size // STRIDE)
-        maps.append(cv2.resize(images.squared(mask, window), cells, interpolation=cv2.INTER_AREA))
+        maps.append(cv2.resize(field_of_view.cut(mask, field), cells, interpolation=cv2.INTER_AREA))
     return images.prepare(drawn.image, size), np.stack(maps)
 
 

@@ -77,7 +77,7 @@ class ShardPixels:
 def load(folder: Path, held: int = 0) -> LabelledImages:
     """The set in a folder's shards, its images left on disk where decoded they would take more than ``held`` bytes.
 
-    Conditions are completed where any are known; eyes that show the same share one mapping.
+    Conditions are as they were written, what they don't name unknown; eyes that show the same share one mapping.
 
     Raises:
         FileNotFoundError: there is no shard in the folder.
@@ -91,7 +91,7 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
         for name, place, record in _samples(shard):
             known = conditions.check(record["conditions"], f"{runs.relative(shard)}: sample {name}")
             places.append((number, *place))
-            eyes.append(same.setdefault(tuple(known.items()), conditions.complete(known) if known else {}))
+            eyes.append(same.setdefault(tuple(known.items()), known))
             sources.append(same.setdefault(record["source"], record["source"]))
             names.append(name)
     pixels = ShardPixels(shards, np.array(places, np.int64), np.array(names))

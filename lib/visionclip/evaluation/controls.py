@@ -13,7 +13,7 @@ import torch
 from sklearn.model_selection import cross_val_predict
 
 from visionclip import conditions, streams
-from visionclip.data import images
+from visionclip.data import field_of_view
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics, scoring, zero_shot
@@ -37,7 +37,7 @@ def colour_statistics(pixels: np.ndarray) -> np.ndarray:
     """float64 N×9 of uint8 N×S×S×3: mean, standard deviation and skew of red, green and blue inside the field."""
     rows = []
     for image in pixels:
-        inside = image[images.field_of_view(image)].astype(float)
+        inside = image[field_of_view.visible(image)].astype(float)
         inside = inside if len(inside) else image.reshape(-1, 3).astype(float)
         mean, spread = inside.mean(0), inside.std(0)
         skew = ((inside - mean) ** 3).mean(0) / np.maximum(spread, 1) ** 3

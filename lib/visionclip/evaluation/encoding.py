@@ -8,6 +8,7 @@ import torch
 from visionclip.data import images
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.progress import progress
+from visionclip.text.familiarity import warn
 
 
 @torch.no_grad()
@@ -23,7 +24,8 @@ def encode_images(
 
 @torch.no_grad()
 def encode_texts(network: VisionCLIP, tokenizer, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
-    """Unit-length float32 N×P of sentences."""
+    """Unit-length float32 N×P of sentences; words that no training caption has are warned of, in one line."""
+    warn(tokenizer, texts)
     network.train(False)
     embedded = []
     for start in range(0, len(texts), batch_size):

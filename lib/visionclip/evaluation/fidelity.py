@@ -23,11 +23,14 @@ def label_fidelity(
     """AUC, recall and specificity (0 to 1, logit above 0) of logits N×J of J ``names``, which are of the classifier's
     ``CONDITIONS``, against the conditions that N images were made from; and the number of positives.
 
-    Rates are None where fewer than ``FEWEST`` images have the condition, or lack it.
+    Rates are None where fewer than ``FEWEST`` images have the condition, or lack it. Images of which it isn't known
+    are left out.
     """
-    shown = targets(conditions)[:, [CONDITIONS.index(name) for name in names]] > 0
+    wanted = targets(conditions)[:, [CONDITIONS.index(name) for name in names]]
     result = {}
-    for name, target, logit in zip(names, shown.T, logits.T, strict=True):
+    for name, truth, of_all in zip(names, wanted.T, logits.T, strict=True):
+        known = ~np.isnan(truth)
+        target, logit = truth[known] > 0, of_all[known]
         row: dict[str, float | int | None] = {"auc": None, "recall": None, "specificity": None}
         if min(target.sum(), (~target).sum()) >= FEWEST:
             row = {

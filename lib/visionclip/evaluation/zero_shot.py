@@ -6,10 +6,28 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from visionclip.conditions import Conditions
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation.encoding import encode_images, encode_texts
 from visionclip.models.visionclip import VisionCLIP
+from visionclip.text.familiarity import warn
 from visionclip.text.grammar import PLAIN, Style, prompts
+
+
+def check_languages(languages: Sequence[str], trained: Sequence[str]) -> None:
+    """Raise ValueError unless the captions that ``trained`` the model are in all ``languages`` of the prompts."""
+    lacking = [one for one in languages if one not in trained]
+    if lacking:
+        raise ValueError(
+            f"languages: {', '.join(lacking)} is in no caption that trained this model (there: "
+            f"{', '.join(trained) or 'none is noted'}); prompt in those, or run 02-captions with languages "
+            f"{list(languages)} and 03-pretrain after it"
+        )
+
+
+def all_prompts(facts: Conditions, languages: Sequence[str], count: int, style: Style = PLAIN) -> list[str]:
+    """The prompts of ``facts`` in all languages, up to ``count`` in each."""
+    return [text for one in languages for text in prompts(facts, one, count, style)]
 
 
 def prompt_embeddings(
@@ -17,13 +35,8 @@ def prompt_embeddings(
 ) -> list[list[torch.Tensor]]:
     """For each class and each of its alternatives the unit-length embeddings W×P of its prompts in all languages."""
     return [
-        [
-            encode_texts(
-                network, tokenizer, [text for one in languages for text in prompts(facts, one, prompt_count, style)]
-            )
-            for facts in of_class.facts
-        ]
-        for of_class in task.classes
+        [encode_texts(network, tokenizer, all_prompts(facts, languages, prompt_count, style)) for facts in one.facts]
+        for one in task.classes
     ]
 
 
@@ -44,9 +57,14 @@ def class_logits(image_embeds: torch.Tensor, classes: Sequence[torch.Tensor], sc
 def predict(
     network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequence[str], prompt_count: int, style: Style = PLAIN
 ) -> dict[str, np.ndarray]:
-    """Logits float64 N×K of every task of the dataset, each image encoded once."""
+    """Logits float64 N×K of every task of the dataset, each image encoded once.
+
+    Words of its prompts that no training caption has are warned of, in one line.
+    """
     if not dataset.tasks:
         return {}
+    described = [facts for task in dataset.tasks for one in task.classes for facts in one.facts]
+    warn(tokenizer, [text for facts in described for text in all_prompts(facts, languages, prompt_count, style)])
     image_embeds, scale = encode_images(network, dataset.images.pixels), network.scale.item()
     logits = {}
     for task in dataset.tasks:

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from visionclip import runs
-from visionclip.conditions import DISEASES, VECTOR_NAMES, Conditions, vector
+from visionclip.conditions import DISEASES, VECTOR_NAMES, Conditions
+from visionclip.data.labelled import vector
 from visionclip.data.phantoms import FINDINGS
 
 # What is classified. Degenerative and pathologic myopia are drawn alike and count as one.
@@ -27,9 +28,16 @@ PEAK_CELLS = 9  # cells of a map whose mean is its peak
 
 
 def targets(eyes: Sequence[Conditions]) -> np.ndarray:
-    """float32 N×J in {0, 1}: which of ``CONDITIONS`` is true of each eye."""
-    rows = [vector({**eye, "pm": max(eye.get("pm", 0), eye.get("dm", 0))}) for eye in eyes]
+    """float32 N×J in {0, 1}: which of ``CONDITIONS`` is true of each eye, NaN where it isn't known."""
+    rows = [vector(_one_myopia(eye)) for eye in eyes]
     return np.stack(rows)[:, [VECTOR_NAMES.index(name) for name in CONDITIONS]]
+
+
+def _one_myopia(eye: Conditions) -> Conditions:
+    """The eye with ``pm`` for both kinds of myopia: one of them is enough for it, and only both rule it out."""
+    kinds = [eye[key] for key in ("pm", "dm") if key in eye]
+    known = {"pm": max(kinds)} if any(kinds) or len(kinds) == 2 else {}
+    return {key: value for key, value in eye.items() if key != "pm"} | known
 
 
 class _Block(nn.Module):

@@ -102,8 +102,8 @@ class Generator(ModelMixin, ConfigMixin):
     ) -> torch.Tensor:
         """The predicted clean latents, N×C×h×w, float32.
 
-        ``noisy`` are latents, ``times`` N integers, ``vectors`` N×K in {0, 1}, ``layouts`` N×L×S×S in {0, 1} or None,
-        ``keep`` N in {0, 1}: where 0 the image is denoised without its label and layout.
+        ``noisy`` are latents, ``times`` N integers, ``vectors`` N×K in {0, 1} with NaN where unknown, ``layouts``
+        N×L×S×S in {0, 1} or None, ``keep`` N in {0, 1}: where 0 the image is denoised without its label and layout.
         """
         time = self.unet.time_embedding(self.unet.time_proj(times))
         gain, sketched = self.gains(functional.silu(time))[:, :, None, None].float().chunk(2, 1)
@@ -112,7 +112,8 @@ class Generator(ModelMixin, ConfigMixin):
             grid = functional.pixel_unshuffle(layouts.float(), self.config.patch) * keep[:, None, None, None]
             around = around + sketched * self.sketch(grid)
             noisy = torch.cat([noisy, grid], 1)
-        labels = self.label(vectors) * keep[:, None]
+        # Unknown lies half-way between absent and present: it moves the image towards neither.
+        labels = self.label(vectors.nan_to_num(0.5)) * keep[:, None]
         return around + self.unet(noisy, times, class_labels=labels).sample.float()
 
 

@@ -13,17 +13,27 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+EXCLUDED = -1e4  # a logit that no softmax feels; minus infinity times a target of 0 would be NaN
+
 
 @dataclass(frozen=True)
 class Matches:
     """What is known of a batch: ``own`` B is the index of each image's own caption; ``positives`` B×U is 1 where the
     caption is true of the image; ``meanings`` U numbers what the captions mean; ``labels`` B×K are the images'
-    conditions in {0, 1}."""
+    conditions in {0, 1}, NaN where unknown; ``unknown`` B×U is True where a caption may be true of the image or not
+    (None: nowhere). Such a pair is neither a positive nor a negative: no objective counts it."""
 
     own: torch.Tensor
     positives: torch.Tensor
     meanings: torch.Tensor
     labels: torch.Tensor
+    unknown: torch.Tensor | None = None
+
+    def without_unknown(self, logits: torch.Tensor, own: bool = False) -> torch.Tensor:
+        """The logits B×U (B×B of each image's ``own`` caption) with those of unknown pairs out of every softmax."""
+        if self.unknown is None:
+            return logits
+        return logits.masked_fill(self.unknown[:, self.own] if own else self.unknown, EXCLUDED)
 
 
 Loss = tuple[torch.Tensor, torch.Tensor]
@@ -37,7 +47,7 @@ def clip(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: B
     A caption shared by two images counts twice, as in the original: the loss knows no duplicates. Nothing in an image
     says which of two captions of one meaning stands beside it, so that the floor is the sum over meanings of p ln(B p).
     """
-    logits = scale * images @ texts[matches.own].T
+    logits = matches.without_unknown(scale * images @ texts[matches.own].T, own=True)
     meanings = matches.meanings[matches.own]
     return _symmetric(logits, torch.eye(len(images), device=images.device)), _entropy(meanings[:, None] == meanings)
 
@@ -49,7 +59,8 @@ def multi_positive(
 
     Each image needs at least one true caption and each caption one image, as in any batch with its own captions.
     """
-    return _symmetric(scale * images @ texts.T, matches.positives), _entropy(matches.positives)
+    logits = matches.without_unknown(scale * images @ texts.T)
+    return _symmetric(logits, matches.positives), _entropy(matches.positives)
 
 
 def sigmoid(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: Bias, matches: Matches) -> Loss:
@@ -59,7 +70,8 @@ def sigmoid(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias
     """
     signs = 2 * matches.positives.to(images.dtype) - 1
     logits = scale * images @ texts.T + (0 if bias is None else bias)
-    loss = -functional.logsigmoid(signs * logits).sum() / len(images)
+    each = -functional.logsigmoid(signs * logits)
+    loss = (each if matches.unknown is None else each.masked_fill(matches.unknown, 0)).sum() / len(images)
     return loss, torch.zeros((), device=images.device)
 
 
@@ -67,15 +79,19 @@ def similarity(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, b
     """Cross-entropy in which each negative counts by how unlike its image is, in the manner of ViLReF's weighted
     similarity coupling (Yang et al., arXiv 2408.10894; no open implementation).
 
-    In the denominator the caption of image j weighs 1 minus the Jaccard index of the conditions of images i and j, and
-    nothing where it is true of image i: false negatives are left out, near ones pushed away slowly. The floor is 0.
+    In the denominator the caption of image j weighs 1 minus the Jaccard index of the conditions of images i and j (of
+    those known in both), and nothing where it is true of image i: false negatives are left out, near ones pushed away
+    slowly. The floor is 0.
     """
     logits = scale * images @ texts[matches.own].T
     labels = matches.labels.to(logits)
+    known, labels = (~labels.isnan()).to(logits), labels.nan_to_num(0)
     shared = labels @ labels.T
-    either = labels.sum(1)[:, None] + labels.sum(1) - shared
+    either = labels @ known.T + known @ labels.T - shared
     unlike = 1 - torch.where(either > 0, shared / either.clamp_min(1), 1.0)
     weights = unlike * (1 - matches.positives[:, matches.own].to(logits))
+    if matches.unknown is not None:
+        weights = weights.masked_fill(matches.unknown[:, matches.own], 0)
     weights = weights.fill_diagonal_(1.0)
     weighted = logits + weights.clamp_min(1e-30).log()
     own = logits.diagonal()

@@ -3,11 +3,13 @@
 "RoBERTa-wwm-ext-base-chinese" has BERT's architecture, so the text tower is a ``BertModel``; its feature is [CLS] of
 the last layer times a bias-free projection, as in Chinese-CLIP. A saved folder holds weights, tokenizer, preprocessing
 and this code: it runs in ``pipeline("zero-shot-image-classification", model=folder)`` once this module is imported, and
-with ``trust_remote_code=True`` where the package is not installed. The pipeline itself turns images into 8-bit RGB,
-which spoils those of 16 bits: give it what ``data.images.read`` returns, or call the processor, which takes all kinds.
+with ``trust_remote_code=True`` where the package is not installed. Its tokenizer warns of words that no training
+caption has. The pipeline itself turns images into 8-bit RGB, which spoils those of 16 bits: give it what
+``data.images.read`` returns, or call the processor, which takes all kinds.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +39,11 @@ from transformers.utils import ModelOutput
 from transformers.utils.logging import disable_progress_bar
 
 from visionclip.data.images import PREPROCESSING, prepare, read, standardise, to_rgb, to_tensor
+from visionclip.text.familiarity import VisionCLIPTokenizer
 
 LOGIT_SCALE = math.log(1 / 0.07)
 LARGEST_LOGIT_SCALE = math.log(100)
-REMOTE = "modeling_visionclip"  # this module's name in a saved folder, beside images.py
+REMOTE = "modeling_visionclip"  # this module's name in a saved folder, beside what it imports of this library
 
 
 class VisionCLIPConfig(PreTrainedConfig):
@@ -222,12 +225,18 @@ def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
     )
     processor.auto_map = _remote(AutoProcessor=VisionCLIPProcessor)
     processor.image_processor.auto_map = _remote(AutoImageProcessor=VisionCLIPImageProcessor)
+    if isinstance(tokenizer, VisionCLIPTokenizer):  # others are transformers' own
+        tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": [None, f"{REMOTE}.{VisionCLIPTokenizer.__name__}"]}
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    tokenizer.init_kwargs.pop("auto_map", None)  # which holds in this folder alone
     code = Path(__file__).read_text("utf-8").partition("\n# --- Saved folders")[0].rstrip() + "\n"
-    code = code.replace("from visionclip.data.images import", "from .images import")
-    (folder / f"{REMOTE}.py").write_text(code, "utf-8")
-    (folder / "images.py").write_text((Path(__file__).parents[1] / "data/images.py").read_text("utf-8"), "utf-8")
+    library = Path(__file__).parents[1]
+    files = [library / "data/images.py", library / "data/field_of_view.py", library / "text/familiarity.py"]
+    for name, text in [(REMOTE, code), *((path.stem, path.read_text("utf-8")) for path in files)]:
+        (folder / f"{name}.py").write_text(
+            re.sub(r"from visionclip\.\w+\.(\w+) import", r"from .\1 import", text), "utf-8"
+        )
 
 
 def _remote(**classes: type) -> dict[str, str]:
@@ -245,6 +254,7 @@ def load(folder: Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
         raise FileNotFoundError(f"{folder}: no model.safetensors there; run notebooks/03-pretrain.ipynb first")
     model = VisionCLIP.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.init_kwargs.pop("auto_map", None)  # it names code of this folder, and holds in no other
     return model.train(False), tokenizer, VisionCLIPImageProcessor.from_pretrained(folder, local_files_only=True)
 
 
@@ -252,5 +262,6 @@ disable_progress_bar()  # its own bar for loading weights would be the only outp
 AutoConfig.register("visionclip", VisionCLIPConfig)
 AutoModel.register(VisionCLIPConfig, VisionCLIP)
 AutoModelForZeroShotImageClassification.register(VisionCLIPConfig, VisionCLIP)
+AutoTokenizer.register(VisionCLIPConfig, fast_tokenizer_class=VisionCLIPTokenizer)
 AutoImageProcessor.register(VisionCLIPConfig, image_processor_classes={"pil": VisionCLIPImageProcessor})
 AutoProcessor.register(VisionCLIPConfig, VisionCLIPProcessor)

@@ -9,7 +9,7 @@ import pandas
 import torch
 
 from visionclip import conditions, streams
-from visionclip.data import images, phantoms
+from visionclip.data import field_of_view, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.phantoms import FINDINGS, STRIDE
 from visionclip.data.tasks import Dataset
@@ -165,7 +165,7 @@ def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
     names, pictures = list(FINDINGS), []
     for picture, of_picture in zip(pixels, maps, strict=True):
         grey = np.repeat(picture[..., 1:2] * 0.6, 3, axis=2).astype(np.float32)
-        inside = images.field_of_view(picture)[..., None]
+        inside = field_of_view.visible(picture)[..., None]
         for findings, colour, opacity in PAINT:
             share = of_picture[[names.index(name) for name in findings]].max(0).astype(np.float32)
             alpha = cv2.resize(share, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]

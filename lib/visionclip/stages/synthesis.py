@@ -1,6 +1,7 @@
 """Stage 01: phantoms, a diffusion model trained on them, and the labelled synthetic set that trains VisionCLIP."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas
 import torch
 
 from visionclip import conditions, streams
-from visionclip.data import images, phantoms, shards
+from visionclip.data import images, labelled, phantoms, shards
 from visionclip.data.labelled import LabelledImages
 from visionclip.evaluation import classification, fidelity
 from visionclip.models.classifier import CONDITIONS, Classifier
@@ -24,6 +25,19 @@ def draw(count: int, purpose: str, seed: int, size: int, unreadable: float) -> L
     """``count`` phantoms, balanced over the vocabulary, with their layouts; of another purpose, other eyes."""
     eyes = phantoms.balanced_eyes(count, seed, purpose, unreadable)
     return phantoms.draw(eyes, [(seed, purpose, index) for index in range(count)], size, purpose, masks="layout")
+
+
+def limited(images: LabelledImages, originals: LabelledImages) -> LabelledImages:
+    """Drawn eyes with no more conditions than originals have: eye i those that original i (by turns) states.
+
+    Of photographs labelled in part, a generator learns nothing of the rest, and a classifier neither.
+    """
+    stated = [originals.conditions[index % len(originals)] for index in range(len(images))]
+    kept = [
+        {key: value for key, value in eye.items() if key in known}
+        for eye, known in zip(images.conditions, stated, strict=True)
+    ]
+    return replace(images, conditions=kept)
 
 
 def split_counts(count: int, generated_share: float, originals: int) -> tuple[int, int]:
@@ -60,8 +74,8 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
     """For each main condition the index of the first eye that shows it, in the vocabulary's order."""
     first: dict[str, int] = {}
     for index, eye in enumerate(eyes):
-        first.setdefault(conditions.presentation(eye), index)
-    order = dict.fromkeys(conditions.presentation(one) for one in conditions.PRESENTATIONS)
+        first.setdefault(labelled.presentation(eye), index)
+    order = [*dict.fromkeys(conditions.presentation(one) for one in conditions.PRESENTATIONS), labelled.NOTHING_FOUND]
     return {name: first[name] for name in order if name in first}
 
 

@@ -14,7 +14,7 @@ import pandas
 from sklearn.metrics import roc_auc_score
 
 from visionclip import keys, phantom, runs, streams
-from visionclip.data import folders, images
+from visionclip.data import field_of_view, folders, images
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import classification, scoring
 from visionclip.evaluation.intervals import Interval, adjusted, auc_interval, delong
@@ -112,7 +112,7 @@ def appearance(pixels: np.ndarray) -> pandas.DataFrame:
 
 def _appearance(image: np.ndarray) -> list[float]:
     size = len(image)
-    inside = cv2.erode(images.field_of_view(image).astype(np.uint8), np.ones((5, 5))) > 0
+    inside = cv2.erode(field_of_view.visible(image).astype(np.uint8), np.ones((5, 5))) > 0
     inside = inside if inside.any() else np.ones_like(inside)
     green = image[..., 1]
     flat = green.astype(np.float32) - cv2.GaussianBlur(green.astype(np.float32), (0, 0), size / 18)

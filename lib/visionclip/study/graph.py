@@ -50,7 +50,7 @@ STAGES = {
     "07-baseline": Row(photographs=True),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
 }
-SYNTHESIS, SIZES = "01-synthesis", "05-dataset-size"
+SIZES = "05-dataset-size"
 SWEPT = {"sizes", "seeds", "schedules", "updates"}  # parameters of 05 that say which points there are
 
 
@@ -84,9 +84,6 @@ class Graph:
             check(stage, self.paths(stage), "table of stages")
         sizes = self.parameters[SIZES]
         self.points = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates).by_name
-        largest, images = max(sizes.sizes), self.parameters[SYNTHESIS].images
-        if largest > images:
-            raise ValueError(f"{self.file(SIZES)}: sizes has {largest}, but {SYNTHESIS} makes {images} images")
 
     def folder(self, stage: str) -> str:
         """The folder that a stage writes."""

@@ -19,13 +19,23 @@ from types import SimpleNamespace
 from typing import Any
 
 from visionclip import runs
+from visionclip.study import constraints
 
 Scalar = bool | int | float | str
 Kind = type  # in Parameter, the name ``type`` is a field
 TYPES: dict[str, Kind] = {"bool": bool, "int": int, "float": float, "str": str}
-# YAML 1.1 reads 1e-3 as a string, and papermill hands it on as one.
+# papermill hands 1e-3 on as a string, as YAML 1.1 does.
 EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 ALLOWED = re.compile(r"\s*\[([^\[\]]*(?:\.\.|\|)[^\[\]]*)\]")
+# The scalars of a file that are no text, with their first characters: those of YAML 1.2. By 1.1, which PyYAML follows,
+# `no` would be false, 017 would be 15, 1:30 would be 90, a date no text, and 1e3 a text.
+SCALARS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|[0-9]+(?=[eE])|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+)
 SESSION = {"In", "Out", "exit", "quit", "get_ipython", "open"}  # what IPython itself puts among the globals
 CHECKED = "_parameters_checked"  # among the globals of a notebook whose parameters were checked once
 
@@ -79,7 +89,22 @@ class Parameter:
         return value
 
     def _refusal(self, value: object, where: str) -> ValueError:
-        return ValueError(f"{where}: {self.name} is {value!r}; allowed: {self.type}{self.allowed}")
+        allowed = f"{where}: {self.name} is {value!r}; allowed: {self.type}{self.allowed}"
+        return ValueError(f"{allowed}{self._hint(value)}")
+
+    def _hint(self, value: object) -> str:
+        """How to write what was probably meant."""
+        if value is None:
+            return "; leave the line out for the default"
+        if self.type.startswith("list[") and value == []:
+            return "; give at least one"
+        if self.type == "bool":
+            return "; write true or false"
+        if "str" in self.type and not isinstance(value, str | list) and self.choices is None:
+            return f'; put it in quotes: "{value}"'
+        if "str" not in self.type and isinstance(value, str) and re.search(r"\d", value):
+            return "; write a number in digits, without quotes, leading zeros or colons"
+        return ""
 
 
 def notebook_path(notebook: str | Path) -> Path:
@@ -156,14 +181,20 @@ def check(notebook: str | Path, given: Mapping[str, object], where: str) -> Simp
     it is, an integer is taken for a float, and 300.0 for an integer; a bool is never a number.
 
     Raises:
-        ValueError: an unknown name, another type or a value that is not allowed, in one line.
+        ValueError: an unknown name, another type, a value that is not allowed, or one that ``constraints`` rule out
+            beside the others; in one line.
     """
     parameters = declared(notebook)
     for name in given:
         if name not in parameters:
             known = f"{_suggestion(str(name), list(parameters))} ({Path(notebook).stem} has {', '.join(parameters)})"
             raise ValueError(f"{where}: unknown parameter {name!r}{known}")
-    return SimpleNamespace(**{name: one.read(given.get(name, one.default), where) for name, one in parameters.items()})
+    values = SimpleNamespace(
+        **{name: one.read(given.get(name, one.default), where) for name, one in parameters.items()}
+    )
+    for _, fault in constraints.faults({Path(notebook).stem: values}):
+        raise ValueError(f"{where}: {fault}")
+    return values
 
 
 def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleNamespace:
@@ -172,10 +203,10 @@ def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleName
     The checked values are also written back to ``namespace``, so that ``learning_rate`` given as ``1e-3`` is a number
     there too. papermill only warns of a name that the notebook does not have; here any plain value among the
     globals that is not declared is refused, at the first call: when the cell is run again by hand, the globals hold
-    the notebook's own results too.
+    the notebook's own results too. What the earlier stages were made with is read from their cards, where these are.
 
     Raises:
-        ValueError: an unknown name, another type or a value that is not allowed, in one line.
+        ValueError: as ``check``, or a value that doesn't fit those of an earlier stage.
     """
     plain = bool | int | float | str | list | None
     given: dict[str, object] = {
@@ -185,9 +216,25 @@ def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleName
     }
     if CHECKED in namespace:
         given = {name: namespace[name] for name in declared(notebook)}
-    checked = check(notebook, given, f"parameters of {Path(notebook).stem}")
+    name, where = Path(notebook).stem, f"parameters of {Path(notebook).stem}"
+    checked = check(notebook, given, where)
+    for stage, fault in constraints.faults({**constraints.earlier(checked), name: checked}):
+        if stage == name:
+            raise ValueError(f"{where}: {fault}")
     namespace.update(vars(checked), **{CHECKED: True})
     return checked
+
+
+def _loader(text: str) -> Any:
+    """PyYAML's safe loader of ``text``, but for ``SCALARS``."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: dict[str, list] = {}  # noqa: RUF012 (PyYAML's protocol)
+
+    for kind, pattern, first in SCALARS:
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{pattern})$"), list(first))
+    return Loader(text)
 
 
 def read_flat(path: Path) -> dict[str, object]:
@@ -202,9 +249,10 @@ def read_flat(path: Path) -> dict[str, object]:
     if not path.is_file():
         raise ValueError(f"{where}: no such parameter file")
     try:
-        text = path.read_text("utf-8")
-        content, node = yaml.safe_load(text), yaml.compose(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        loader = _loader(path.read_text("utf-8"))
+        node = loader.get_single_node()
+        content = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
@@ -224,7 +272,8 @@ def preset(folder: str | Path) -> dict[str, SimpleNamespace]:
     """The checked parameters of all notebooks by name, from the files of one preset's folder.
 
     Raises:
-        ValueError: no such folder, a file missing or belonging to no notebook, or a wrong parameter; in one line.
+        ValueError: no such folder, a file missing or belonging to no notebook, a wrong parameter, or one that doesn't
+            fit those of another stage; in one line.
     """
     folder = runs.resolve(folder)
     if not folder.is_dir():
@@ -232,7 +281,10 @@ def preset(folder: str | Path) -> dict[str, SimpleNamespace]:
         raise ValueError(f"{runs.relative(folder)}: no such preset{hint} (there are {', '.join(presets())})")
     for path in sorted(folder.iterdir()):
         _require_notebook(path)
-    return {name: check_file(folder / f"{name}.yaml") for name in notebook_names()}
+    values = {name: check_file(folder / f"{name}.yaml") for name in notebook_names()}
+    for stage, fault in constraints.faults(values):
+        raise ValueError(f"{runs.relative(folder / f'{stage}.yaml')}: {fault}")
+    return values
 
 
 def check_file(path: Path) -> SimpleNamespace:

@@ -38,6 +38,7 @@ class Caption:
 
 _FACTS = ((key, value) for key, condition in VOCABULARY.items() for value in range(condition.highest + 1))
 _COLUMNS = {fact: column for column, fact in enumerate(_FACTS)}
+_SAME_CONDITION = np.array([[one[0] == other[0] for other in _COLUMNS] for one in _COLUMNS], np.float32)
 
 
 def table(
@@ -47,14 +48,17 @@ def table(
     rng: np.random.Generator,
     style: Style = PLAIN,
 ) -> tuple[list[Caption], list[list[int]]]:
-    """Captions of N eyes (complete conditions): the distinct texts, and for each eye the indices of its own.
+    """Captions of N eyes: the distinct texts, and for each eye the indices of its own.
+
+    Conditions may be partial; what they leave open no caption states. Only an eye whose diseases are all known is
+    described in full, or called normal; in place of that, any other has a finding, or a negation where it has none.
 
     The captions of an eye are different texts (fewer than ``per_image`` only where the grammar has no more), by turns
     of ``KINDS`` that start anywhere, each in a language drawn. A full description of more than ``LONGEST`` pieces, as
     of an eye with many diseases, gives way to a single finding. No text stands for two sets of facts.
 
     Raises:
-        ValueError: an eye is incomplete or not of the vocabulary, ``per_image`` < 1, or a language isn't known.
+        ValueError: nothing is known of an eye, it isn't of the vocabulary, ``per_image`` < 1, or a language isn't one.
     """
     if per_image < 1 or not languages or not set(languages) <= set(LANGUAGES):
         allowed = f"at least one, in languages of {', '.join(LANGUAGES)}"
@@ -62,7 +66,7 @@ def table(
     captions: dict[str, Caption] = {}
     image_to_texts = []
     for index, eye in enumerate(eyes):
-        eye = _complete(eye, index)
+        eye = _checked(eye, index)
         start = int(rng.integers(len(KINDS)))
         own: list[int] = []
         for turn in range(start, start + per_image):
@@ -78,14 +82,15 @@ def table(
 
 
 def truth(eyes: Sequence[Conditions], captions: Sequence[Caption]) -> np.ndarray:
-    """Bool N×M: whether all facts of caption m hold in eye n (complete conditions).
+    """Bool N×M: whether all facts of caption m are known to hold in eye n. Of partial conditions, a caption that isn't
+    known to be true is false only where it is ``contradicted``, and else unknown.
 
     Raises:
-        ValueError: an eye is incomplete or not of the vocabulary.
+        ValueError: nothing is known of an eye, or it isn't of the vocabulary.
     """
     stated = [tuple(caption.facts.items()) for caption in captions]
     row_of = {facts: row for row, facts in enumerate(dict.fromkeys(stated))}  # far fewer than texts
-    shown = fact_matrix([_complete(eye, row) for row, eye in enumerate(eyes)])
+    shown = fact_matrix([_checked(eye, row) for row, eye in enumerate(eyes)])
     return entailed(shown, fact_matrix([dict(facts) for facts in row_of]))[:, [row_of[facts] for facts in stated]]
 
 
@@ -100,6 +105,12 @@ def fact_matrix(rows: Sequence[Conditions]) -> np.ndarray:
 def entailed(shown: np.ndarray, stated: np.ndarray) -> np.ndarray:
     """Bool N×M: whether each row of ``shown`` (``fact_matrix`` N×F) has all facts of each row of ``stated`` (M×F)."""
     return shown.astype(np.float32) @ stated.T.astype(np.float32) == stated.sum(1)  # small counts are exact in float32
+
+
+def contradicted(shown: np.ndarray, stated: np.ndarray) -> np.ndarray:
+    """Bool N×M: whether each row of ``shown`` (N×F) has a fact of each row of ``stated`` (M×F) at another value."""
+    shown, stated = shown.astype(np.float32), stated.astype(np.float32)
+    return (shown @ _SAME_CONDITION) @ stated.T > shown @ stated.T
 
 
 def write(
@@ -171,11 +182,10 @@ def summary(captions: Sequence[Caption], image_to_texts: Sequence[Sequence[int]]
     }
 
 
-def _complete(eye: Conditions, index: int) -> dict[str, int]:
-    """The eye as plain integers, refused if a key is missing: an unknown disease can't be denied."""
-    missing = [key for key in VOCABULARY if key not in eye]
-    if missing:
-        raise ValueError(f"eye {index}: no {missing[0]}; complete its conditions first (conditions.complete)")
+def _checked(eye: Conditions, index: int) -> dict[str, int]:
+    """The eye as plain integers, refused if nothing is known of it."""
+    if not eye:
+        raise ValueError(f"eye {index}: nothing is known of it; give at least one condition or leave the image out")
     return conditions.check(eye, f"eye {index}")
 
 
@@ -184,7 +194,7 @@ def _drawn(
 ) -> tuple[dict[str, int], str, str]:
     """Facts true of the eye, a language and a sentence; a full description too long for one sentence gives way."""
     language = languages[int(rng.integers(len(languages)))]
-    if kind == "full":
+    if kind == "full" and is_full(eye):
         facts = _full(eye, rng)
         text = describe(facts, language, rng, style)
         if length(text) <= LONGEST:
@@ -194,20 +204,27 @@ def _drawn(
 
 
 def _full(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
-    faults = [key for key in READABILITY if not eye[key]]
-    return {key: eye[key] for key in (*DISEASES, *faults, *["eye_side"] * (rng.random() < SIDE_SHARE))}
+    faults = [key for key in READABILITY if eye.get(key) == 0]
+    side = ["eye_side"] * (rng.random() < SIDE_SHARE and "eye_side" in eye)
+    return {key: eye[key] for key in (*DISEASES, *faults, *side)}
 
 
 def _single(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
-    """One disease or readability fault of the eye; normality counts as a finding."""
-    findings = [{key: eye[key]} for key in DISEASES if eye[key]] or [dict.fromkeys(DISEASES, 0)]
-    findings += [{key: 0} for key in READABILITY if not eye[key]]
+    """One disease or readability fault of the eye; normality counts as a finding, if all diseases are known.
+
+    Where none is known, a disease that the eye doesn't have, and where nothing is said of diseases, what is known.
+    """
+    findings = [{key: eye[key]} for key in DISEASES if eye.get(key)]
+    findings = findings or [dict.fromkeys(DISEASES, 0)] * is_full(eye)
+    findings += [{key: 0} for key in READABILITY if eye.get(key) == 0]
+    absent = [{key: 0} for key in DISEASES if key in eye]
+    findings = findings or absent or [{key: value} for key, value in eye.items()]
     return findings[int(rng.integers(len(findings)))]
 
 
 def _negation(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
-    """One or two diseases that the eye doesn't have; a finding where it has them all."""
-    absent = [key for key in DISEASES if not eye[key]]
+    """One or two diseases that the eye is known not to have; a finding where there is none."""
+    absent = [key for key in DISEASES if eye.get(key) == 0]
     if not absent:
         return _single(eye, rng)
     chosen = rng.permutation(len(absent))[: int(rng.integers(1, 3))]

@@ -83,14 +83,27 @@ def train(
         own = update.share(np.arange(len(rows)))
         logits, maps = update.network(prepare(pixels[own]).contiguous(memory_format=torch.channels_last))
         weights = None if rarity is None else rarity.to(update.device)
-        truth = labels[rows[own]].to(update.device)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weights)
+        loss = label_loss(logits.float(), labels[rows].to(update.device), own, weights)
         if masks is not None:
             loss = loss + settings.map_weight * map_loss(maps.float(), masks[own] / 255)
         return {"loss": loss}
 
     loop.train(network, step, settings, label, key, checkpoint)
     return network
+
+
+def label_loss(
+    logits: torch.Tensor, truth: torch.Tensor, own: np.ndarray, pos_weight: torch.Tensor | None
+) -> torch.Tensor:
+    """Cross-entropy of logits n×J, the rows ``own`` of a batch with targets N×J in {0, 1}: the mean over those known.
+
+    NaN is an unknown target, which counts for nothing. The whole batch says how many there are, so that n processes
+    together have the loss of one.
+    """
+    known = (~truth.isnan()).to(logits)
+    targets, weight = truth.nan_to_num(0)[own], known[own]
+    loss = functional.binary_cross_entropy_with_logits(logits, targets, weight, pos_weight=pos_weight)
+    return loss / known.mean().clamp_min(1 / known.numel())
 
 
 def map_loss(map_logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
@@ -100,6 +113,7 @@ def map_loss(map_logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
 
 
 def _rarity(wanted: np.ndarray) -> torch.Tensor:
-    """How much a positive of each condition weighs, to count as much as all negatives."""
-    share = wanted.mean(0).clip(1 / len(wanted), 1)
+    """How much a positive of each condition weighs, to count as much as all negatives; NaN is unknown."""
+    known = (~np.isnan(wanted)).sum(0).clip(1).astype(np.float32)
+    share = (np.nansum(wanted, axis=0) / known).clip(1 / known, 1)
     return torch.from_numpy(((1 - share) / share).clip(0.1, 20).astype(np.float32))

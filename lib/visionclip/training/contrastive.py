@@ -87,17 +87,21 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
     """What is known of B images and U captions, ``rows`` and ``distinct`` of the pairs; ``own`` (B) is each image's."""
-    known = own, pairs.positives(rows, distinct), pairs.meanings[distinct], pairs.vectors(rows)
+    known = [own, pairs.positives(rows, distinct), pairs.meanings[distinct], pairs.vectors(rows)]
+    unknown = pairs.unknown(rows, distinct)
+    known += [] if unknown is None else [unknown]
     return losses.Matches(*(torch.from_numpy(one).to(device) for one in known))
 
 
 def positive_rate(pairs: Pairs, settings: Settings) -> float:
-    """The share of true pairs to expect in a batch, 0 to 1 exclusive."""
+    """The share of true pairs to expect among those of a batch that are known to be true or false, 0 to 1 exclusive."""
     rates = []
     for number in range(SAMPLED):
         rng = streams.rng(settings.seed, "share of true pairs", number)
         rows = rng.integers(len(pairs), size=min(settings.batch_size, 256))
-        rates.append(pairs.positives(rows, np.unique(pairs.draw(rows, rng))).mean())
+        texts = np.unique(pairs.draw(rows, rng))
+        positives, unknown = pairs.positives(rows, texts), pairs.unknown(rows, texts)
+        rates.append((positives if unknown is None else positives[~unknown]).mean())
     return float(np.clip(np.mean(rates), 1e-6, 1 - 1e-6))
 
 

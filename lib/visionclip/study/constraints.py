@@ -1,0 +1,245 @@
+"""What limits can't say of parameters: one value against another, of a stage or of two, and folders that must exist.
+
+A rule is a function whose arguments are parameters, by name; it returns the fault in words, which name the parameter
+and the remedy, or nothing. The library refuses most of these values itself, but only once it gets to them, which can be
+hours later. Nothing here waits for torch.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from visionclip import runs
+
+# Parameters that hold the folder of an earlier stage.
+FOLDERS = {
+    "synthesis": "01-synthesis",
+    "captions_folder": "02-captions",
+    "pretrained": "03-pretrain",
+    "checkpoint": "03-pretrain",
+}
+DISTINCT = ("sizes", "seeds", "schedules", "languages", "arms")  # lists of what is run, each entry once
+EXTERNAL = "data/external"  # may be missing, then there are no photographs
+WIDTH = 8  # groups of channels that the diffusion model normalises
+HEAD = 64  # width of an attention head of the text tower
+STRIDE = 4  # pixels of an image for each of its finding maps
+REFERENCE = "everything"
+# The names of ``diversity.ARMS``, whose module waits for torch.
+ARMS = (
+    *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
+    *("one camera", "one anatomy", "one disease an eye"),
+)
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens of every BERT vocabulary
+
+Rule = Callable[..., str]
+RULES: list[tuple[str, dict[str, tuple[str, str]], Rule]] = []  # the stage, where each argument stands, and the rule
+
+
+def rule(*stages: str, **elsewhere: str) -> Callable[[Rule], Rule]:
+    """Register a rule of these stages; ``elsewhere`` are arguments of another: ``drawn="01-synthesis.images"``."""
+
+    def add(check: Rule) -> Rule:
+        for stage in stages:
+            names = inspect.signature(check).parameters
+            places = {name: elsewhere.get(name, f"{stage}.{name}").split(".") for name in names}
+            RULES.append((stage, {name: (owner, key) for name, (owner, key) in places.items()}, check))
+        return check
+
+    return add
+
+
+def faults(parameters: Mapping[str, SimpleNamespace]) -> Iterator[tuple[str, str]]:
+    """The stage and the fault of every constraint that the parameters of stages, by name, break.
+
+    A rule that reads a stage or a parameter that isn't there is left out.
+    """
+    for stage, values in parameters.items():
+        for fault in (_repeated(vars(values)), _out(vars(values))):
+            if fault:
+                yield stage, fault
+    for stage, places, check in RULES:
+        owners = {name: (parameters.get(owner), key) for name, (owner, key) in places.items()}
+        known = stage in parameters and all(hasattr(owner, key) for owner, key in owners.values())
+        if known and (fault := check(**{name: getattr(owner, key) for name, (owner, key) in owners.items()})):
+            yield stage, fault
+
+
+def earlier(values: SimpleNamespace) -> dict[str, SimpleNamespace]:
+    """The parameters of the finished stages whose folders these parameters name, from their cards."""
+    folders = {stage: runs.resolve(getattr(values, name)) for name, stage in FOLDERS.items() if hasattr(values, name)}
+    cards = {stage: folder / "card.json" for stage, folder in folders.items()}
+    made = {stage: runs.read_json(card).get("parameters", {}) for stage, card in cards.items() if card.is_file()}
+    return {stage: SimpleNamespace(**parameters) for stage, parameters in made.items()}
+
+
+def _repeated(values: Mapping[str, Any]) -> str:
+    """What is run twice counts twice in a mean."""
+    for name in DISTINCT:
+        given = values.get(name)  # the seeds of 01-synthesis are a folder
+        if isinstance(given, list) and (again := [one for one in given if given.count(one) > 1]):
+            return f"{name} has {again[0]!r} twice; give each once"
+    return ""
+
+
+def _out(values: Mapping[str, Any]) -> str:
+    """A stage takes its folder for its own: the card in it goes, and all files in it are its outputs."""
+    if "out" not in values:
+        return ""
+    out = runs.resolve(values["out"]).resolve()
+    if runs.ROOT.resolve().is_relative_to(out):
+        return f"out is {values['out']!r}, which holds the study itself; give a folder such as runs/mine/NN-name"
+    if out.exists() and not out.is_dir():
+        return f"out is {values['out']!r}, which is a file; give a folder"
+    same = [name for name in FOLDERS if name in values and runs.resolve(values[name]).resolve() == out]
+    return f"out is {values['out']!r}, as {same[0]} is; give a folder of its own" if same else ""
+
+
+@rule("01-synthesis")
+def _grid(size: int, patch: int, channels: Sequence[int]) -> str:
+    step = patch * 2 ** (len(channels) - 1)
+    if size % step == 0 and size >= 2 * step:
+        return ""
+    fitting = max(round(size / step), 2) * step
+    halved = f"patch {patch} and {len(channels)} widths in channels need a multiple of {step} from {2 * step}"
+    return f"size is {size}; {halved}: such as {fitting}, or another patch or fewer channels"
+
+
+@rule("01-synthesis")
+def _widths(channels: Sequence[int]) -> str:
+    wrong = [width for width in channels if width % WIDTH]
+    return f"channels has {wrong[0]}; give {_multiple(wrong[0], WIDTH)}" if wrong else ""
+
+
+@rule("01-synthesis")
+def _seeds(seeds: str) -> str:
+    if not seeds or _photographs(seeds):
+        return ""
+    lacks = "no labels.csv there" if not (runs.resolve(seeds) / "labels.csv").is_file() else "its labels.csv has no row"
+    return f"seeds is {seeds!r}; {lacks}; give a folder with labels.csv, or leave it empty for phantoms"
+
+
+@rule("01-synthesis")
+def _originals(images: int, generated_share: float, originals: int, seeds: str) -> str:
+    needed, there = images - round(images * generated_share), _photographs(seeds) or originals
+    if needed <= there:
+        return ""
+    need = f"with generated_share {generated_share} they need {needed} originals and there are {there}"
+    remedy = "lower images, raise generated_share, or add originals (photographs to the seeds)"
+    return f"images is {images}; {need}; {remedy}"
+
+
+@rule("01-synthesis")
+def _batch_of_originals(batch_size: int, originals: int, seeds: str) -> str:
+    return _batch(batch_size, _photographs(seeds) or originals, "originals")
+
+
+@rule("02-captions")
+def _vocabulary(vocabulary: str) -> str:
+    path = runs.resolve(vocabulary)
+    remedy = "give the path of a vocab.txt or a name on the hub, or leave it empty to make one of the captions"
+    if not path.is_file():
+        is_path = path.suffix == ".txt" or vocabulary.startswith(("/", "~", "."))
+        return f"vocabulary is {vocabulary!r}; no such file; {remedy}" if is_path and not path.is_dir() else ""
+    missing = set(SPECIAL) - set(path.read_text("utf-8", errors="replace").split("\n"))
+    return f"vocabulary is {vocabulary!r}; it lacks {', '.join(sorted(missing))}; {remedy}" if missing else ""
+
+
+@rule("03-pretrain")
+def _text_width(text_width: int) -> str:
+    return f"text_width is {text_width}; give {_multiple(text_width, HEAD)}" if text_width % HEAD else ""
+
+
+@rule("03-pretrain")
+def _batch_of_part(batch_size: int, images: int) -> str:
+    return _batch(batch_size, images, "images") if images else ""
+
+
+@rule("03-pretrain", drawn="01-synthesis.images")
+def _part(images: int, drawn: int) -> str:
+    return f"images is {images}; 01-synthesis makes {drawn} images; lower it, or 0 takes all" if images > drawn else ""
+
+
+@rule("03-pretrain", drawn="01-synthesis.images")
+def _batch_of_all(batch_size: int, images: int, drawn: int) -> str:
+    return "" if images else _batch(batch_size, drawn, "images of 01-synthesis")
+
+
+@rule("03-pretrain", size="01-synthesis.size")
+def _chunk(chunk: int, batch_size: int, size: int) -> str:
+    return _lone_image(chunk, batch_size, size, f"chunk is {chunk}", "chunk")
+
+
+@rule("08-diversity", chunk="03-pretrain.chunk", batch_size="03-pretrain.batch_size")
+def _chunk_of_arms(size: int, chunk: int, batch_size: int) -> str:
+    return _lone_image(chunk, batch_size, size, f"size is {size}", "size, or the chunk of 03-pretrain")
+
+
+@rule("04-zero-shot", captions="02-captions.languages")
+def _languages(languages: Sequence[str], captions: Sequence[str]) -> str:
+    unseen = [language for language in languages if language not in captions]
+    there = f"the captions of 02-captions are in {', '.join(captions)}"
+    return f"languages has {unseen[0]!r}; {there}; leave it out, or add it there" if unseen else ""
+
+
+@rule("05-dataset-size", drawn="01-synthesis.images")
+def _largest(sizes: Sequence[int], drawn: int) -> str:
+    return f"sizes has {max(sizes)}, but 01-synthesis makes {drawn} images; lower it" if max(sizes) > drawn else ""
+
+
+@rule("06-transfer", "07-baseline")
+def _finding_maps(sizes: Sequence[int]) -> str:
+    wrong = [size for size in sizes if size % STRIDE]
+    return f"sizes has {wrong[0]}; give {_multiple(wrong[0], STRIDE)}" if wrong else ""
+
+
+@rule("07-baseline")
+def _updates(sizes: Sequence[int], updates: Sequence[int]) -> str:
+    counts = f"{len(updates)} for the {len(sizes)} of sizes"
+    return f"updates has {counts}; give as many, updates for each size" if len(sizes) != len(updates) else ""
+
+
+@rule("08-diversity")
+def _arms(arms: Sequence[str]) -> str:
+    unknown = [name for name in arms if name not in ARMS]
+    if unknown:
+        return f"arms has {unknown[0]!r}; choose from {', '.join(ARMS)}"
+    return "" if REFERENCE in arms else f"arms is {list(arms)}; add {REFERENCE!r}, which the others are compared with"
+
+
+@rule("08-diversity", batch_size="03-pretrain.batch_size")
+def _batch_of_arms(phantoms: int, batch_size: int) -> str:
+    larger = f"phantoms is {phantoms}; a batch of 03-pretrain has {batch_size}; draw as many, or lower batch_size there"
+    return larger if batch_size > phantoms else ""
+
+
+@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-baseline")
+def _external(external: str) -> str:
+    folder = runs.resolve(external)
+    if external != EXTERNAL and not folder.is_dir():
+        return f"external is {external!r}; no such folder; give the folder that holds the datasets, or {EXTERNAL}"
+    own = [name for name in ("labels.csv", "tasks.yaml") if (folder / name).is_file()]
+    return f"external is {external!r}; it has {own[0]}, as a dataset; give the folder that holds it" if own else ""
+
+
+def _multiple(value: int, step: int) -> str:
+    return f"a multiple of {step}, such as {-(-value // step) * step}"
+
+
+def _batch(batch_size: int, count: int, what: str) -> str:
+    """A batch larger than its set would hold an image twice."""
+    return f"batch_size is {batch_size}; there are {count} {what}; lower it to that" if batch_size > count else ""
+
+
+def _lone_image(chunk: int, batch_size: int, size: int, given: str, remedy: str) -> str:
+    """Batch normalisation fails on one image of which ResNet-50, which shrinks sides 32 times, leaves one cell."""
+    lone = size <= 32 and chunk and (chunk == 1 or batch_size % chunk == 1)
+    why = f"of a batch of {batch_size}, chunk {chunk} leaves one image of {size} pixels alone, too few to normalise"
+    return f"{given}; {why}; change {remedy}" if lone else ""
+
+
+def _photographs(seeds: str) -> int:
+    """How many photographs the labels.csv of a folder lists; 0 where there is none."""
+    path = runs.resolve(seeds) / "labels.csv"
+    lines = path.read_text("utf-8", errors="replace").splitlines() if seeds and path.is_file() else []
+    return max(sum(map(bool, map(str.strip, lines))) - 1, 0)

@@ -1,0 +1,281 @@
+"""Values that only others rule out are refused before anything starts, and what is called valid can be built."""
+
+import random
+import shutil
+
+import pytest
+import yaml
+
+from visionclip import runs, study
+from visionclip.study import constraints
+from visionclip.study.__main__ import main
+from visionclip.study.graph import STAGES, Graph
+
+TRIALS = 60
+# The file, what is written there, and what the one line says.
+REFUSED = [
+    ("01-synthesis", {"size": 50}, "size is 50; patch 2 and 2 widths in channels need a multiple of 4 from 8"),
+    (
+        "01-synthesis",
+        {"patch": 3},
+        "size is 32; patch 3 and 2 widths in channels need a multiple of 6 from 12: such as 30",
+    ),
+    ("01-synthesis", {"patch": 16}, "size is 32; patch 16 and 2 widths in channels need a multiple of 32 from 64"),
+    ("01-synthesis", {"channels": [16, 32, 64, 64, 64, 64]}, "fewer channels"),
+    ("01-synthesis", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),
+    ("01-synthesis", {"images": 200}, "need 150 originals and there are 96; lower images, raise generated_share"),
+    ("01-synthesis", {"generated_share": 0}, "need 128 originals and there are 96"),
+    ("01-synthesis", {"batch_size": 97}, "batch_size is 97; there are 96 originals; lower it"),
+    ("01-synthesis", {"seeds": "nowhere"}, "seeds is 'nowhere'; no labels.csv there"),
+    ("01-synthesis", {"out": ""}, "out is '', which holds the study itself"),
+    ("01-synthesis", {"out": "runs/.."}, "out is 'runs/..', which holds the study itself"),
+    ("01-synthesis", {"out": "pyproject.toml"}, "out is 'pyproject.toml', which is a file"),
+    ("02-captions", {"out": "runs/smoke/01-synthesis"}, "out is 'runs/smoke/01-synthesis', as synthesis is"),
+    ("02-captions", {"languages": ["zh", "zh"]}, "languages has 'zh' twice"),
+    ("02-captions", {"vocabulary": "mine/vocab.txt"}, "vocabulary is 'mine/vocab.txt'; no such file"),
+    ("02-captions", {"vocabulary": "./vocabulary"}, "vocabulary is './vocabulary'; no such file"),
+    ("02-captions", {"vocabulary": "README.md"}, "vocabulary is 'README.md'; it lacks [CLS], [MASK]"),
+    ("03-pretrain", {"text_width": 100}, "text_width is 100; give a multiple of 64, such as 128"),
+    ("03-pretrain", {"images": 129}, "images is 129; 01-synthesis makes 128 images"),
+    ("03-pretrain", {"images": 20}, "batch_size is 32; there are 20 images"),
+    ("03-pretrain", {"batch_size": 256}, "batch_size is 256; there are 128 images of 01-synthesis"),
+    ("03-pretrain", {"chunk": 1}, "chunk is 1; of a batch of 32, chunk 1 leaves one image of 32 pixels alone"),
+    ("03-pretrain", {"chunk": 31}, "chunk is 31; of a batch of 32"),
+    ("04-zero-shot", {"languages": ["en", "en"]}, "languages has 'en' twice"),
+    ("04-zero-shot", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
+    ("05-dataset-size", {"sizes": [32, 129]}, "sizes has 129, but 01-synthesis makes 128 images"),
+    ("05-dataset-size", {"sizes": [32, 32]}, "sizes has 32 twice"),
+    ("05-dataset-size", {"seeds": [1, 1]}, "seeds has 1 twice"),
+    ("05-dataset-size", {"schedules": ["epochs", "epochs"]}, "schedules has 'epochs' twice"),
+    ("06-transfer", {"sizes": [32, 50]}, "sizes has 50; give a multiple of 4, such as 52"),
+    ("07-baseline", {"sizes": [32, 50]}, "sizes has 50; give a multiple of 4, such as 52"),
+    ("07-baseline", {"updates": [6]}, "updates has 1 for the 2 of sizes"),
+    ("07-baseline", {"seeds": [0, 0]}, "seeds has 0 twice"),
+    ("08-diversity", {"arms": ["everything", "one word"]}, "arms has 'one word'; choose from everything, Chinese only"),
+    ("08-diversity", {"arms": ["one wording"]}, "add 'everything'"),
+    ("08-diversity", {"arms": ["everything", "everything"]}, "arms has 'everything' twice"),
+]
+# Two files that do not fit each other; the first is named.
+APART = [
+    (
+        {"04-zero-shot": {}, "02-captions": {"languages": ["zh"]}},
+        "languages has 'en'; the captions of 02-captions are in zh",
+    ),
+    ({"05-dataset-size": {}, "01-synthesis": {"images": 100, "generated_share": 0.5}}, "sizes has 128"),
+    ({"08-diversity": {"phantoms": 40}, "03-pretrain": {"batch_size": 64}}, "a batch of 03-pretrain has 64"),
+    (
+        {"08-diversity": {}, "01-synthesis": {"size": 64}, "03-pretrain": {"chunk": 31}},
+        "size is 32; of a batch of 32, chunk 31 leaves one image of 32 pixels alone",
+    ),
+]
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A copy of the notebooks with one preset, that of the defaults."""
+    root = runs.ROOT
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    shutil.copytree(root / "notebooks", tmp_path / "notebooks")
+    shutil.copytree(root / "params/smoke", tmp_path / "params/mine")
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    return tmp_path / "params/mine"
+
+
+def change(folder, **files) -> None:
+    for name, changed in files.items():
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changed}))
+
+
+def refused(capsys, folder) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(["check", str(folder)])
+    assert caught.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.mark.parametrize(("name", "changed", "words"), REFUSED)
+def test_a_value_that_others_rule_out_is_refused_by_the_check_of_a_preset(mine, capsys, name, changed, words):
+    main(["check", str(mine)])
+    change(mine, **{name: changed})
+    line = refused(capsys, mine)
+    assert line.startswith(f"params/mine/{name}.yaml: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(("files", "words"), APART)
+def test_files_that_do_not_fit_each_other_are_refused(mine, capsys, files, words):
+    change(mine, **files)
+    line = refused(capsys, mine)
+    assert line.startswith(f"params/mine/{next(iter(files))}.yaml: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(("name", "changed", "words"), [REFUSED[0], REFUSED[1], REFUSED[18], REFUSED[25], REFUSED[31]])
+def test_no_graph_is_made_of_a_preset_that_would_fail(mine, name, changed, words):
+    Graph({"preset": "mine"})
+    change(mine, **{name: changed})
+    with pytest.raises(ValueError, match=rf"^params/mine/{name}\.yaml: ") as caught:
+        Graph({"preset": "mine"})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "words"), [case for case in REFUSED if "01-synthesis makes" not in case[2]]
+)
+def test_a_notebook_refuses_them_in_the_cell_that_checks_its_parameters(mine, name, changed, words):
+    """Its own, and those that don't fit the stages whose cards it finds."""
+    for stage in ("01-synthesis", "03-pretrain"):
+        defaults = {key: one.default for key, one in study.declared(stage).items()}
+        runs.write_json(runs.ROOT / f"runs/smoke/{stage}/card.json", {"parameters": defaults})
+    defaults = {key: one.default for key, one in study.declared(name).items()}
+    study.parameters(dict(defaults), name)
+    with pytest.raises(ValueError, match=rf"^parameters of {name}: ") as caught:
+        study.parameters(defaults | changed, name)
+    assert words in str(caught.value)
+
+
+def test_a_notebook_is_held_to_what_the_earlier_stage_made(mine):
+    defaults = {key: one.default for key, one in study.declared("05-dataset-size").items()}
+    study.parameters(dict(defaults), "05-dataset-size")
+    runs.write_json(runs.ROOT / "runs/smoke/01-synthesis/card.json", {"parameters": {"images": 100}})
+    with pytest.raises(ValueError, match="parameters of 05-dataset-size: sizes has 128, but 01-synthesis makes 100"):
+        study.parameters(dict(defaults), "05-dataset-size")
+
+
+def test_photographs_are_counted_where_they_replace_the_phantoms(mine, capsys):
+    table = runs.ROOT / "eyes/labels.csv"
+    table.parent.mkdir()
+    table.write_text("file,dr_grade\n" + "".join(f"{number}.png,0\n" for number in range(40)))
+    change(
+        mine, **{"01-synthesis": {"seeds": "eyes", "images": 48}, "03-pretrain": {}, "05-dataset-size": {"sizes": [48]}}
+    )
+    main(["check", str(mine)])
+    change(mine, **{"01-synthesis": {"images": 64}})
+    assert "need 48 originals and there are 40" in refused(capsys, mine)
+    table.write_text("file,dr_grade\n")
+    assert "seeds is 'eyes'; its labels.csv has no row" in refused(capsys, mine)
+
+
+def test_a_dataset_is_not_taken_for_the_folder_of_datasets(mine, capsys):
+    (runs.ROOT / "data/external").mkdir(parents=True)
+    (runs.ROOT / "data/external/labels.csv").touch()
+    assert "external is 'data/external'; it has labels.csv" in refused(capsys, mine)
+
+
+def test_a_vocabulary_that_is_there_is_taken(mine):
+    (runs.ROOT / "vocab.txt").write_text("\n".join((*constraints.SPECIAL, "eye")))
+    change(mine, **{"02-captions": {"vocabulary": "vocab.txt"}})
+    main(["check", str(mine)])
+
+
+def test_what_is_repeated_here_is_what_the_library_has():
+    from visionclip.data import folders, phantoms
+    from visionclip.models import generator, visionclip
+    from visionclip.stages import diversity
+    from visionclip.text import tokenizer
+
+    assert tuple(diversity.ARMS) == constraints.ARMS
+    assert constraints.REFERENCE == diversity.REFERENCE
+    assert constraints.EXTERNAL == folders.DEFAULT_FOLDER
+    assert constraints.STRIDE == phantoms.STRIDE
+    assert constraints.WIDTH == generator.NORM_GROUPS
+    assert constraints.SPECIAL == tokenizer.SPECIAL
+    assert visionclip.sized(8, 1, 4 * constraints.HEAD, 16, 10).text_config.num_attention_heads == 4
+    earlier = {(name, stage) for row in STAGES.values() for name, stage in row.inputs.items()}
+    assert constraints.FOLDERS.items() == earlier
+
+
+def test_every_rule_reads_parameters_that_there_are():
+    for stage, places, _ in constraints.RULES:
+        assert stage in study.notebook_names()
+        for owner, key in places.values():
+            assert key in study.declared(owner), f"{owner}: {key}"
+
+
+def drawn(rng: random.Random, notebook: str, **tiny) -> dict:
+    """Parameters within their limits, those of ``tiny`` within these."""
+    return {
+        name: [rng.randint(*limits) for _ in range(rng.randint(1, 4))]
+        if study.declared(notebook)[name].type.startswith("list")
+        else rng.randint(*limits)
+        for name, limits in tiny.items()
+    }
+
+
+def valid(notebook: str, given: dict) -> str:
+    """Empty for valid parameters, else why not."""
+    try:
+        study.check(notebook, given, "drawn")
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+def test_what_is_valid_of_stage_01_makes_a_generator_that_trains_on_one_image_and_no_other_does():
+    import torch
+
+    from visionclip.models import generator
+    from visionclip.models.generator import Generator
+
+    rng, outcomes = random.Random(0), []
+    for trial in range(TRIALS):
+        given = drawn(rng, "01-synthesis", size=(32, 96), patch=(1, 6), channels=(8, 40))
+        if trial % 3:  # chance alone hits few multiples
+            given["channels"] = [width // 8 * 8 for width in given["channels"]]
+            given["size"] -= given["size"] % (given["patch"] * 2 ** (len(given["channels"]) - 1))
+            given["size"] = max(given["size"], 32)
+        size, patch, channels = given["size"], given["patch"], tuple(given["channels"])
+        why = valid("01-synthesis", given)
+        outcomes.append(not why)
+        if why:
+            one_cell = size == patch * 2 ** (len(channels) - 1)
+            try:
+                generator.check_size(size, patch, channels)
+            except ValueError:
+                continue
+            assert one_cell, f"{given}: {why}"
+        else:
+            network = Generator(size, patch, 3, channels, layout_channels=1).train()
+            noisy = torch.randn(1, 3, size // patch, size // patch)
+            vectors = torch.zeros(1, network.config.labels)
+            layouts = torch.zeros(1, 1, size, size, dtype=torch.uint8)
+            network(noisy, torch.tensor([1]), vectors, layouts, torch.ones(1)).sum().backward()
+    assert 10 < sum(outcomes) < TRIALS - 10
+
+
+@pytest.mark.slow
+def test_what_is_valid_of_stage_03_makes_towers_that_train_on_every_part_of_a_batch():
+    import torch
+
+    from visionclip.models import visionclip
+    from visionclip.models.visionclip import VisionCLIP
+
+    rng, outcomes = random.Random(0), []
+    synthesis = study.check("01-synthesis", {}, "defaults")
+    for trial in range(TRIALS // 2):
+        tiny = {"image_width": (8, 9), "text_layers": (1, 2), "text_width": (64, 200), "projection_size": (16, 20)}
+        given = drawn(rng, "03-pretrain", **tiny, batch_size=(2, 9), chunk=(0, 9))
+        if trial % 3:
+            given["text_width"] -= given["text_width"] % 64
+        why = valid("03-pretrain", given)
+        if not why:
+            stages = {"01-synthesis": synthesis, "03-pretrain": study.check("03-pretrain", given, "drawn")}
+            why = next((fault for _, fault in constraints.faults(stages)), "")
+        outcomes.append(not why)
+        sizes = {name: given[name] for name in tiny}
+        batch = torch.randn(given["batch_size"], 3, synthesis.size, synthesis.size)
+        parts = batch.split(given["chunk"] or len(batch))
+        if not why:
+            network = VisionCLIP(visionclip.sized(**sizes, vocabulary_size=20)).train()
+            for part in parts:
+                network(part, torch.ones(2, 3, dtype=torch.long)).logits_per_image.sum().backward()
+        elif "chunk" in why:
+            network = VisionCLIP(visionclip.sized(**sizes, vocabulary_size=20)).train()
+            with pytest.raises(ValueError, match="more than 1 value"):
+                network(parts[-1])
+    assert 5 < sum(outcomes) < TRIALS // 2 - 5
