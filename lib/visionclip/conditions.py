@@ -4,8 +4,11 @@ The schema is SynFundus-1M's (arXiv 2312.00377): a diabetic-retinopathy grade, t
 four readability flags and the eye side; the phantoms add cataract haze and tessellation. Renderer,
 generator, captions, prompts and dataset loaders all speak it, and nothing else defines a disease.
 
-*Conditions* are a mapping of keys below to small integers. A complete mapping names every key; a partial one
-states only what it names (``{"dme": 0}``: no macular edema, whatever else the eye may have).
+*Conditions* are a mapping of keys below to small integers. A complete mapping names every key of ``VOCABULARY``; a
+partial one states only what it names (``{"dme": 0}``: no macular edema, whatever else the eye may have).
+
+*Findings* are what can be seen and outlined in an image: lesions and anatomy. What is known of them (there or not, how
+much, where) are conditions too, those of ``OBSERVED``, and always partial: what isn't stated is unknown.
 """
 
 from collections.abc import Mapping
@@ -25,7 +28,7 @@ class Condition:
     """
 
     key: str
-    kind: str  # "disease", "readability" or "side"
+    kind: str  # "disease", "readability", "side" or "finding"
     chinese: tuple[str, ...]
     english: tuple[str, ...]
     grades: tuple[tuple[str, str], ...] = ()
@@ -77,6 +80,134 @@ VOCABULARY: dict[str, Condition] = {
 DISEASES: tuple[str, ...] = tuple(key for key, condition in VOCABULARY.items() if condition.kind == "disease")
 READABILITY: tuple[str, ...] = tuple(key for key, condition in VOCABULARY.items() if condition.kind == "readability")
 
+
+@dataclass(frozen=True)
+class Finding:
+    """What can be seen and outlined in an image.
+
+    ``chinese`` and ``english`` are synonyms, the commonest first; lesions are in the plural. ``masks`` are those of a
+    phantom that show it, any of them. ``lesion`` tells lesions from anatomy; ``counted`` ones come in numbers, so that
+    how many and where is worth saying.
+    """
+
+    key: str
+    chinese: tuple[str, ...]
+    english: tuple[str, ...]
+    masks: tuple[str, ...]
+    lesion: bool = True
+    counted: bool = False
+
+
+# Lesions of retinopathy: ICDR (Wilkinson et al., Ophthalmology 2003), as defined and graded in ETDRS reports 10 and 12
+# (Ophthalmology 1991); drusen and atrophy: Beckman classification (Ferris et al., Ophthalmology 2013).
+FINDINGS: dict[str, Finding] = {
+    finding.key: finding
+    for finding in (
+        Finding(
+            "microaneurysms",
+            ("微动脉瘤", "视网膜微动脉瘤", "微血管瘤"),
+            ("microaneurysms", "retinal microaneurysms", "capillary microaneurysms"),
+            ("microaneurysms",),
+            counted=True,
+        ),
+        Finding(
+            "haemorrhage",
+            ("出血", "视网膜出血", "出血灶", "出血斑"),
+            ("haemorrhages", "hemorrhages", "retinal haemorrhages", "retinal hemorrhages"),
+            ("haemorrhage",),
+            counted=True,
+        ),
+        Finding(
+            "exudate",
+            ("硬性渗出", "硬性渗出物", "脂质渗出"),
+            ("hard exudates", "lipid exudates", "hard retinal exudates"),
+            ("exudate",),
+            counted=True,
+        ),
+        Finding(
+            "cotton_wool",
+            ("棉绒斑", "棉絮斑", "软性渗出"),
+            ("cotton wool spots", "soft exudates", "cotton wool patches"),
+            ("cotton_wool",),
+            counted=True,
+        ),
+        Finding(
+            "drusen",
+            ("玻璃膜疣", "视网膜玻璃膜疣", "玻璃疣"),
+            ("drusen", "retinal drusen", "drusen deposits"),
+            ("drusen",),
+            counted=True,
+        ),
+        Finding(
+            "atrophy",
+            ("萎缩灶", "脉络膜视网膜萎缩", "萎缩斑"),
+            ("areas of atrophy", "atrophic patches", "areas of chorioretinal atrophy"),
+            ("atrophy",),
+        ),
+        Finding(
+            "scar",
+            ("瘢痕", "脉络膜视网膜瘢痕", "瘢痕灶"),
+            ("scars", "chorioretinal scars", "retinal scars"),
+            ("scar",),
+        ),
+        Finding(
+            "neovessel",
+            ("新生血管", "视网膜新生血管", "新生血管丛"),
+            ("new vessels", "areas of neovascularisation", "areas of neovascularization"),
+            ("neovessel",),
+        ),
+        Finding(
+            "membrane",
+            ("视网膜前膜", "视网膜表面膜", "玻璃纸样膜"),
+            ("preretinal membranes", "retinal surface membranes", "cellophane membranes"),
+            ("membrane",),
+        ),
+        Finding(
+            "swelling",
+            ("水肿", "水肿区", "水肿隆起"),
+            ("areas of swelling", "areas of edema", "areas of oedema"),
+            ("swelling",),
+        ),
+        Finding("disc", ("视盘", "视乳头", "视神经乳头"), ("optic disc", "optic nerve head"), ("disc",), lesion=False),
+        Finding("cup", ("视杯", "视盘凹陷"), ("optic cup", "cup of the optic disc"), ("cup",), lesion=False),
+        Finding("fovea", ("中心凹", "黄斑中心凹"), ("fovea", "centre of the macula"), ("fovea",), lesion=False),
+        Finding("artery", ("视网膜动脉", "动脉"), ("retinal arteries", "arterioles"), ("artery",), lesion=False),
+        Finding("vein", ("视网膜静脉", "静脉"), ("retinal veins", "venules"), ("vein",), lesion=False),
+        Finding(
+            "vessels",
+            ("视网膜血管", "血管"),
+            ("retinal vessels", "retinal blood vessels"),
+            ("artery", "vein"),
+            lesion=False,
+        ),
+    )
+}
+COUNTED: tuple[str, ...] = tuple(key for key, finding in FINDINGS.items() if finding.counted)
+
+# What can be stated of a finding beside its presence, as a suffix of its key, and the names of the values 1 and more.
+DETAILS: dict[str, tuple[tuple[str, str], ...]] = {
+    "amount": (("少量", "few"), ("大量", "many")),  # 0 none
+    "macula": (),  # 1: some of it at the macula, 0: none there
+    "quadrants": (  # of the image, about the middle between disc and fovea, that have some of it
+        ("一个象限", "one quadrant"),
+        ("两个象限", "two quadrants"),
+        ("三个象限", "three quadrants"),
+        ("四个象限", "four quadrants"),
+    ),
+}
+# The finding and the detail ("" for its presence) of each fact about a finding.
+ABOUT: dict[str, tuple[str, str]] = {
+    f"{key}_{detail}" if detail else key: (key, detail)
+    for key, finding in FINDINGS.items()
+    for detail in ("", *DETAILS)
+    if finding.lesion and (finding.counted or not detail)
+}
+OBSERVED: dict[str, Condition] = {
+    key: Condition(key, "finding", FINDINGS[of].chinese, FINDINGS[of].english, DETAILS.get(detail, ()))
+    for key, (of, detail) in ABOUT.items()
+}
+FACTS: dict[str, Condition] = VOCABULARY | OBSERVED
+
 # What a balanced set is balanced over: one main condition an eye, "normal" as often as three of the others.
 PRESENTATIONS: tuple[dict[str, int], ...] = (
     *({},) * 3,
@@ -86,23 +217,66 @@ PRESENTATIONS: tuple[dict[str, int], ...] = (
 )
 
 
-def check(conditions: Mapping[str, object], where: str) -> dict[str, int]:
+def check(conditions: Mapping[str, object], where: str, known: Mapping[str, Condition] = FACTS) -> dict[str, int]:
     """Return ``conditions`` as plain integers; ``where`` (file, row or task) opens the message.
 
     Raises:
-        ValueError: a key is not in the vocabulary, or a value is not one of its integers.
+        ValueError: a key is not among those ``known``, a value is not one of its integers, or what is stated of a
+            finding contradicts itself.
     """
     checked = {}
     for key, value in conditions.items():
-        if key not in VOCABULARY:
-            raise ValueError(f"{where}: unknown condition {key!r}; allowed are {', '.join(VOCABULARY)}")
-        highest = VOCABULARY[key].highest
+        if key not in known:
+            raise ValueError(f"{where}: unknown condition {key!r}; allowed are {', '.join(known)}")
+        highest = known[key].highest
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int | np.integer) or not 0 <= value <= highest:
             raise ValueError(f"{where}: {key} is {value!r}; allowed are the integers 0 to {highest}")
         checked[key] = int(value)
+    for finding in COUNTED:
+        absent, present = _evidence(finding, checked)
+        if absent and present:
+            both = f"{absent[0]} is {checked[absent[0]]} and {present[0]} is {checked[present[0]]}"
+            raise ValueError(f"{where}: {both}, which can't both be; correct one or leave it out")
     return checked
+
+
+def _evidence(finding: str, stated: Conditions) -> tuple[list[str], list[str]]:
+    """The keys of facts by which a finding is absent, and those by which it is present."""
+    amount, macula, quadrants = (f"{finding}_{detail}" for detail in DETAILS)
+    absent = [key for key in (finding, amount, quadrants) if stated.get(key) == 0]
+    return absent, [key for key in (finding, amount, macula, quadrants) if stated.get(key)]
+
+
+def implied(stated: Conditions) -> dict[str, int]:
+    """What is stated (and is no contradiction, see ``check``), with all that follows from it about findings.
+
+    What is absent is none, at the macula too, and in no quadrant; what is few or many, or in some place, is present.
+    """
+    known = dict(stated)
+    for finding in COUNTED:
+        absent, present = _evidence(finding, stated)
+        if absent:
+            known.update(dict.fromkeys((finding, *(f"{finding}_{detail}" for detail in DETAILS)), 0))
+        elif present:
+            known[finding] = 1
+    return known
+
+
+def reduced(stated: Conditions) -> dict[str, int]:
+    """The fewest of the facts from which all of them follow: of any two that mean the same the same one.
+
+    ``implied(reduced(facts)) == implied(facts)``; what is absent is said once (``exudate`` at 0).
+    """
+    known = implied(stated)
+    for finding in COUNTED:
+        details = [f"{finding}_{detail}" for detail in DETAILS]
+        if known.get(finding) == 0:
+            known = {key: value for key, value in known.items() if key not in details}
+        elif any(known.get(key) for key in details):
+            del known[finding]
+    return known
 
 
 def complete(conditions: Conditions) -> dict[str, int]:
@@ -116,8 +290,8 @@ def is_normal(conditions: Conditions) -> bool:
 
 
 def holds(facts: Conditions, conditions: Conditions) -> bool:
-    """True where every stated fact is true of the eye with these complete conditions."""
-    return all(conditions[key] == value for key, value in facts.items())
+    """True where every stated fact is known to be true of the eye with these conditions."""
+    return implied(facts).items() <= implied(conditions).items()
 
 
 VECTOR_NAMES: tuple[str, ...] = tuple(

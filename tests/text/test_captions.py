@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visionclip import conditions, keys
-from visionclip.conditions import DISEASES
+from visionclip.conditions import ABOUT, DISEASES, OBSERVED, VOCABULARY
 from visionclip.text import captions, grammar
 from visionclip.text.grammar import LANGUAGES
 
@@ -254,3 +254,116 @@ def test_both_namings_mix_and_a_variety_of_one_says_everything_one_way(eyes):
 def test_the_same_generator_makes_the_same_table_as_ever(eyes):
     table, texts_of = captions.table(eyes[:50], LANGUAGES, 4, np.random.default_rng(1))
     assert keys.digest([table, texts_of]) == "6cda4270243bc95d"
+
+
+def test_eyes_without_facts_about_findings_are_described_as_before_there_were_any():
+    eyes = [conditions.complete({"dr_grade": 2, "dme": 1}), conditions.complete({"gc": 1, "eye_side": 1})]
+    table, texts_of = captions.table([*eyes, {"amd": 0, "em": 1}], LANGUAGES, 3, np.random.default_rng(3))
+    assert [one.text for one in table] == [
+        "无晶状体混浊。",
+        "左眼：提示中度糖尿病视网膜病变，疑似糖尿病黄斑水肿，余未见异常。",
+        "眼底照片：疑似糖尿病黄斑水肿。",
+        "未见明显糖尿病性视网膜病变。",
+        "印象：仅考虑青光眼。",
+        "Impression: glaucoma seen.",
+        "Suspected epiretinal membrane.",
+        "Suspected epimacular membrane.",
+        "未见老年性黄斑变性。",
+    ]
+    assert texts_of == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def on_findings(caption):
+    return caption.facts.keys() <= OBSERVED.keys()
+
+
+def test_a_third_of_the_captions_of_eyes_with_known_findings_is_on_these(observed):
+    table, texts_of = captions.table(observed, LANGUAGES, 4, np.random.default_rng(1))
+    assert captions.table(observed, LANGUAGES, 4, np.random.default_rng(1)) == (table, texts_of)
+    used = [[table[text] for text in own] for own in texts_of]
+    told = [sum(map(on_findings, own)) for own in used]
+    assert set(told) == {1, 2}
+    assert sum(told) / sum(map(len, used)) == pytest.approx(1 / 3, abs=0.03)
+    diseases = [one for own in used for one in own if not on_findings(one)]
+    assert all(one.facts.keys() <= VOCABULARY.keys() for one in diseases)
+    assert 0.4 < sum(one.full for one in diseases) / len(diseases) < 0.6
+
+
+def test_captions_on_findings_are_true_state_one_to_three_and_have_all_kinds_of_facts(observed):
+    table, texts_of = captions.table(observed, LANGUAGES, 6, np.random.default_rng(2))
+    truth = captions.truth(observed, table)
+    assert all(truth[eye, own].all() for eye, own in enumerate(texts_of))
+    told = [one for one in table if on_findings(one)]
+    assert {len(one.facts) for one in told} == {1, 2, 3}
+    assert all(len({ABOUT[key][0] for key in one.facts}) == len(one.facts) for one in told)
+    said = {fact for one in told for fact in one.facts.items()}
+    none = {(key, 0) for key, (_, detail) in ABOUT.items() if detail in ("amount", "quadrants")}
+    assert said == {(key, value) for key in OBSERVED for value in range(OBSERVED[key].highest + 1)} - none
+    present, mixed = (sum(test(one.facts.values()) for one in told) / len(told) for test in (all, any))
+    assert 0.25 < present < mixed < 0.9, "some of each polarity, and some of both"
+    assert max(grammar.length(one.text) for one in table) <= grammar.LONGEST
+
+
+@pytest.mark.parametrize("naming", grammar.NAMINGS)
+def test_findings_that_are_too_long_for_one_sentence_give_way_to_fewer(observed, naming):
+    table, _ = captions.table(observed[:100], LANGUAGES, 6, np.random.default_rng(0), grammar.Style(naming))
+    assert max(grammar.length(one.text) for one in table if on_findings(one)) <= grammar.LONGEST
+    assert all(one.semantic_id == grammar.semantic_id(one.facts) for one in table)
+
+
+@pytest.mark.parametrize(
+    "eye",
+    [
+        {"exudate": 1},
+        {"drusen": 0},
+        {"exudate_amount": 2},
+        {"exudate_macula": 0},
+        {"haemorrhage_quadrants": 0},
+        {"eye_side": 1, "scar": 0},
+        {"gc": 1, "exudate_quadrants": 3, "membrane": 0},
+    ],
+)
+def test_of_findings_too_what_is_unknown_no_caption_states(eye):
+    table, texts_of = captions.table([eye] * 20, LANGUAGES, 4, np.random.default_rng(0))
+    assert all(texts_of)
+    assert all(one.facts.items() <= conditions.implied(eye).items() for one in table)
+    assert any(map(on_findings, table))
+    assert any(one.facts.keys() & {"gc", "eye_side"} for one in table) == bool(eye.keys() & {"gc", "eye_side"})
+
+
+def test_present_is_true_of_few_and_many_and_what_excludes_each_other_is_contradicted():
+    eyes = [{"exudate_amount": 1}, {"exudate_amount": 2, "exudate_macula": 0}, {"exudate": 0}, {"gc": 0}]
+    facts = [{"exudate": 1}, {"exudate_amount": 1}, {"exudate_macula": 1}, {"exudate": 0}, {"exudate_macula": 0}]
+    shown, stated = captions.fact_matrix(eyes), captions.fact_matrix(facts)
+    entailed, contradicted = captions.entailed(shown, stated), captions.contradicted(shown, stated)
+    verdicts = np.where(entailed, "true", np.where(contradicted, "false", "open"))
+    assert verdicts.tolist() == [
+        ["true", "true", "open", "false", "open"],
+        ["true", "false", "false", "false", "true"],
+        ["false", "false", "false", "true", "true"],
+        ["open"] * 5,
+    ]
+    assert not (entailed & contradicted).any()
+
+
+def test_of_an_eye_with_all_findings_known_no_caption_on_them_is_open(observed):
+    table, _ = captions.table(observed, LANGUAGES, 4, np.random.default_rng(1))
+    shown, stated = captions.fact_matrix(observed), captions.fact_matrix([one.facts for one in table])
+    assert np.array_equal(captions.contradicted(shown, stated), ~captions.entailed(shown, stated))
+    assert np.array_equal(captions.truth(observed, table), captions.entailed(shown, stated))
+
+
+def test_findings_that_contradict_each_other_are_refused(observed):
+    with pytest.raises(ValueError, match=r"^eye 1: exudate is 0 and exudate_macula is 1, which can't both be"):
+        captions.table([observed[0], {"exudate": 0, "exudate_macula": 1}], LANGUAGES, 1, np.random.default_rng(0))
+
+
+def test_captions_on_findings_are_read_back(tmp_path, observed):
+    table, texts_of = captions.table(observed[:20], LANGUAGES, 4, np.random.default_rng(1))
+    names = [f"eye-{index}" for index in range(20)]
+    captions.write(tmp_path, table, texts_of, names)
+    assert captions.load(tmp_path) == (table, texts_of, names)
+    text = json.dumps({**CAPTION, "semantic_id": "exudate=0", "facts": {"exudate": 0, "exudate_amount": 1}})
+    (tmp_path / "captions.jsonl").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=r"captions\.jsonl line 1: exudate is 0 and exudate_amount is 1"):
+        captions.load(tmp_path)

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from visionclip import conditions
-from visionclip.conditions import VOCABULARY
+from visionclip.conditions import FACTS
 from visionclip.text import captions, grammar
 from visionclip.text import tokenizer as tokenization
 from visionclip.text.grammar import LANGUAGES
 
-FACTS = [
+STATED = [
     {},
-    *({key: value} for key, condition in VOCABULARY.items() for value in range(condition.highest + 1)),
+    *({key: value} for key, condition in FACTS.items() for value in range(condition.highest + 1)),
     {"dr_grade": 2, "dme": 0},
     {"gc": 0, "cataract": 0},
     {"amd": 1, "em": 1, "gc": 0, "macula_readable": 1},
+    {"exudate_macula": 1, "haemorrhage_quadrants": 4, "microaneurysms_amount": 2},
 ]
 
 
@@ -30,7 +31,7 @@ def tokenizer(made, tmp_path_factory):
 
 def test_no_text_of_the_grammar_is_unknown_or_truncated(made, tokenizer):
     spoken = [one.text for one in made[0]]
-    spoken += [text for facts in FACTS for language in LANGUAGES for text in grammar.prompts(facts, language, 40)]
+    spoken += [text for facts in STATED for language in LANGUAGES for text in grammar.prompts(facts, language, 40)]
     assert tokenization.unknown_tokens(tokenizer, spoken) == 0
     assert tokenization.truncated_texts(tokenizer, spoken) == 0
     assert all(len(tokenizer(text)["input_ids"]) == grammar.length(text) + 2 for text in spoken[::20])

@@ -129,6 +129,14 @@ def prepare_counted(image: np.ndarray, size: int) -> tuple[np.ndarray, str]:
     return cv2.resize(square, (size, size), interpolation=method), field.surround
 
 
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Prepared uint8 N×S×S×3 at another side; the same array where it is that already."""
+    if pixels.shape[1] == size:
+        return pixels
+    method = cv2.INTER_AREA if pixels.shape[1] > size else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, (size, size), interpolation=method) for image in pixels])
+
+
 def to_tensor(pixels: np.ndarray) -> "torch.Tensor":
     """uint8 N×S×S×3 → uint8 N×3×S×S tensor, a view where possible."""
     import torch

@@ -31,7 +31,8 @@ class LabelledImages:
     ``pixels`` are uint8 N×S×S×3 RGB; ``conditions`` are complete for drawn eyes and partial for photographs, whose
     labels leave open what they don't name ({}: all); ``sources`` say what made an image, ``keys`` name it. ``groups``
     are the patient or examination of each, empty where every image is its own. ``masks`` are uint8 N×C×h×w, one channel
-    for each of ``mask_names``; what their values mean is said by whoever makes them.
+    for each of ``mask_names``; what their values mean is said by whoever makes them. ``marked`` is bool N where only
+    some images have masks, those of the others being 0.
 
     Raises:
         ValueError: the columns are not of one length.
@@ -44,10 +45,12 @@ class LabelledImages:
     groups: list[str] = field(default_factory=list)
     masks: np.ndarray | None = None
     mask_names: tuple[str, ...] = ()
+    marked: np.ndarray | None = None
 
     def __post_init__(self):
         masks = self.pixels if self.masks is None else self.masks
-        columns: tuple[Sized, ...] = (self.pixels, self.conditions, self.sources, self.members, masks)
+        marked = self.pixels if self.marked is None else self.marked
+        columns: tuple[Sized, ...] = (self.pixels, self.conditions, self.sources, self.members, masks, marked)
         if {len(column) for column in columns} != {len(self.keys)}:
             raise ValueError(f"labelled images: {len(self.keys)} keys for columns of {[*map(len, columns)]}")
 
@@ -66,7 +69,7 @@ class LabelledImages:
 
     def without_masks(self) -> "LabelledImages":
         """The same images, of which only the conditions are known."""
-        return replace(self, masks=None, mask_names=())
+        return replace(self, masks=None, mask_names=(), marked=None)
 
     def take(self, indices: Iterable[int]) -> "LabelledImages":
         """The images at these places, in this order; what is on disk stays there."""
@@ -76,5 +79,6 @@ class LabelledImages:
             return [column[place] for place in places] if column else []
 
         lists: dict[str, Any] = {name: of(getattr(self, name)) for name in ("conditions", "sources", "keys", "groups")}
-        masks = None if self.masks is None else self.masks[places]
-        return replace(self, pixels=self.pixels.take(places, axis=0), masks=masks, **lists)
+        masks = None if self.masks is None else self.masks.take(places, axis=0)
+        marked = None if self.marked is None else self.marked[places]
+        return replace(self, pixels=self.pixels.take(places, axis=0), masks=masks, marked=marked, **lists)

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from visionclip import conditions, keys, runs, streams
-from visionclip.data import labelled, streaming
+from visionclip.data import images, labelled, streaming
 from visionclip.data.labelled import LabelledImages
 from visionclip.text import captions
 from visionclip.text.captions import Caption
@@ -38,6 +38,11 @@ class Pairs:
             raise ValueError(f"images: {count} requested, the set holds {len(self)}; give 0 (all) up to that")
         order = streams.rng(seed, "subset of the pairs").permutation(len(self))[: count or None]
         return Pairs(self.images.take(order), self.captions, [self.texts_of[index] for index in order])
+
+    def at(self, size: int) -> "Pairs":
+        """The same pairs, their images in memory at another side in pixels."""
+        pixels = images.resized(self.images.pixels[np.arange(len(self))], size)
+        return replace(self, images=replace(self.images, pixels=pixels))
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One caption for each of these images (int B, places in the set): int B, indices into ``captions``."""
@@ -71,8 +76,8 @@ class Pairs:
     @cached_property
     def key(self) -> str:
         """Of pixels, conditions, captions and which belong together."""
-        pixels = self.images.pixels
-        seen = keys.arrays(pixels) if isinstance(pixels, np.ndarray) else pixels.key
+        held = [one for one in (self.images.pixels, self.images.masks) if one is not None]
+        seen = [keys.arrays(one) if isinstance(one, np.ndarray) else one.key for one in held]
         return keys.digest([seen, keys.arrays(self._shown), self.captions, [list(own) for own in self.texts_of]])
 
     @property
@@ -82,7 +87,8 @@ class Pairs:
 
     @cached_property
     def _complete(self) -> bool:
-        return all(len(eye) == len(conditions.VOCABULARY) for eye in self.images.conditions)
+        asked = {key for caption in self.captions for key in caption.facts}
+        return all(asked <= conditions.implied(eye).keys() for eye in self.images.conditions)
 
     @cached_property
     def _shown(self) -> np.ndarray:
@@ -101,8 +107,8 @@ def load(synthesis: str | Path, captions_folder: str | Path, name: str, held: in
     Raises:
         ValueError: the captions were written for other images.
     """
-    images = streaming.load(runs.resolve(synthesis) / name, held)
+    loaded = streaming.load(runs.resolve(synthesis) / name, held)
     table, texts_of, names = captions.load(runs.resolve(captions_folder) / name)
-    if names != images.keys:
+    if names != loaded.keys:
         raise ValueError(f"{captions_folder}/{name}: captions of other images than {synthesis}; run 02-captions again")
-    return Pairs(images, table, texts_of)
+    return Pairs(loaded, table, texts_of)

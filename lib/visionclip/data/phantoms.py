@@ -22,21 +22,10 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.streams import Stream, rng
 
 PHANTOM = "phantom"  # the source of a drawn eye
-# What finding maps show, and the masks of the phantoms that count as it: those that look alike or are rare are joined.
-FINDINGS: dict[str, tuple[str, ...]] = {
-    "microaneurysms": ("microaneurysms",),
-    "haemorrhage": ("haemorrhage",),
-    "exudate": ("exudate",),
-    "cotton_wool": ("cotton_wool",),
-    "drusen": ("drusen",),
-    "atrophy": ("atrophy", "scar"),
-    "neovessel": ("neovessel", "fibrosis"),
-    "membrane": ("membrane", "swelling"),
-    "disc": ("disc",),
-    "cup": ("cup",),
-    "fovea": ("fovea",),
-    "vessels": ("artery", "vein"),
-}
+# What finding maps show, and the masks of the phantoms that count as it.
+FINDINGS: dict[str, tuple[str, ...]] = {key: finding.masks for key, finding in conditions.FINDINGS.items()}
+# Pieces above which a lesion is called many: microaneurysms, haemorrhages and drusen come by the dozen.
+MANY = {"microaneurysms": 10, "haemorrhage": 10, "exudate": 10, "cotton_wool": 3, "drusen": 20}
 STRIDE = 4  # of a finding map, in pixels of the image
 # fmt: off
 COUNTS = {  # the whole numbers among the factors; all others are written as floats, in every eye
@@ -56,14 +45,16 @@ def balanced_eyes(count: int, seed: int, purpose: str, unreadable: float) -> lis
     return conditions.balanced(count, rng(seed, f"{purpose}: conditions"), unreadable)
 
 
-def with_healthy_twins(count: int, share: float, seed: int, purpose: str) -> tuple[list[dict[str, int]], list[Stream]]:
+def with_healthy_twins(
+    count: int, share: float, seed: int, purpose: str, unreadable: float = 0.03
+) -> tuple[list[dict[str, int]], list[Stream]]:
     """Conditions and random streams of ``count`` eyes: balanced ones, and ``share`` (0 to 1) as many healthy twins.
 
     A twin has its original's stream and no disease: the same eye in the same photograph, so that only the disease tells
     the two apart.
     """
     single = count - int(count * share / (1 + share))
-    eyes = balanced_eyes(single, seed, purpose, 0.03)
+    eyes = balanced_eyes(single, seed, purpose, unreadable)
     streams = [(seed, purpose, index) for index in range(single)]
     diseased = [index for index, eye in enumerate(eyes) if not conditions.is_normal(eye)][: count - single]
     twins = [{**eyes[index], **dict.fromkeys(conditions.DISEASES, 0)} for index in diseased]
@@ -87,7 +78,8 @@ def draw(
     - None: not there;
     - "layout": ``phantom.LAYOUT_CHANNELS``, uint8 N×C×S×S in {0, 1};
     - "findings": ``FINDINGS``, uint8 N×C×S/4×S/4, the share of each cell that is covered, of 255; the images and their
-      maps are prepared as photographs are (``images.prepare``), where otherwise images are as rendered.
+      maps are prepared as photographs are (``images.prepare``), where otherwise images are as rendered, and the
+      conditions hold what the masks show (``observed``).
 
     Raises:
         ValueError: the kind of masks isn't known, or its maps don't fit the size.
@@ -101,10 +93,12 @@ def draw(
     pixels = np.empty((len(eyes), size, size, 3), np.uint8)
     channels = np.empty((len(eyes), len(CHANNELS[masks]), size // stride, size // stride), np.uint8)
     drawn = phantom.render_each(eyes, streams, size, partial(_finished, masks), label, workers, fixed)
-    for place, (image, own) in enumerate(drawn):
+    known = [*map(conditions.complete, eyes)]
+    for place, (image, own, facts) in enumerate(drawn):
         pixels[place], channels[place] = image, own
+        known[place] |= facts
     names = [_key(purpose, place) for place, (_, purpose, _) in enumerate(streams)]
-    drawn_eyes = LabelledImages(pixels, [*map(conditions.complete, eyes)], [PHANTOM] * len(eyes), names)
+    drawn_eyes = LabelledImages(pixels, known, [PHANTOM] * len(eyes), names)
     return replace(drawn_eyes, masks=channels, mask_names=CHANNELS[masks]) if masks else drawn_eyes
 
 
@@ -114,19 +108,50 @@ def _key(purpose: str, place: int) -> str:
     return f"{slug}-{place:07d}"
 
 
-def _finished(masks: str | None, drawn: phantom.Phantom) -> tuple[np.ndarray, np.ndarray]:
-    """The image and its masks C×h×w, none where ``masks`` is None."""
+def _finished(masks: str | None, drawn: phantom.Phantom) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """The image, its masks C×h×w, none where ``masks`` is None, and facts about its findings."""
     if masks == "layout":
-        return drawn.image, phantom.layout(drawn.masks)
+        return drawn.image, phantom.layout(drawn.masks), {}
     if masks is None:
-        return drawn.image, np.empty((0, *drawn.image.shape[:2]), np.uint8)
+        return drawn.image, np.empty((0, *drawn.image.shape[:2]), np.uint8), {}
     size, field = len(drawn.image), field_of_view.find(drawn.image)
     maps = []
     for names in FINDINGS.values():
-        mask = np.any([drawn.masks[name] for name in names], axis=0).astype(np.uint8) * 255
+        mask = _shown(drawn, names).astype(np.uint8) * 255
         cells = (size // STRIDE, size // STRIDE)
         maps.append(cv2.resize(field_of_view.cut(mask, field), cells, interpolation=cv2.INTER_AREA))
-    return images.prepare(drawn.image, size), np.stack(maps)
+    return images.prepare(drawn.image, size), np.stack(maps), observed(drawn)
+
+
+def _shown(drawn: phantom.Phantom, names: Sequence[str]) -> np.ndarray:
+    return np.any([drawn.masks[name] for name in names], axis=0)
+
+
+def observed(drawn: phantom.Phantom) -> dict[str, int]:
+    """What a phantom's masks show of each lesion: whether it is there; of those that are counted, how many and where.
+
+    "Many" are more pieces than ``MANY``. The macula is within one and a half disc diameters of the fovea (as ETDRS
+    report 10 measures); quadrants are about the middle between disc and fovea. Where these aren't seen, places are
+    unknown.
+    """
+    disc, fovea = (np.argwhere(drawn.masks[name]) for name in ("disc", "fovea"))
+    facts: dict[str, int] = {}
+    for key, finding in conditions.FINDINGS.items():
+        if not finding.lesion:
+            continue
+        mask = _shown(drawn, finding.masks)
+        facts[key] = int(mask.any())
+        if not finding.counted:
+            continue
+        pieces = cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
+        facts[f"{key}_amount"] = int(pieces > 0) + int(pieces > MANY[key])
+        if len(disc) and len(fovea):
+            where, diameter = np.argwhere(mask), np.ptp(disc[:, 0]) + 1
+            near = np.hypot(*(where - fovea.mean(0)).T) < 1.5 * diameter
+            sides = where > (disc.mean(0) + fovea.mean(0)) / 2
+            facts[f"{key}_macula"] = int(near.any())
+            facts[f"{key}_quadrants"] = len(np.unique(sides, axis=0))
+    return facts
 
 
 def stream(

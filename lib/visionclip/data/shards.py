@@ -1,7 +1,8 @@
 """Labelled images on disk: WebDataset tar shards that `datasets` and open_clip read as they are.
 
-A sample is ``key.png`` (or ``key.jpg``) and ``key.json`` with its conditions, seed and source. Shards of the same
-samples are byte-identical.
+A sample is ``key.png`` (or ``key.jpg``) and ``key.json`` with its conditions, seed and source; where there are masks,
+``key.masks.png`` has them one above the other, in grey, in the order of the record's ``masks``, all 0 where the image
+is not ``marked``. Shards of the same samples are byte-identical.
 """
 
 import json
@@ -20,9 +21,15 @@ Sample = Mapping[str, str | bytes]  # {"__key__": key, extension: encoded file}
 
 def samples(images: LabelledImages, seed: int) -> Iterator[Sample]:
     """The encoded samples of a set."""
-    for key, pixels, eye, source in zip(images.keys, images.pixels, images.conditions, images.sources, strict=True):
-        record = {"conditions": eye, "seed": seed, "source": source}
-        yield {"__key__": key, "png": encode(pixels), "json": json.dumps(record).encode()}
+    columns = zip(images.keys, images.pixels, images.conditions, images.sources, strict=True)
+    for place, (key, pixels, eye, source) in enumerate(columns):
+        record: dict[str, object] = {"conditions": eye, "seed": seed, "source": source}
+        sample: dict[str, str | bytes] = {"__key__": key, "png": encode(pixels)}
+        if images.masks is not None:
+            record["masks"] = list(images.mask_names)
+            record["marked"] = images.marked is None or bool(images.marked[place])
+            sample["masks.png"] = encode(np.concatenate(list(images.masks[place])))
+        yield {**sample, "json": json.dumps(record).encode()}
 
 
 def encode(image: np.ndarray) -> bytes:

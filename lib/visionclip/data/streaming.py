@@ -25,20 +25,21 @@ OPEN = 64  # shards that are held open
 class ShardPixels:
     """The images of shards, as an array uint8 N×S×S×3 that is decoded where it is indexed with an array of places.
 
-    ``places`` int64 N×3 are shard, offset and length of each encoded image; ``names`` N are for messages.
+    ``places`` int64 N×3 are shard, offset and length of each encoded image; ``names`` N are for messages. With
+    ``channels`` the images are masks one above the other, uint8 N×C×h×w.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: Sequence[Path], places: np.ndarray, names: np.ndarray):
-        self.shards, self.places, self.names = shards, places, names
+    def __init__(self, shards: Sequence[Path], places: np.ndarray, names: np.ndarray, channels: int = 0):
+        self.shards, self.places, self.names, self.channels = shards, places, names, channels
 
     def __len__(self) -> int:
         return len(self.places)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """N×S×S×3, as the first image has it."""
+        """N×S×S×3 or N×C×h×w, as the first image has it."""
         return len(self), *self._decoded(0).shape
 
     def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
@@ -53,7 +54,7 @@ class ShardPixels:
 
     def take(self, chosen: np.ndarray, axis: int = 0) -> "ShardPixels":
         """These images, still on disk; ``axis`` is there for NumPy's way of saying it."""
-        return ShardPixels(self.shards, self.places[chosen], self.names[chosen])
+        return ShardPixels(self.shards, self.places[chosen], self.names[chosen], self.channels)
 
     @cached_property
     def key(self) -> str:
@@ -68,9 +69,12 @@ class ShardPixels:
         file = _opened(self.shards[shard], self.shards[shard].stat().st_ino)
         file.seek(offset)
         encoded = file.read(length)
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
-        if image is None:
+        kind = cv2.IMREAD_GRAYSCALE if self.channels else cv2.IMREAD_COLOR
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), kind) if encoded else None
+        if image is None or (self.channels and len(image) % self.channels):
             raise ValueError(f"{self._where(row)} is a damaged image; write the set again")
+        if self.channels:
+            return image.reshape(self.channels, -1, image.shape[1])
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -85,10 +89,18 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
             message names it.
     """
     shards = paths(folder)
-    places, eyes, sources, names = [], [], [], []
+    places, mask_places, marked, eyes, sources, names = [], [], [], [], [], []
+    mask_names: list[str] | None = None
     same: dict = {}  # one mapping and one text, however many images have it
     for number, shard in enumerate(progress(shards, "index of the shards")):
-        for name, place, record in _samples(shard):
+        for name, place, mask_place, record in _samples(shard):
+            mask_names = record.get("masks", []) if mask_names is None else mask_names
+            if record.get("masks", []) != mask_names:
+                raise ValueError(
+                    f"{runs.relative(shard)}: sample {name} has other masks than the first; write the set again"
+                )
+            mask_places.append((number, *mask_place))
+            marked.append(record.get("marked", False))
             known = conditions.check(record["conditions"], f"{runs.relative(shard)}: sample {name}")
             places.append((number, *place))
             eyes.append(same.setdefault(tuple(known.items()), known))
@@ -96,9 +108,13 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
             names.append(name)
     pixels = ShardPixels(shards, np.array(places, np.int64), np.array(names))
     images = LabelledImages(pixels, eyes, sources, names)  # type: ignore[arg-type]  # used as an array would be
+    if mask_names:
+        masks = ShardPixels(shards, np.array(mask_places, np.int64), pixels.names, len(mask_names))
+        images = replace(images, mask_names=tuple(mask_names), marked=np.array(marked), masks=masks)  # type: ignore[arg-type]
     if np.prod(pixels.shape, dtype=np.int64) > held:
         return images
-    return replace(images, pixels=pixels[np.arange(len(images))])
+    whole = np.arange(len(images))
+    return replace(images, pixels=pixels[whole], masks=None if images.masks is None else images.masks[whole])
 
 
 def paths(folder: Path) -> list[Path]:
@@ -113,8 +129,8 @@ def paths(folder: Path) -> list[Path]:
     return found
 
 
-def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], dict]]:
-    """The key of each sample, offset and length of its encoded image, and its record."""
+def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], tuple[int, int], dict]]:
+    """The key of each sample, offset and length of its encoded image and of its masks (0, 0 without), its record."""
     parts: dict[str, dict[str, tuple[int, int]]] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
@@ -129,7 +145,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], dict]]:
             if image is None or "json" not in kinds:
                 raise ValueError(f"{runs.relative(shard)}: sample {name} needs an image (png or jpg) and a json file")
             file.seek(kinds["json"][0])
-            yield name, image, json.loads(file.read(kinds["json"][1]))
+            yield name, image, kinds.get("masks.png", (0, 0)), json.loads(file.read(kinds["json"][1]))
 
 
 @lru_cache(maxsize=OPEN)

@@ -10,7 +10,7 @@ caption has. The pipeline itself turns images into 8-bit RGB, which spoils those
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,17 +43,26 @@ from visionclip.text.familiarity import VisionCLIPTokenizer
 
 LOGIT_SCALE = math.log(1 / 0.07)
 LARGEST_LOGIT_SCALE = math.log(100)
+EMPTY = -3.0  # what the logits of a map start at: most cells show nothing
+PEAK_CELLS = 9  # whose mean is the peak of a cell's feature
 REMOTE = "modeling_visionclip"  # this module's name in a saved folder, beside what it imports of this library
 
 
 class VisionCLIPConfig(PreTrainedConfig):
-    """Sizes of the two towers and of the space they share; ``logit_bias`` for the sigmoid objective."""
+    """Sizes of the two towers, of the space they share and of the feature pyramid; ``logit_bias`` for the sigmoid
+    objective. Without a pyramid (0) an image is the mean of its deepest features, as in CLIP, and has no maps."""
 
     model_type = "visionclip"
     sub_configs = {"vision_config": ResNetConfig, "text_config": BertConfig}  # noqa: RUF012 (transformers' protocol)
 
     def __init__(
-        self, vision_config=None, text_config=None, projection_size: int = 1024, logit_bias: bool = False, **kwargs
+        self,
+        vision_config=None,
+        text_config=None,
+        projection_size: int = 1024,
+        logit_bias: bool = False,
+        pyramid_size: int = 0,
+        **kwargs,
     ):
         def of(kind, given):
             return given if isinstance(given, kind) else kind(**(given or {}))
@@ -62,6 +71,7 @@ class VisionCLIPConfig(PreTrainedConfig):
         self.text_config = of(BertConfig, text_config)
         self.projection_size = projection_size
         self.logit_bias = logit_bias
+        self.pyramid_size = pyramid_size
         super().__init__(**kwargs)
 
 
@@ -72,6 +82,7 @@ def sized(
     projection_size: int,
     vocabulary_size: int,
     logit_bias: bool = False,
+    pyramid_size: int = 0,
 ) -> VisionCLIPConfig:
     """ResNet-50 (3, 4, 6, 3 bottleneck blocks) and RoBERTa at the given widths.
 
@@ -97,7 +108,7 @@ def sized(
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    return VisionCLIPConfig(vision, text, projection_size, logit_bias)
+    return VisionCLIPConfig(vision, text, projection_size, logit_bias, pyramid_size)
 
 
 @dataclass
@@ -108,10 +119,36 @@ class VisionCLIPOutput(ModelOutput):
     logits_per_text: torch.FloatTensor | None = None
     image_embeds: torch.FloatTensor | None = None
     text_embeds: torch.FloatTensor | None = None
+    cells: torch.FloatTensor | None = None
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid (Lin et al., CVPR 2017) over the stages of an image tower: features at a quarter of the
+    resolution that know what the deepest ones know."""
+
+    def __init__(self, widths: Sequence[int], size: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(width, size, 1) for width in widths)
+        self.smooth = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(size, size, 3, padding=1, bias=False), nn.BatchNorm2d(size), nn.ReLU())
+            for _ in widths[1:]
+        )
+
+    def forward(self, stages: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The features of each stage, the deepest last → N×D×S/4×S/4."""
+        cells = self.lateral[-1](stages[-1])
+        finer = zip(stages[-2::-1], list(self.lateral)[-2::-1], self.smooth, strict=True)
+        for features, lateral, smooth in finer:
+            cells = smooth(functional.interpolate(cells, size=features.shape[-2:]) + lateral(features))
+        return cells
 
 
 class VisionCLIP(PreTrainedModel):
-    """``forward`` returns unit-length embeddings B×P and U×P and their scaled cosine similarities B×U."""
+    """``forward`` returns unit-length embeddings B×P and U×P and their scaled cosine similarities B×U.
+
+    With a pyramid an image is also the means and peaks of its cells, so that one small lesion is not averaged away, and
+    every cell can be asked a sentence: ``maps``.
+    """
 
     config_class = VisionCLIPConfig
     main_input_name = "pixel_values"
@@ -120,7 +157,12 @@ class VisionCLIP(PreTrainedModel):
         super().__init__(config)
         self.vision = ResNetModel(config.vision_config)
         self.text = BertModel(config.text_config, add_pooling_layer=False)
-        self.vision_projection = nn.Linear(config.vision_config.hidden_sizes[-1], config.projection_size, bias=False)
+        widths, pyramid_size = config.vision_config.hidden_sizes, config.pyramid_size
+        self.pyramid = Pyramid(widths, pyramid_size) if pyramid_size else None
+        features = 2 * (widths[-1] + pyramid_size) if pyramid_size else widths[-1]
+        self.vision_projection = nn.Linear(features, config.projection_size, bias=False)
+        self.cell_projection = nn.Linear(config.projection_size, pyramid_size, bias=False) if pyramid_size else None
+        self.cell_bias = nn.Parameter(torch.tensor(EMPTY)) if pyramid_size else None
         self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_size, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
         self.logit_bias = nn.Parameter(torch.zeros(())) if config.logit_bias else None
@@ -131,11 +173,38 @@ class VisionCLIP(PreTrainedModel):
 
     def get_pooled_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → N×D, the image tower's features before the projection."""
-        return self.vision(pixel_values.contiguous(memory_format=torch.channels_last)).pooler_output.flatten(1)
+        return self._features(pixel_values)[0]
 
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → unit-length float32 N×P."""
-        return functional.normalize(self.vision_projection(self.get_pooled_features(pixel_values)).float(), dim=1)
+        return self._projected(self.get_pooled_features(pixel_values))
+
+    def get_cells(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Standardised float N×3×S×S → N×D×S/4×S/4, what ``maps`` asks.
+
+        Raises:
+            ValueError: the model has no pyramid.
+        """
+        return _required(self._features(pixel_values)[1])
+
+    def maps(self, cells: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+        """Logits float32 N×U×s×s of whether each of the cells N×D×s×s shows what each text (unit length, U×P) names."""
+        asked = _required(self.cell_projection)(text_embeds.float())
+        return torch.einsum("ndhw,ud->nuhw", cells.float(), asked.float()) + _required(self.cell_bias)
+
+    def _features(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Pooled features N×D, and cells where there is a pyramid."""
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        if self.pyramid is None:
+            return self.vision(pixel_values).pooler_output.flatten(1), None
+        stages = self.vision(pixel_values, output_hidden_states=True).hidden_states[1:]
+        deepest, cells = stages[-1], self.pyramid(stages)
+        peak = cells.flatten(2).topk(min(PEAK_CELLS, cells[0, 0].numel()), dim=2).values.mean(2)
+        pooled = [deepest.mean((2, 3)), deepest.amax((2, 3)), cells.mean((2, 3)), peak]
+        return torch.cat([one.float() for one in pooled], dim=1), cells
+
+    def _projected(self, pooled: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.vision_projection(pooled).float(), dim=1)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Token ids U×T → unit-length float32 U×P."""
@@ -149,13 +218,21 @@ class VisionCLIP(PreTrainedModel):
 
     def forward(self, pixel_values=None, input_ids=None, attention_mask=None, **_) -> VisionCLIPOutput:
         """Embeddings of what is given (standardised images, token ids), and their logits where both are."""
-        image_embeds = None if pixel_values is None else self.get_image_features(pixel_values)
+        pooled, cells = (None, None) if pixel_values is None else self._features(pixel_values)
+        image_embeds = None if pooled is None else self._projected(pooled)
         text_embeds = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
         if image_embeds is None or text_embeds is None:
-            return VisionCLIPOutput(None, None, image_embeds, text_embeds)
+            return VisionCLIPOutput(None, None, image_embeds, text_embeds, cells)
         logits = self.scale * image_embeds @ text_embeds.T
         logits = logits if self.logit_bias is None else logits + self.logit_bias
-        return VisionCLIPOutput(logits, logits.T, image_embeds, text_embeds)
+        return VisionCLIPOutput(logits, logits.T, image_embeds, text_embeds, cells)
+
+
+def _required(part):
+    """What only a model with a pyramid has."""
+    if part is None:
+        raise ValueError("maps: this model has no feature pyramid (pyramid_size 0); train one with it")
+    return part
 
 
 class VisionCLIPImageProcessor(BaseImageProcessor):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visionclip.conditions import Conditions, check, complete
+from visionclip.conditions import VOCABULARY, Conditions, check, complete
 from visionclip.phantom import anatomy, camera, lesions
 from visionclip.phantom.eye import Eye
 from visionclip.phantom.factors import Dice, draw
@@ -52,7 +52,7 @@ def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **
     fixed = check_factors(factors)
     if size < 32:
         raise ValueError(f"render: size is {size}; the smallest that shows an eye is 32")
-    eye_conditions = complete(check(conditions, "render"))
+    eye_conditions = complete(check(conditions, "render", VOCABULARY))
     dice = Dice(rng)
     eye = Eye(eye_conditions, draw(eye_conditions, dice, fixed), dice, size)
     anatomy.background(eye)

@@ -110,6 +110,16 @@ def loss_curve(losses: Sequence[float], floors: Sequence[float] | None = None) -
     return figure
 
 
+def loss_curves(losses: Mapping[str, Sequence[float]]) -> Figure:
+    """Several losses by update, each by its name."""
+    figure, axes = _subplots(figsize=(7, 2.8))
+    for name, values in losses.items():
+        axes.plot(smoothed(values), label=name)
+    axes.set(xlabel="update", ylabel="loss", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
 def temperature_curve(temperatures: Sequence[float]) -> Figure:
     """The learnt temperature by update, with its lowest allowed value."""
     figure, axes = _subplots(figsize=(7, 2.4))

@@ -104,7 +104,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Train both towers as the arm ``name`` does and return the AUC (0 to 1) of every task; kept below ``folder`` and
     read back. ``pretrained`` are stage 03's parameters, but for those ``changed``, the seed among them."""
-    arm, settings = ARMS[name], pretrain.settings(pretrained, **changed)
+    arm, settings = ARMS[name], pretrain.settings(pretrained, size=training.pixels.shape[1], **changed)
     targets = [task.targets for task in held_out.tasks]
     known = keys.arrays(training.pixels, training.vectors, held_out.images.pixels, *targets)
     sizes = {key: value for key, value in pretrained.items() if "width" in key or "size" in key or "layers" in key}

@@ -27,6 +27,13 @@ def draw(count: int, purpose: str, seed: int, size: int, unreadable: float) -> L
     return phantoms.draw(eyes, [(seed, purpose, index) for index in range(count)], size, purpose, masks="layout")
 
 
+def draw_set(count: int, purpose: str, seed: int, size: int, unreadable: float, twins: float = 0.0) -> LabelledImages:
+    """``count`` phantoms prepared as photographs are, with finding maps and what these show; ``twins`` (0 to 1) as many
+    of them healthy twins as others (see ``phantoms.with_healthy_twins``). Without, they are those of ``draw``."""
+    eyes, streams = phantoms.with_healthy_twins(count, twins, seed, purpose, unreadable)
+    return phantoms.draw(eyes, streams, size, f"{purpose}, {size} px", masks="findings")
+
+
 def limited(images: LabelledImages, originals: LabelledImages) -> LabelledImages:
     """Drawn eyes with no more conditions than originals have: eye i those that original i (by turns) states.
 
@@ -55,10 +62,15 @@ def split_counts(count: int, generated_share: float, originals: int) -> tuple[in
     return generated, count - generated
 
 
-def named(pixels: np.ndarray, eyes: Sequence[dict[str, int]], source: str, purpose: str) -> LabelledImages:
-    """Images uint8 N×S×S×3 of one source with their conditions; keys name purpose, source and number."""
-    names = [f"{purpose}-{source}-{index:07d}".replace(" ", "-") for index in range(len(pixels))]
-    return LabelledImages(pixels, list(eyes), [source] * len(pixels), names)
+def generated_set(pixels: np.ndarray, eyes: Sequence[dict[str, int]], beside: LabelledImages) -> LabelledImages:
+    """Generated images uint8 N×S×S×3 with the conditions they were made from, to be written with those ``beside``:
+    where these have masks, the generated have none, as nothing says where their findings are."""
+    names = [f"{GENERATED}-{index:07d}" for index in range(len(pixels))]
+    images = LabelledImages(pixels, list(eyes), [GENERATED] * len(pixels), names)
+    if beside.masks is None:
+        return images
+    masks = np.zeros((len(pixels), *beside.masks.shape[1:]), np.uint8)
+    return replace(images, masks=masks, mask_names=beside.mask_names, marked=np.zeros(len(pixels), bool))
 
 
 def write_sets(folder: Path, training: Sequence[LabelledImages], held_out: LabelledImages, seed: int) -> dict[str, int]:

@@ -96,13 +96,13 @@ def _out(values: Mapping[str, Any]) -> str:
 
 
 @rule("01-synthesis")
-def _grid(size: int, patch: int, channels: Sequence[int]) -> str:
+def _grid(generator_size: int, patch: int, channels: Sequence[int]) -> str:
     step = patch * 2 ** (len(channels) - 1)
-    if size % step == 0 and size >= 2 * step:
+    if generator_size % step == 0 and generator_size >= 2 * step:
         return ""
-    fitting = max(round(size / step), 2) * step
+    fitting = max(round(generator_size / step), 2) * step
     halved = f"patch {patch} and {len(channels)} widths in channels need a multiple of {step} from {2 * step}"
-    return f"size is {size}; {halved}: such as {fitting}, or another patch or fewer channels"
+    return f"generator_size is {generator_size}; {halved}: such as {fitting}, or another patch or fewer channels"
 
 
 @rule("01-synthesis")
@@ -120,12 +120,12 @@ def _seeds(seeds: str) -> str:
 
 
 @rule("01-synthesis")
-def _originals(images: int, generated_share: float, originals: int, seeds: str) -> str:
-    needed, there = images - round(images * generated_share), _photographs(seeds) or originals
-    if needed <= there:
+def _enough(images: int, generated_share: float, seeds: str) -> str:
+    needed, there = images - round(images * generated_share), _photographs(seeds)
+    if not seeds or needed <= there:
         return ""
-    need = f"with generated_share {generated_share} they need {needed} originals and there are {there}"
-    remedy = "lower images, raise generated_share, or add originals (photographs to the seeds)"
+    need = f"with generated_share {generated_share} they need {needed} photographs and there are {there}"
+    remedy = "lower images, raise generated_share, or add photographs to the seeds"
     return f"images is {images}; {need}; {remedy}"
 
 
@@ -165,9 +165,9 @@ def _batch_of_all(batch_size: int, images: int, drawn: int) -> str:
     return "" if images else _batch(batch_size, drawn, "images of 01-synthesis")
 
 
-@rule("03-pretrain", size="01-synthesis.size")
-def _chunk(chunk: int, batch_size: int, size: int) -> str:
-    return _lone_image(chunk, batch_size, size, f"chunk is {chunk}", "chunk")
+@rule("03-pretrain")
+def _chunk(chunk: int, batch_size: int, sizes: Sequence[int]) -> str:
+    return _lone_image(chunk, batch_size, min(sizes), f"chunk is {chunk}", "chunk")
 
 
 @rule("08-diversity", chunk="03-pretrain.chunk", batch_size="03-pretrain.batch_size")
@@ -187,13 +187,18 @@ def _largest(sizes: Sequence[int], drawn: int) -> str:
     return f"sizes has {max(sizes)}, but 01-synthesis makes {drawn} images; lower it" if max(sizes) > drawn else ""
 
 
+@rule("01-synthesis")
+def _maps_of_set(size: int) -> str:
+    return f"size is {size}; give {_multiple(size, STRIDE)}" if size % STRIDE else ""
+
+
 @rule("06-transfer", "07-baseline")
 def _finding_maps(sizes: Sequence[int]) -> str:
     wrong = [size for size in sizes if size % STRIDE]
     return f"sizes has {wrong[0]}; give {_multiple(wrong[0], STRIDE)}" if wrong else ""
 
 
-@rule("07-baseline")
+@rule("03-pretrain", "07-baseline")
 def _updates(sizes: Sequence[int], updates: Sequence[int]) -> str:
     counts = f"{len(updates)} for the {len(sizes)} of sizes"
     return f"updates has {counts}; give as many, updates for each size" if len(sizes) != len(updates) else ""

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 
 from visionclip import conditions, runs
-from visionclip.conditions import DISEASES, READABILITY, VOCABULARY, Conditions
+from visionclip.conditions import ABOUT, DISEASES, FACTS, READABILITY, VOCABULARY, Conditions
 from visionclip.text.grammar import LANGUAGES, LONGEST, PLAIN, Style, describe, is_full, length, semantic_id
 
 KINDS = ("full", "single", "full", "negation")  # of the captions of an image, in turn
+# Of one whose findings are known: a third on these, so that most captions are on diseases as ever, and at least one of
+# any four on each side.
+FINDING_KINDS = ("full", "finding", "full", "single", "finding", "negation")
+FINDINGS_STATED = 3  # in a caption, at most
 REDRAWS = 20  # of a caption that repeats another of the same image
 SIDE_SHARE = 0.5  # of the full descriptions, which name the eye side
 REMEDY = "run notebooks/02-captions.ipynb again"
@@ -36,7 +40,7 @@ class Caption:
         return is_full(self.facts)
 
 
-_FACTS = ((key, value) for key, condition in VOCABULARY.items() for value in range(condition.highest + 1))
+_FACTS = ((key, value) for key, condition in FACTS.items() for value in range(condition.highest + 1))
 _COLUMNS = {fact: column for column, fact in enumerate(_FACTS)}
 _SAME_CONDITION = np.array([[one[0] == other[0] for other in _COLUMNS] for one in _COLUMNS], np.float32)
 
@@ -51,14 +55,17 @@ def table(
     """Captions of N eyes: the distinct texts, and for each eye the indices of its own.
 
     Conditions may be partial; what they leave open no caption states. Only an eye whose diseases are all known is
-    described in full, or called normal; in place of that, any other has a finding, or a negation where it has none.
+    described in full, or called normal; in place of that, any other has a single disease or fault, or a negation where
+    it has none.
 
     The captions of an eye are different texts (fewer than ``per_image`` only where the grammar has no more), by turns
-    of ``KINDS`` that start anywhere, each in a language drawn. A full description of more than ``LONGEST`` pieces, as
-    of an eye with many diseases, gives way to a single finding. No text stands for two sets of facts.
+    of ``KINDS`` that start anywhere, each in a language drawn; of ``FINDING_KINDS`` where something is known of its
+    findings (``conditions.OBSERVED``), of which a caption states one to three, there or not, how many or where. A full
+    description of more than ``LONGEST`` pieces, as of an eye with many diseases, gives way to a single one. No text
+    stands for two sets of facts.
 
     Raises:
-        ValueError: nothing is known of an eye, it isn't of the vocabulary, ``per_image`` < 1, or a language isn't one.
+        ValueError: nothing is known of an eye, it isn't of ``FACTS``, ``per_image`` < 1, or a language isn't one.
     """
     if per_image < 1 or not languages or not set(languages) <= set(LANGUAGES):
         allowed = f"at least one, in languages of {', '.join(LANGUAGES)}"
@@ -67,11 +74,12 @@ def table(
     image_to_texts = []
     for index, eye in enumerate(eyes):
         eye = _checked(eye, index)
-        start = int(rng.integers(len(KINDS)))
+        kinds = KINDS if eye.keys() <= VOCABULARY.keys() else FINDING_KINDS
+        start = int(rng.integers(len(kinds)))
         own: list[int] = []
         for turn in range(start, start + per_image):
             for _ in range(REDRAWS):
-                facts, language, text = _drawn(eye, KINDS[turn % len(KINDS)], languages, rng, style)
+                facts, language, text = _drawn(eye, kinds[turn % len(kinds)], languages, rng, style)
                 if text not in captions:
                     captions[text] = Caption(len(captions), semantic_id(facts), language, text, facts)
                 if captions[text].text_id not in own:
@@ -86,7 +94,7 @@ def truth(eyes: Sequence[Conditions], captions: Sequence[Caption]) -> np.ndarray
     known to be true is false only where it is ``contradicted``, and else unknown.
 
     Raises:
-        ValueError: nothing is known of an eye, or it isn't of the vocabulary.
+        ValueError: nothing is known of an eye, or it isn't of ``FACTS``.
     """
     stated = [tuple(caption.facts.items()) for caption in captions]
     row_of = {facts: row for row, facts in enumerate(dict.fromkeys(stated))}  # far fewer than texts
@@ -95,10 +103,11 @@ def truth(eyes: Sequence[Conditions], captions: Sequence[Caption]) -> np.ndarray
 
 
 def fact_matrix(rows: Sequence[Conditions]) -> np.ndarray:
-    """uint8 N×F in {0, 1}: which of all possible facts (a condition at a value) each row states."""
+    """uint8 N×F in {0, 1}: which of all possible facts (a condition at a value) each row states, in so many words or
+    as what follows from others: many exudates at the macula are exudates, and where there are none, none are there."""
     matrix = np.zeros((len(rows), len(_COLUMNS)), np.uint8)
     for row, facts in zip(matrix, rows, strict=True):
-        row[[_COLUMNS[fact] for fact in facts.items()]] = 1
+        row[[_COLUMNS[fact] for fact in conditions.implied(facts).items()]] = 1
     return matrix
 
 
@@ -192,13 +201,18 @@ def _checked(eye: Conditions, index: int) -> dict[str, int]:
 def _drawn(
     eye: Conditions, kind: str, languages: Sequence[str], rng: np.random.Generator, style: Style
 ) -> tuple[dict[str, int], str, str]:
-    """Facts true of the eye, a language and a sentence; a full description too long for one sentence gives way."""
+    """Facts true of the eye, a language and a sentence; what is too long for one sentence gives way to less."""
     language = languages[int(rng.integers(len(languages)))]
     if kind == "full" and is_full(eye):
         facts = _full(eye, rng)
         text = describe(facts, language, rng, style)
         if length(text) <= LONGEST:
             return facts, language, text
+    if kind == "finding" or eye.keys().isdisjoint(VOCABULARY):
+        facts = _findings(eye, rng)
+        while length(text := describe(facts, language, rng, style)) > LONGEST and len(facts) > 1:
+            facts.popitem()
+        return facts, language, text
     facts = _negation(eye, rng) if kind == "negation" else _single(eye, rng)
     return facts, language, describe(facts, language, rng, style)
 
@@ -210,7 +224,7 @@ def _full(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
 
 
 def _single(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
-    """One disease or readability fault of the eye; normality counts as a finding, if all diseases are known.
+    """One disease or readability fault of the eye; normality counts as one, if all diseases are known.
 
     Where none is known, a disease that the eye doesn't have, and where nothing is said of diseases, what is known.
     """
@@ -218,17 +232,36 @@ def _single(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
     findings = findings or [dict.fromkeys(DISEASES, 0)] * is_full(eye)
     findings += [{key: 0} for key in READABILITY if eye.get(key) == 0]
     absent = [{key: 0} for key in DISEASES if key in eye]
-    findings = findings or absent or [{key: value} for key, value in eye.items()]
+    findings = findings or absent or [{key: value} for key, value in eye.items() if key in VOCABULARY]
     return findings[int(rng.integers(len(findings)))]
 
 
 def _negation(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
-    """One or two diseases that the eye is known not to have; a finding where there is none."""
+    """One or two diseases that the eye is known not to have; what it has where there is none."""
     absent = [key for key in DISEASES if eye.get(key) == 0]
     if not absent:
         return _single(eye, rng)
     chosen = rng.permutation(len(absent))[: int(rng.integers(1, 3))]
     return {absent[index]: 0 for index in sorted(chosen)}
+
+
+def _findings(eye: Conditions, rng: np.random.Generator) -> dict[str, int]:
+    """One to three facts about as many findings of the eye, some of them absent as a rule.
+
+    Of a finding that is there its presence, how many, or where (or that none is at the macula); of one that isn't that
+    it isn't, or isn't at the macula: not ``exudate_amount`` at 0, which says the same.
+    """
+    known: dict[str, list[tuple[str, int]]] = {}
+    for key, value in conditions.implied(eye).items():
+        if key in ABOUT and (value or ABOUT[key][1] in ("", "macula")):
+            known.setdefault(ABOUT[key][0], []).append((key, value))
+    names = [list(known)[index] for index in rng.permutation(len(known))]
+    there = [name for name in names if any(value for _, value in known[name])]
+    others = [name for name in names if name not in there]
+    count = int(rng.integers(1, FINDINGS_STATED + 1))
+    shown = int(rng.integers(count + 1))
+    chosen = there[:shown] + others[: count - shown] or there[:count] or others[:count]
+    return dict(known[name][int(rng.integers(len(known[name])))] for name in chosen)
 
 
 def _load_lines(path: Path) -> list:

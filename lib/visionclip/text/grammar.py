@@ -6,7 +6,9 @@ the conditions that it states, so that whether it is true of an eye is known and
 
 - all diseases at their values is a full description: it names those present and says that nothing else is;
 - ``{"gc": 1}`` states glaucoma and ``{"gc": 0}`` its absence, whatever else the eye may have;
-- ``{}`` is read as the normal eye, every disease at 0.
+- ``{}`` is read as the normal eye, every disease at 0;
+- ``{"exudate": 1}`` states hard exudates, few or many and wherever; how many (``exudate_amount``) and where
+  (``exudate_macula``, ``exudate_quadrants``) are facts of their own, each with a wording of its own.
 """
 
 import re
@@ -17,8 +19,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from visionclip import conditions, streams
-from visionclip.conditions import DISEASES, READABILITY, VOCABULARY, Conditions
-from visionclip.text.wordings import DEFINITIONS, WORDINGS, Wordings
+from visionclip.conditions import ABOUT, DISEASES, FACTS, FINDINGS, READABILITY, VOCABULARY, Conditions
+from visionclip.text.wordings import DEFINITIONS, FINDING_DEFINITIONS, WORDINGS, Wordings
 
 LANGUAGES = tuple(WORDINGS)
 NAMINGS = ("names", "definitions", "both")
@@ -49,15 +51,14 @@ PLAIN = Style()
 def describe(facts: Conditions, language: str, rng: np.random.Generator, style: Style = PLAIN) -> str:
     """One sentence that states ``facts`` in ``language`` ("zh" or "en"), its wording drawn by ``rng`` within ``style``.
 
-    A full description leaves unsaid that something is readable; everything else is said. Of eight drafts the
-    first of at most ``LONGEST`` pieces is taken, else the shortest.
+    A full description leaves unsaid that something is readable, and what follows from another fact is left unsaid;
+    everything else is said. Of eight drafts the first of at most ``LONGEST`` pieces is taken, else the shortest.
 
     Raises:
-        ValueError: a fact is not in the vocabulary, or the language isn't known.
+        ValueError: a fact is not one of ``FACTS``, or the language isn't known.
     """
     stated = _stated(facts)
-    if language not in WORDINGS:
-        raise ValueError(f"language: {language!r} is not known; choose from {', '.join(LANGUAGES)}")
+    _check_language(language)
     drafts = []
     for _ in range(DRAFTS):
         drafts.append(_draft(stated, _Voice(language, rng, style)))
@@ -82,11 +83,32 @@ def prompts(facts: Conditions, language: str, count: int, style: Style = PLAIN) 
     return list(texts)
 
 
+def phrases(finding: str, language: str, style: Style = PLAIN) -> list[str]:
+    """Noun phrases and short sentences by which a map of ``finding`` (a key of ``FINDINGS``) may be asked for.
+
+    Always the same ones, distinct, the commonest first; all without a full stop. Synonyms and wordings are as many as
+    ``style`` has.
+
+    Raises:
+        ValueError: the finding or the language isn't known.
+    """
+    if finding not in FINDINGS:
+        raise ValueError(f"finding: {finding!r} is not known; choose from {', '.join(FINDINGS)}")
+    _check_language(language)
+    words, variety = WORDINGS[language], style.variety or None
+    names = _synonyms(FINDINGS[finding], language)[:variety] if style.naming != "definitions" else ()
+    if style.naming != "names":
+        names = (*names, FINDING_DEFINITIONS[finding][language == "en"])
+    forms = (("{}", *words.seen) if FINDINGS[finding].lesion else words.shown)[:variety]
+    worded = {form.format(name): row + place for row, form in enumerate(forms) for place, name in enumerate(names)}
+    return sorted(worded, key=worded.__getitem__)  # where both are as common, the plainer form
+
+
 def semantic_id(facts: Conditions) -> str:
     """What a text with these facts means, the same for all its wordings and in both languages.
 
-    Facts are named in the vocabulary's order: ``gc=1`` (glaucoma, at least), ``only gc=1 eye_side=0`` (of all
-    diseases this one), ``normal`` (of all diseases none).
+    Facts are named in the order of ``FACTS``, without those that follow from others: ``gc=1`` (glaucoma, at least),
+    ``only gc=1 eye_side=0`` (of all diseases this one), ``normal`` (of all diseases none), ``exudate_amount=2``.
     """
     stated = _stated(facts)
     if not is_full(stated):
@@ -112,16 +134,27 @@ def lexicon() -> Iterator[str]:
     for words in WORDINGS.values():
         for value in astuple(words):
             yield from (re.sub(r"{\w*}", " ", wording) for wording in ([value] if isinstance(value, str) else value))
-    for condition in VOCABULARY.values():
+    for condition in FACTS.values():
         yield from (*condition.chinese, *condition.english, *sum(condition.grades, ()))
-    for phrases in DEFINITIONS.values():
-        yield from sum(phrases, ())
+    for finding in FINDINGS.values():
+        yield from (*finding.chinese, *finding.english)
+    for definitions in (*DEFINITIONS.values(), FINDING_DEFINITIONS.values()):
+        yield from sum(definitions, ())
+
+
+def _check_language(language: str) -> None:
+    if language not in WORDINGS:
+        raise ValueError(f"language: {language!r} is not known; choose from {', '.join(LANGUAGES)}")
+
+
+def _synonyms(named: conditions.Condition | conditions.Finding, language: str) -> tuple[str, ...]:
+    return named.chinese if language == "zh" else named.english
 
 
 def _stated(facts: Conditions) -> dict[str, int]:
-    """The facts in the vocabulary's order, none meaning the normal eye."""
-    checked = conditions.check(facts, "facts") or dict.fromkeys(DISEASES, 0)
-    return {key: checked[key] for key in VOCABULARY if key in checked}
+    """The facts in the order of ``FACTS``, without those that follow from others; none meaning the normal eye."""
+    checked = conditions.reduced(conditions.check(facts, "facts")) or dict.fromkeys(DISEASES, 0)
+    return {key: checked[key] for key in FACTS if key in checked}
 
 
 def _listed(facts: Conditions) -> str:
@@ -147,15 +180,24 @@ class _Voice:
 
     def name(self, key: str, value: int) -> str:
         """What the condition is called at this value, 0 for its absence."""
-        defined = self.style.naming == "definitions" or (self.style.naming == "both" and self.rng.random() < 0.5)
-        if defined and key in DEFINITIONS:
+        if self.defines() and key in DEFINITIONS:
             return DEFINITIONS[key][value if len(DEFINITIONS[key]) > 1 else 0][self.language == "en"]
         condition = VOCABULARY[key]
-        name = self.pick(condition.chinese if self.language == "zh" else condition.english)
+        name = self.pick(_synonyms(condition, self.language))
         if condition.grades and value:
             grade = condition.grades[value - 1][self.language == "en"]
             name = self.pick(self.words.graded).format(name=name, grade=grade)
         return name
+
+    def finding(self, key: str) -> str:
+        """What a finding is called."""
+        if self.defines():
+            return FINDING_DEFINITIONS[key][self.language == "en"]
+        return self.pick(_synonyms(FINDINGS[key], self.language))
+
+    def defines(self) -> bool:
+        """Whether to describe instead of naming."""
+        return self.style.naming == "definitions" or (self.style.naming == "both" and self.rng.random() < 0.5)
 
 
 def _draft(stated: Conditions, voice: _Voice) -> str:
@@ -174,12 +216,16 @@ def _draft(stated: Conditions, voice: _Voice) -> str:
         clauses += _clauses(present, words.present, words.both, voice)
         closing = [voice.pick(words.rest)] if full else []
     elif full:
-        closing = [voice.pick(words.rest if readability else words.normal)]
+        found = any(stated[key] for key in ABOUT if key in stated)
+        closing = [voice.pick(words.rest if readability or found else words.normal)]
     if absent:
         clauses += _clauses(absent, words.absent, words.neither, voice)
     clauses += readability
+    anywhere, placed = _findings(stated, voice)
+    clauses += anywhere
     rng.shuffle(clauses)
-    text = (words.turn if absent and (present or readability) else words.comma).join(clauses + closing)
+    turns = anywhere or placed or (absent and (present or readability))
+    text = (words.turn if turns else words.comma).join(clauses + placed + closing)
     text = _opened(text, stated.get("eye_side"), voice)
     return text[0].upper() + text[1:] + words.stop
 
@@ -210,6 +256,35 @@ def _readability(stated: Conditions, full: bool, voice: _Voice) -> list[str]:
             templates = words.faulty_image if whole else words.faulty
         clauses.append(voice.pick(templates).format(voice.name(key, stated[key])))
     return clauses
+
+
+def _findings(stated: Conditions, voice: _Voice) -> tuple[list[str], list[str]]:
+    """Clauses about findings wherever they are, and those that name a place, which come after all others: what follows
+    a place without naming one would seem to be said of it."""
+    words = voice.words
+    facts = [key for key in stated if key in ABOUT]
+    voice.rng.shuffle(facts)
+
+    def named(detail: str, value: int) -> list[str]:
+        return [voice.finding(ABOUT[key][0]) for key in facts if ABOUT[key][1] == detail and stated[key] == value]
+
+    # First those without an amount: "few A and B" would leave open whether B are few.
+    present = named("", 1)
+    present += [voice.pick(words.few).format(name) for name in named("amount", 1)]
+    present += [voice.pick(words.many).format(name) for name in named("amount", 2)]
+    kinds = (
+        (present, words.seen, words.both),
+        (named("", 0), words.unseen, words.neither),
+        (named("macula", 1), words.macula, words.both),
+        (named("macula", 0), words.no_macula, words.neither),
+    )
+    seen, unseen, macula, no_macula = (_clauses(*kind, voice) if kind[0] else [] for kind in kinds)
+    placed = macula + no_macula
+    for value, quadrants in enumerate(conditions.DETAILS["quadrants"], 1):
+        for name in named("quadrants", value):
+            placed.append(voice.pick(words.quadrants).format(name=name, quadrants=quadrants[voice.language == "en"]))
+    voice.rng.shuffle(placed)
+    return seen + unseen, placed
 
 
 def _opened(text: str, side: int | None, voice: _Voice) -> str:

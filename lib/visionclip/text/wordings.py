@@ -1,4 +1,4 @@
-"""What the captions' grammar is made of: phrases of each language, and what defines each condition."""
+"""What the captions' grammar is made of: phrases of each language, and what defines each condition and finding."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,14 @@ class Wordings:
     opening: tuple[str, ...]
     side: tuple[str, ...]
     side_alone: tuple[str, ...]
+    seen: tuple[str, ...]  # findings, whose names are in the plural
+    unseen: tuple[str, ...]
+    few: tuple[str, ...]  # the name of a finding with its amount
+    many: tuple[str, ...]
+    macula: tuple[str, ...]  # findings at the macula
+    no_macula: tuple[str, ...]
+    quadrants: tuple[str, ...]
+    shown: tuple[str, ...]  # anatomy, to ask where it is
     enumeration: str  # between the names of a list
     both: tuple[str, ...]  # before the last name of a list of diseases that are present
     neither: tuple[str, ...]  # and of a list of those absent
@@ -49,6 +57,17 @@ WORDINGS = {
         opening=("{}", "{}", "眼底照片：{}", "眼底检查：{}", "印象：{}"),
         side=("{side}{text}", "{side}：{text}", "{side}，{text}", "{text}（{side}）"),
         side_alone=("{}", "{}眼底", "{}眼底照片", "{}眼底图像", "眼别：{}", "此为{}"),
+        seen=("可见{}", "见{}", "眼底可见{}", "可见到{}", "眼底见{}", "有{}", "存在{}"),
+        unseen=("未见{}", "无{}", "未见明显{}", "未见到{}", "眼底未见{}", "未发现{}", "没有{}"),
+        few=("少量{}", "散在{}", "少许{}"),
+        many=("大量{}", "多发{}", "较多{}"),
+        macula=("黄斑区可见{}", "黄斑区见{}", "黄斑部可见{}", "黄斑区有{}", "{}累及黄斑区"),
+        no_macula=("黄斑区未见{}", "黄斑区无{}", "黄斑区未见明显{}", "黄斑部未见{}", "黄斑区未发现{}"),
+        quadrants=(
+            "{quadrants}可见{name}", "{quadrants}见{name}", "{name}见于{quadrants}", "{name}累及{quadrants}",
+            "{name}分布于{quadrants}",
+        ),
+        shown=("{}", "可见{}", "{}区域", "{}所在", "{}的位置"),
         enumeration="、",
         both=("、", "及", "伴", "合并"),
         neither=("及", "、", "或"),
@@ -84,6 +103,27 @@ WORDINGS = {
         side_alone=(
             "{}", "fundus photograph of the {}", "{} fundus photograph", "image of the {}", "this is a {}",
         ),
+        seen=(
+            "{} are seen", "{} seen", "{} are visible", "there are {}", "{} are present", "{} can be seen", "{} noted",
+        ),
+        unseen=(
+            "no {}", "no {} are seen", "there are no {}", "no visible {}", "{} are absent", "without {}", "{} not seen",
+        ),
+        few=("few {}", "scattered {}", "a few {}", "sparse {}"),
+        many=("many {}", "numerous {}", "abundant {}", "a large number of {}"),
+        macula=(
+            "{} at the macula", "{} in the macula", "{} are seen at the macula", "the macula shows {}",
+            "{} involving the macula",
+        ),
+        no_macula=(
+            "no {} at the macula", "no {} in the macula", "no {} are seen at the macula", "the macula shows no {}",
+            "macula free of {}",
+        ),
+        quadrants=(
+            "{name} in {quadrants}", "{name} are seen in {quadrants}", "{quadrants} with {name}",
+            "{name} involving {quadrants}", "{name} present in {quadrants}",
+        ),
+        shown=("{}", "the {}", "visible {}", "region of the {}", "position of the {}"),
         enumeration=", ",
         both=(" and ", " with ", " plus "),
         neither=(" or ",),
@@ -135,4 +175,31 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "cataract": (("混浊晶状体遮蔽眼底", "clouded lens veiling the fundus"),),
     # Yan et al. (PLoS One 2015)
     "tessellated": (("脉络膜大血管透见", "large choroidal vessels showing through"),),
+}
+
+# What each finding looks like, in Chinese and English (lesions in the plural), from the sources of its kind. Short, so
+# that three of them fit into a sentence.
+FINDING_DEFINITIONS: dict[str, tuple[str, str]] = {
+    # ETDRS report 10 (Ophthalmology 1991) and ICDR (Wilkinson et al., Ophthalmology 2003)
+    "microaneurysms": ("小于125微米的圆形红点", "round red dots under 125 micrometres"),
+    "haemorrhage": ("视网膜内外的暗红色积血", "dark red patches of extravasated blood"),
+    "exudate": ("边界清晰的黄白色脂质沉积", "waxy yellow deposits with sharp margins"),
+    "cotton_wool": ("绒毛样灰白色神经纤维层梗死", "fluffy white infarcts of nerve fibres"),
+    "neovessel": ("细小卷曲的异常血管网", "fine looping tufts of abnormal vessels"),
+    # ETDRS report 1 (Archives of Ophthalmology 1985)
+    "swelling": ("灰白色增厚隆起的组织", "greyish elevations of thickened tissue"),
+    # Beckman classification (Ferris et al., Ophthalmology 2013)
+    "drusen": ("色素上皮下的黄白色圆形沉积", "pale yellow mounds beneath the pigment epithelium"),
+    "atrophy": ("脉络膜外露的色素上皮缺失区", "pale areas of lost pigment epithelium"),
+    # SUN working group (Jabs et al., AJO 2005)
+    "scar": ("穿凿样白色病灶伴色素堆积", "punched out white patches with clumped pigment"),
+    # Gass, Stereoscopic Atlas of Macular Diseases (1997)
+    "membrane": ("视网膜表面反光的半透明薄层", "translucent glistening films on the retina"),
+    # Anatomy, as fundus photographs show it
+    "disc": ("视网膜血管汇聚处的橙红色圆盘", "orange circle where the retinal vessels converge"),
+    "cup": ("视神经起始处中央的苍白凹陷", "pale central excavation of the nerve head"),
+    "fovea": ("黄斑中央的暗红色小凹", "dark red pit in the middle of the macula"),
+    "artery": ("较细而鲜红的血管", "thinner bright red vessels"),
+    "vein": ("较粗而暗红的血管", "thicker dark red vessels"),
+    "vessels": ("自视盘向四周分支的红色管道", "branching channels of blood from the optic disc"),
 }

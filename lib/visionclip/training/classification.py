@@ -15,12 +15,10 @@ from visionclip import keys, streams
 from visionclip.data.augment import augment
 from visionclip.data.images import standardise, to_tensor
 from visionclip.data.labelled import LabelledImages
+from visionclip.models import losses
 from visionclip.models.classifier import Classifier, targets
 from visionclip.training import loop
 from visionclip.training.loop import Update
-
-FULL = 3.0  # a cell counts as full when a third of it is covered: small lesions fill no cell
-RARE = 6.0  # further weight of cells that a finding touches
 
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 
@@ -85,7 +83,8 @@ def train(
         weights = None if rarity is None else rarity.to(update.device)
         loss = label_loss(logits.float(), labels[rows].to(update.device), own, weights)
         if masks is not None:
-            loss = loss + settings.map_weight * map_loss(maps.float(), masks[own] / 255)
+            every = torch.ones(len(own), dtype=torch.bool, device=update.device)
+            loss = loss + settings.map_weight * losses.maps(maps.float(), masks[own] / 255, every, 1)
         return {"loss": loss}
 
     loop.train(network, step, settings, label, key, checkpoint)
@@ -104,12 +103,6 @@ def label_loss(
     targets, weight = truth.nan_to_num(0)[own], known[own]
     loss = functional.binary_cross_entropy_with_logits(logits, targets, weight, pos_weight=pos_weight)
     return loss / known.mean().clamp_min(1 / known.numel())
-
-
-def map_loss(map_logits: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of finding maps N×C×s×s, where ``covered`` is the share (0 to 1) of each cell."""
-    cells = (FULL * covered).clamp(max=1)
-    return functional.binary_cross_entropy_with_logits(map_logits, cells, 1 + RARE * (cells > 0.1))
 
 
 def _rarity(wanted: np.ndarray) -> torch.Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import distributed, nn
+from torch.nn import functional
 
 from visionclip import keys, streams
 from visionclip.data.augment import augment
@@ -15,6 +16,7 @@ from visionclip.data.pairs import Pairs
 from visionclip.models import losses, visionclip
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.training import gradient_cache, loop
+from visionclip.training.bank import of_pairs
 from visionclip.training.checkpoints import History
 from visionclip.training.loop import Update
 
@@ -33,19 +35,25 @@ class Settings(loop.Settings):
     text_warmup: int = 0  # updates of the text tower alone, before the first image
     weight_decay: float = 0.2  # on matrices and kernels only
     augmentation: float = 1.0  # strength, 0 to 1
+    size: int = 0  # pixels at which images are seen; 0: as they are
+    condition_weight: float = 0.0  # of the loss of every condition stated, that of the captions having 1
+    map_weight: float = 0.0  # of the loss of every finding asked of the cells, which needs a pyramid and masks
     chunk: int = 0  # images (and captions) encoded at once, by gradient caching; 0: all
 
 
 def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path | None) -> History:
-    """Train ``network`` in place and return what each update logged: loss, floor and temperature.
+    """Train ``network`` in place and return what each update logged: the loss, its parts and the temperature.
 
-    With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process encodes its share of every batch
-    and the embeddings are gathered with gradients.
+    The parts are that of the ``captions`` with its ``floor``, of the ``conditions`` stated and of the ``maps``, where
+    they have a weight (see ``bank``). With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process
+    encodes its share of every batch and the embeddings are gathered with gradients.
     """
     settings = loop.on_this_machine(settings)
-    tokens = dict(
-        tokenizer([caption.text for caption in pairs.captions], padding=True, truncation=True, return_tensors="pt")
-    )
+    bank = of_pairs(pairs)
+    texts = [*(caption.text for caption in pairs.captions), *bank.texts]
+    tokens = dict(tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
+    stated, mapped = bool(settings.condition_weight and bank.conditions), bool(settings.map_weight and bank.named)
+    truth = bank.targets(pairs.images.conditions)
     if network.logit_bias is not None:
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
@@ -60,16 +68,33 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         rows = update.rows(len(pairs))
         distinct, own = np.unique(pairs.draw(rows, update.rng("caption of an image")), return_inverse=True)
         matches = matches_of(pairs, rows, distinct, own, update.device)
-        batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
-        batch, _ = augment(batch, settings.augmentation, update.torch_rng("augmentation"))
-        batch = standardise(batch)
+        statements = bank.draw_statements(update.rng("statements")) if stated else distinct[:0]
+        names = bank.draw_names(update.rng("names of findings")) if mapped else distinct[:0]
+        asked, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
+        of_captions, of_statements, of_names = np.split(places, np.cumsum([len(distinct), len(statements)]))
+        batch, masks = _augmented(pairs, rows, settings, update, mapped)
+        own_rows = update.share(np.arange(len(rows)))
 
-        def compare(images: torch.Tensor, texts: torch.Tensor) -> dict[str, torch.Tensor]:
-            gathered_texts = gathered(texts)[: len(distinct)]
-            loss, floor = objective(gathered(images), gathered_texts, network.scale, network.logit_bias, matches)
-            return {"loss": loss, "floor": floor, "temperature": 1 / network.scale.detach()}
+        def compare(images: gradient_cache.Encoded, texts: gradient_cache.Encoded) -> dict[str, torch.Tensor]:
+            image_embeds, text_embeds = gathered(images[0]), gathered(texts[0])[: len(asked)]
+            captions, floor = objective(
+                image_embeds, text_embeds[of_captions], network.scale, network.logit_bias, matches
+            )
+            values = {"loss": captions, "captions": captions, "floor": floor, "temperature": 1 / network.scale.detach()}
+            if stated:
+                logits = network.scale * image_embeds @ text_embeds[of_statements].T
+                of_rows = torch.from_numpy(truth[rows]).to(update.device)
+                values["conditions"] = losses.conditions(logits, bank.values, of_rows)
+                values["loss"] = values["loss"] + settings.condition_weight * values["conditions"]
+            if mapped and masks is not None:
+                covered, known = masks
+                logits = network.maps(images[1], text_embeds[of_names])
+                covered = functional.interpolate(covered[own_rows], size=logits.shape[-2:], mode="area") / 255
+                values["maps"] = losses.maps(logits, covered, known[own_rows], known.float().mean())
+                values["loss"] = values["loss"] + settings.map_weight * values["maps"]
+            return values
 
-        images, texts = parts(update, batch, tokens, distinct, settings.chunk)
+        images, texts = parts(update, batch, tokens, asked, settings.chunk, mapped)
         if settings.chunk:
             return gradient_cache.propagate(network, images, texts, compare)
         return compare(images[0](), texts[0]())
@@ -83,6 +108,24 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         folder / "checkpoint.safetensors" if folder else None,
         parameter_groups(network, settings),
     )
+
+
+def _augmented(
+    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, mapped: bool
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+    """The images of a batch as the network sees them, N×3×S×S, and their masks N×C×s×s with which have any (bool N)."""
+    batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
+    if settings.size and settings.size != batch.shape[-1]:
+        shrinks = settings.size < batch.shape[-1]
+        batch = functional.interpolate(batch.float(), size=settings.size, mode="area" if shrinks else "bilinear")
+    masks, marked = None, pairs.images.marked
+    if mapped and pairs.images.masks is not None:
+        masks = torch.from_numpy(pairs.images.masks[rows]).to(update.device)
+    batch, masks = augment(batch, settings.augmentation, update.torch_rng("augmentation"), masks)
+    if masks is None:
+        return standardise(batch), None
+    known = np.ones(len(rows), bool) if marked is None else marked[rows]
+    return standardise(batch), (masks, torch.from_numpy(known).to(update.device))
 
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
@@ -106,24 +149,28 @@ def positive_rate(pairs: Pairs, settings: Settings) -> float:
 
 
 def parts(
-    update: Update, pixels: torch.Tensor, tokens: Tokens, distinct: np.ndarray, chunk: int
+    update: Update, pixels: torch.Tensor, tokens: Tokens, asked: np.ndarray, chunk: int, mapped: bool = False
 ) -> tuple[list[gradient_cache.Part], list[gradient_cache.Part]]:
-    """How this process encodes its share of standardised ``pixels`` and of the captions ``distinct``, part by part.
+    """How this process encodes its share of standardised ``pixels`` and of the texts ``asked``, part by part.
 
-    Every process has as many captions, the last one again where they don't divide.
+    Every process has as many texts, the last one again where they don't divide. ``mapped`` images bring their cells.
     """
-    padded = -(-len(distinct) // update.world) * update.world
-    captions = update.share(distinct[np.arange(padded).clip(max=len(distinct) - 1)])
+    padded = -(-len(asked) // update.world) * update.world
+    texts_asked = update.share(asked[np.arange(padded).clip(max=len(asked) - 1)])
     own = pixels[update.share(np.arange(len(pixels)))]
 
     def image_part(part: torch.Tensor) -> gradient_cache.Part:
-        return lambda: update.network(pixel_values=part).image_embeds
+        def encode() -> gradient_cache.Encoded:
+            output = update.network(pixel_values=part)
+            return (output.image_embeds, output.cells) if mapped else (output.image_embeds,)
+
+        return encode
 
     def text_part(part: np.ndarray) -> gradient_cache.Part:
-        return lambda: update.network(**trimmed(tokens, part, update.device)).text_embeds
+        return lambda: (update.network(**trimmed(tokens, part, update.device)).text_embeds,)
 
     images = own.split(chunk or len(own))
-    texts = np.split(captions, range(chunk, len(captions), chunk)) if chunk else [captions]
+    texts = np.split(texts_asked, range(chunk, len(texts_asked), chunk)) if chunk else [texts_asked]
     return [image_part(part) for part in images], [text_part(part) for part in texts]
 
 

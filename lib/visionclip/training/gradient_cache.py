@@ -6,33 +6,40 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-Part = Callable[[], torch.Tensor]  # encodes one part of the batch: N×P
+Encoded = tuple[torch.Tensor, ...]  # of N images or texts: embeddings N×P, and what else is compared
+Part = Callable[[], Encoded]  # encodes one part of the batch
 Values = dict[str, torch.Tensor]
+
+
+def whole(parts: Sequence[Part]) -> Encoded:
+    """What all parts encode."""
+    return tuple(torch.cat(one) for one in zip(*(part() for part in parts), strict=True))
 
 
 def propagate(
     network: nn.Module,
     images: Sequence[Part],
     texts: Sequence[Part],
-    compare: Callable[[torch.Tensor, torch.Tensor], Values],
+    compare: Callable[[Encoded, Encoded], Values],
 ) -> Values:
-    """Propagate the "loss" of ``compare`` (image embeddings B×P, text embeddings U×P) into ``network``.
+    """Propagate the "loss" of ``compare`` (of B encoded images and U encoded texts) into ``network``.
 
     Embeddings are computed part by part without a graph, the loss's gradient with respect to them is kept, and each
     part is encoded again to pass it on: one part's activations are held at a time. The result is that of encoding the
     same parts with a graph; batch normalisation sees parts either way. Values are returned detached.
     """
     with torch.no_grad(), _frozen_statistics(network):
-        embedded = [torch.cat([part() for part in parts]) for parts in (images, texts)]
-    leaves = [embeddings.requires_grad_() for embeddings in embedded]
+        leaves = [tuple(one.requires_grad_() for one in whole(parts)) for parts in (images, texts)]
     values = compare(*leaves)
     values["loss"].backward()
-    for parts, leaf in zip((images, texts), leaves, strict=True):
-        gradient, start = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, 0
+    for parts, of_side in zip((images, texts), leaves, strict=True):
+        gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in of_side]
+        start = 0
         for part in parts:
-            embeddings = part()
-            embeddings.backward(gradient[start : start + len(embeddings)])
-            start += len(embeddings)
+            encoded = part()
+            end = start + len(encoded[0])
+            torch.autograd.backward(encoded, [gradient[start:end] for gradient in gradients])
+            start = end
     return {name: value.detach() for name, value in values.items()}
 
 
