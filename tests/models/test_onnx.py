@@ -17,10 +17,11 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for num
 SIZE = 50  # whose quarter is no whole number, as the blur of the preprocessing takes it
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=[0, 12], ids=["plain", "with a pyramid"])
+def network(request):
     torch.manual_seed(0)
-    network = visionclip.VisionCLIP(visionclip.sized(8, 2, 64, 16, len(WORDS), logit_bias=True)).train(False)
+    sizes = visionclip.sized(8, 2, 64, 16, len(WORDS), logit_bias=True, pyramid_size=request.param)
+    network = visionclip.VisionCLIP(sizes).train(False)
     with torch.no_grad():
         network.logit_bias.fill_(-3)
         for name, weight in network.vision.named_parameters():

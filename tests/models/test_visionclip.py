@@ -49,6 +49,13 @@ def photograph():
 
 
 @pytest.fixture
+def with_pyramid():
+    torch.manual_seed(0)
+    sizes = visionclip.sized(8, 1, 64, 16, len(WORDS), pyramid_size=12)
+    return visionclip.VisionCLIP(sizes).train(False)
+
+
+@pytest.fixture
 def folder(network, tokenizer, tmp_path):
     visionclip.save(network, tokenizer, 32, tmp_path / "model")
     return tmp_path / "model"
@@ -79,6 +86,93 @@ def test_the_temperature_is_clamped(network):
 
 
 # --- Saved folders, here and elsewhere ---
+
+
+@pytest.mark.parametrize("size", [32, 64, 50])
+def test_cells_are_a_quarter_of_the_resolution_and_can_be_asked_any_text(with_pyramid, size):
+    pixels, texts = torch.randn(2, 3, size, size), torch.tensor([[2, 8, 3], [2, 5, 3], [2, 6, 3]])
+    with torch.no_grad():
+        cells, embeds = with_pyramid.get_cells(pixels), with_pyramid.get_text_features(texts)
+        maps, out = with_pyramid.maps(cells, embeds), with_pyramid(pixels, texts)
+    side = -(-size // 4)
+    assert cells.shape == (2, 12, side, side)
+    assert maps.shape == (2, 3, side, side)
+    assert maps.dtype == torch.float32
+    assert torch.equal(out.cells, cells)
+    assert out.image_embeds.shape == (2, 16)
+    assert torch.allclose(out.image_embeds.norm(dim=1), torch.ones(2))
+    assert out.logits_per_image.shape == (2, 3)
+
+
+def test_a_map_is_how_a_cell_answers_a_text_and_nothing_else(with_pyramid):
+    cells, texts = torch.randn(1, 12, 5, 5), torch.nn.functional.normalize(torch.randn(2, 16), dim=1)
+    with torch.no_grad():
+        maps = with_pyramid.maps(cells, texts)
+        query = with_pyramid.cell_projection.weight @ texts[1]
+    assert maps[0, 1, 2, 3].item() == pytest.approx((cells[0, :, 2, 3] @ query).item() + visionclip.EMPTY, abs=1e-5)
+
+
+def test_cells_know_what_lies_far_away_and_where_they_are(with_pyramid):
+    """A spot changes the cells at its place the most, and through the deepest features those elsewhere."""
+    for name, weight in with_pyramid.vision.named_parameters():
+        if name.endswith("normalization.weight"):  # zero at the end of each block: the block would not be seen
+            weight.data.fill_(0.5)
+    plain = torch.zeros(1, 3, 64, 64)
+    spotted = plain.clone()
+    spotted[:, :, 8:12, 48:52] = 5
+    with torch.no_grad():
+        changed = (with_pyramid.get_cells(spotted) - with_pyramid.get_cells(plain)).abs().sum(1)[0]
+    place = divmod(int(changed.argmax()), 16)
+    assert abs(place[0] - 2) <= 1
+    assert abs(place[1] - 12) <= 1
+    assert changed[15, 0] > 0
+
+
+def test_a_small_bright_part_is_not_averaged_away(with_pyramid):
+    """Pooled features hold means and peaks, of the deepest features and of the cells."""
+    with torch.no_grad():
+        pooled = with_pyramid.get_pooled_features(torch.randn(2, 3, 64, 64))
+        cells = with_pyramid.get_cells(torch.randn(2, 3, 64, 64))
+    deepest = with_pyramid.config.vision_config.hidden_sizes[-1]
+    assert pooled.shape == (2, 2 * (deepest + cells.shape[1]))
+    cells = torch.zeros(1, 12, 16, 16)
+    cells[0, 3, 5, 5] = 90.0
+    with_pyramid.pyramid.forward = lambda stages: cells
+    with torch.no_grad():
+        means, peaks = with_pyramid.get_pooled_features(torch.randn(1, 3, 64, 64))[0, -24:].split(12)
+    assert means[3].item() == pytest.approx(90 / 256)
+    assert peaks[3].item() == pytest.approx(90 / visionclip.PEAK_CELLS)
+
+
+@pytest.mark.parametrize(
+    "asked", [lambda one: one.get_cells(torch.randn(1, 3, 32, 32)), lambda one: one.maps(1, torch.ones(1, 16))]
+)
+def test_a_model_without_a_pyramid_refuses_maps_in_one_line(network, asked):
+    with pytest.raises(ValueError, match="no feature pyramid .*; train one with it") as refusal:
+        asked(network)
+    assert "\n" not in str(refusal.value)
+    assert network(torch.randn(1, 3, 32, 32)).cells is None
+
+
+def test_a_saved_pyramid_gives_the_same_maps(with_pyramid, tokenizer, tmp_path):
+    visionclip.save(with_pyramid, tokenizer, 32, tmp_path / "model")
+    loaded, _, _ = visionclip.load(tmp_path / "model")
+    assert loaded.config.pyramid_size == 12
+    pixels, texts = torch.randn(2, 3, 32, 32), torch.tensor([[2, 8, 3]])
+    with torch.no_grad():
+        one, other = (
+            each.maps(each.get_cells(pixels), each.get_text_features(texts)) for each in (with_pyramid, loaded)
+        )
+    assert torch.equal(one, other)
+    assert one.std() > 0
+
+
+def test_a_folder_of_before_there_were_pyramids_has_none(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    assert config.pop("pyramid_size") == 0
+    path.write_text(json.dumps(config), "utf-8")
+    assert visionclip.load(folder)[0].pyramid is None
 
 
 def test_a_saved_folder_gives_the_same_embeddings_and_holds_no_pickle(network, tokenizer, photograph, folder):
@@ -148,9 +242,11 @@ for part in (model, processor):
     part.save_pretrained(again)
 reloaded = AutoModel.from_pretrained(again, **trust)(**AutoProcessor.from_pretrained(again, **trust)(
     images=image, text=texts, return_tensors="pt", padding=True))
+maps = model.maps(model.get_cells(inputs.pixel_values), model.get_text_features(inputs.input_ids))
 print(json.dumps({
     "classes": [type(one).__name__ for one in (processor.image_processor, processor, model, zero_shot)],
     "logits": [out.logits_per_image.tolist() for out in (model(**inputs), zero_shot(**inputs), reloaded)],
+    "maps": maps.tolist(),
     "same tokens": tokens == inputs.input_ids.tolist(),
     "same pixels": bool((pixels == inputs.pixel_values).all()),
     "scores": [one["score"] for one in sorted(named, key=lambda one: texts.index(one["label"]))],
@@ -159,8 +255,10 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-def test_the_folder_is_at_home_where_the_package_is_not_installed(network, folder, photograph, tmp_path):
+def test_the_folder_is_at_home_where_the_package_is_not_installed(with_pyramid, tokenizer, photograph, tmp_path):
     """All auto classes and the pipeline, with the numbers of here; what is saved there loads there again."""
+    folder = tmp_path / "model"
+    visionclip.save(with_pyramid, tokenizer, 32, folder)
     Image.fromarray(photograph).save(tmp_path / "eye.png")
     elsewhere = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
     result = subprocess.run(
@@ -180,7 +278,10 @@ def test_the_folder_is_at_home_where_the_package_is_not_installed(network, folde
         images=photograph, text=["eye with a", "eye without a"], return_tensors="pt", padding=True
     )
     with torch.no_grad():
-        logits = network(**inputs).logits_per_image
+        logits = with_pyramid(**inputs).logits_per_image
+        texts = with_pyramid.get_text_features(inputs.input_ids)
+        maps = with_pyramid.maps(with_pyramid.get_cells(inputs.pixel_values), texts)
+    assert np.allclose(found["maps"], maps, atol=1e-4)
     assert np.allclose(found["logits"], logits[None], atol=1e-4)
     assert np.allclose(found["scores"], logits[0].softmax(0), atol=1e-4)
 

@@ -29,6 +29,7 @@ DRAWN = {
         {"a": CURVES[["value", "images"]], "b": CURVES[["value", "images"]]}
     ),
     "loss_curve": lambda: figures.loss_curve([3.0, 2.0, 1.5], [1.0, 1.0, 1.0]),
+    "loss_curves": lambda: figures.loss_curves({"conditions": [0.7, 0.4], "maps": [1.0, 0.2]}),
     "temperature_curve": lambda: figures.temperature_curve([0.07, 0.05]),
     "fidelity_bars": lambda: figures.fidelity_bars(pandas.DataFrame({"phantoms": [0.9], "generated": [None]}, ["gc"])),
     "histogram": lambda: figures.histogram([3, 4, 4], "characters"),
@@ -50,6 +51,14 @@ def test_every_figure_draws_without_a_warning(name):
         figure = DRAWN[name]()
         figure.canvas.draw()
     assert figure.axes
+    plt.close(figure)
+
+
+def test_without_losses_there_is_an_empty_figure_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.loss_curves({})
+    assert not figure.axes[0].lines
     plt.close(figure)
 
 

@@ -1,4 +1,7 @@
-"""Finished stages 01 to 03 of noise, with a folder of photographs, as small as later stages can read them."""
+"""Finished stages 01 to 03 of noise, with a folder of photographs, as small as later stages can read them.
+
+The images have maps of a finding, but for the first ones, which nobody marked.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -21,8 +24,12 @@ PARAMETERS = {
     "text_layers": 1,
     "text_width": 64,
     "projection_size": 16,
+    "pyramid_size": 8,
     "loss": "multi_positive",
-    "updates": 5,
+    "sizes": [24, 32],
+    "updates": [5, 3],
+    "condition_weight": 1.0,
+    "map_weight": 1.0,
     "batch_size": 8,
     "learning_rate": 1e-3,
     "text_rate": 0.1,
@@ -85,7 +92,10 @@ def finished(tmp_path_factory) -> Path:
     for name, count in (("synthetic", 32), ("validation", 40)):
         eyes = conditions.balanced(count, rng)
         pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
-        images = LabelledImages(pixels, eyes, ["phantom"] * count, [f"{name}-{index:03d}" for index in range(count)])
+        marked = np.arange(count) >= 4
+        masks = rng.integers(0, 256, (count, 1, 8, 8), np.uint8) * marked[:, None, None, None]
+        names = [f"{name}-{index:03d}" for index in range(count)]
+        images = LabelledImages(pixels, eyes, ["phantom"] * count, names, [], masks, ("exudate",), marked)
         shards.write(study.root / "01-synthesis" / name, shards.samples(images, 0))
         table, texts_of = captions.table(eyes, ("zh", "en"), 2, rng)
         captions.write(study.root / "02-captions" / name, table, texts_of, images.keys)

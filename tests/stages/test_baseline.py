@@ -10,7 +10,7 @@ from visionclip.data import phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.phantoms import FINDINGS
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import classification, fidelity
+from visionclip.evaluation import classification, fidelity, pointing
 from visionclip.models.classifier import CONDITIONS, targets
 from visionclip.stages import baseline, synthesis, transfer
 
@@ -139,13 +139,13 @@ def test_an_overlay_paints_blood_red_and_leaves_the_rest_grey():
     pixels = np.full((1, 64, 64, 3), 120, np.uint8)
     maps = np.zeros((1, len(FINDINGS), 16, 16), np.float32)
     maps[0, list(FINDINGS).index("haemorrhage"), 4:8, 4:8] = 1
-    (picture,) = baseline.overlay(pixels, maps)
+    (picture,) = pointing.overlay(pixels, maps, list(FINDINGS))
     assert picture[24, 24, 0] > 200 > 100 > picture[24, 24, 2]
     assert np.ptp(picture[50, 50]) == 0
 
 
 def test_shown_eyes_are_of_different_kinds(held_out):
-    places = baseline.richest(held_out, 5)
+    places = pointing.richest(held_out, 5)
     assert len(places) == len(set(places)) == 5
     kinds = {conditions.presentation(held_out.conditions[place]) for place in places}
     assert len(kinds) == 5

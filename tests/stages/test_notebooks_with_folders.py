@@ -36,10 +36,9 @@ def test_what_a_folder_leaves_open_no_caption_says_and_no_pair_denies(seeds, tmp
     plan = synthesis.limited(synthesis.draw(20, synthesis.GENERATING, 0, 32, 0.1), original)
     generator, _ = denoising.train(original, denoising.Settings(updates=1, channels=(16, 32)), tmp_path / "ddpm")
     pixels = sampling.sample(generator, plan.vectors, None, steps=2)
-    made = synthesis.named(pixels, plan.conditions, synthesis.GENERATED, "train")
-    kept = synthesis.named(original.pixels, original.conditions, folders.SEEDS, "train")
+    made = synthesis.generated_set(pixels, plan.conditions, original)
     synthesis.train_judge(original, 2, 0, tmp_path / "classifier")
-    synthesis.write_sets(tmp_path / "01", [made, kept], kept.take(range(4)), 0)
+    synthesis.write_sets(tmp_path / "01", [made, original], original.take(range(4)), 0)
     loaded = shards.load(tmp_path / "01/synthetic")
     assert {key for eye in loaded.conditions for key in eye} == {"dr_grade"}
     written, texts_of = captions.table(loaded.conditions, ("zh", "en"), 4, streams.rng(0, "captions of a test"))
@@ -65,6 +64,6 @@ def test_photographs_of_ones_own_replace_the_phantoms(seeds, tmp_path):
 
 @pytest.mark.slow
 def test_too_few_photographs_are_refused_before_anything_is_trained(seeds, tmp_path):
-    with pytest.raises(RuntimeError, match="need 96 originals and there are 40; lower images"):
+    with pytest.raises(RuntimeError, match="need 96 photographs and there are 40; lower images"):
         run(tmp_path, seeds=str(seeds), images=128, generated_share=0.25)
     assert not (tmp_path / "out/ddpm").exists()

@@ -7,7 +7,7 @@ import pytest
 
 import tiny_images
 from visionclip import conditions
-from visionclip.data import phantoms, shards
+from visionclip.data import images, phantoms, shards
 from visionclip.models.classifier import CONDITIONS
 from visionclip.stages import synthesis
 
@@ -30,20 +30,61 @@ def test_the_set_needs_enough_originals():
         synthesis.split_counts(100, 0.25, 74)
 
 
-def test_both_sets_are_written_with_their_sources(tmp_path):
-    eyes = phantoms.balanced_eyes(4, 0, "test", 0)
-    pixels = np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
-    made = synthesis.named(pixels, eyes, synthesis.GENERATED, "train").take([0])
-    kept = synthesis.named(pixels, eyes, "seed folder", "train").take([1, 2, 3])
-    held_out = synthesis.named(pixels, eyes, synthesis.PHANTOM, "validation")
-    counts = synthesis.write_sets(tmp_path, [made, kept], held_out, 5)
-    assert counts == {"ddpm": 1, "seed folder": 3}
+@pytest.fixture(scope="module")
+def of_set():
+    """Phantoms as the set has them: twelve, four of them healthy twins."""
+    return synthesis.draw_set(12, synthesis.TRAINING, 0, 64, 0.0, twins=0.5)
+
+
+def test_phantoms_of_the_set_have_maps_what_these_show_and_healthy_twins(of_set, drawn):
+    assert of_set.pixels.shape == (12, 64, 64, 3)
+    assert of_set.masks.shape == (12, len(phantoms.FINDINGS), 16, 16)
+    assert of_set.mask_names == tuple(phantoms.FINDINGS)
+    assert len(set(of_set.keys)) == 12
+    assert all(conditions.is_normal(eye) for eye in of_set.conditions[8:])
+    lesions = [place for place, name in enumerate(phantoms.FINDINGS) if conditions.FINDINGS[name].lesion]
+    assert not of_set.masks[8:, lesions].any()
+    assert of_set.masks[:8, lesions].any()
+    for eye in of_set.conditions:
+        assert conditions.VOCABULARY.keys() < eye.keys() <= conditions.FACTS.keys()
+        assert conditions.check(eye, "an eye") == eye
+
+
+def test_without_twins_the_set_s_eyes_are_those_that_the_generator_learns(drawn):
+    alone = synthesis.draw_set(5, synthesis.TRAINING, 0, 32, 0.1)
+    first = synthesis.draw(5, synthesis.TRAINING, 0, 32, 0.1)
+    for eye, original in zip(alone.conditions, first.conditions, strict=True):
+        assert original.items() <= eye.items()
+    assert alone.keys == first.keys
+    assert np.array_equal(alone.pixels, np.stack([images.prepare(picture, 32) for picture in first.pixels]))
+
+
+def test_generated_eyes_have_no_maps_where_those_beside_them_have(of_set):
+    pixels = np.arange(3 * 64 * 64 * 3, dtype=np.uint8).reshape(3, 64, 64, 3)
+    made = synthesis.generated_set(pixels, of_set.conditions[:3], of_set)
+    assert made.masks.shape == (3, *of_set.masks.shape[1:])
+    assert not made.masks.any()
+    assert made.mask_names == of_set.mask_names
+    assert made.marked.tolist() == [False] * 3
+    assert made.sources == ["ddpm"] * 3
+    beside_photographs = synthesis.generated_set(pixels, of_set.conditions[:3], of_set.without_masks())
+    assert beside_photographs.masks is None
+    assert beside_photographs.marked is None
+    assert np.array_equal(beside_photographs.pixels, pixels)
+
+
+def test_both_sets_are_written_with_their_sources(tmp_path, of_set):
+    made = synthesis.generated_set(255 - of_set.pixels[:2], of_set.conditions[:2], of_set)
+    counts = synthesis.write_sets(tmp_path, [made, of_set], of_set.take([3, 4]), 5)
+    assert counts == {"ddpm": 2, "phantom": 12}
     training = shards.load(tmp_path / "synthetic")
-    assert training.sources == ["ddpm", *["seed folder"] * 3]
-    assert training.conditions == eyes
-    assert np.array_equal(training.pixels, pixels)
-    assert len(set(training.keys)) == 4
-    assert not set(training.keys) & set(shards.load(tmp_path / "validation").keys)
+    assert training.sources == ["ddpm"] * 2 + ["phantom"] * 12
+    assert training.conditions == [*made.conditions, *of_set.conditions]
+    assert np.array_equal(training.pixels, np.concatenate([made.pixels, of_set.pixels]))
+    assert np.array_equal(training.masks[2:], of_set.masks)
+    assert training.marked.tolist() == [False] * 2 + [True] * 12
+    assert len(set(training.keys)) == 14
+    assert shards.load(tmp_path / "validation").keys == of_set.keys[3:5]
 
 
 def test_examples_are_one_of_each_main_condition_in_the_vocabulary_s_order():

@@ -14,17 +14,24 @@ from visionclip.study.graph import STAGES, Graph
 TRIALS = 60
 # The file, what is written there, and what the one line says.
 REFUSED = [
-    ("01-synthesis", {"size": 50}, "size is 50; patch 2 and 2 widths in channels need a multiple of 4 from 8"),
+    (
+        "01-synthesis",
+        {"generator_size": 50},
+        "generator_size is 50; patch 2 and 2 widths in channels need a multiple of 4 from 8",
+    ),
     (
         "01-synthesis",
         {"patch": 3},
-        "size is 32; patch 3 and 2 widths in channels need a multiple of 6 from 12: such as 30",
+        "generator_size is 32; patch 3 and 2 widths in channels need a multiple of 6 from 12: such as 30",
     ),
-    ("01-synthesis", {"patch": 16}, "size is 32; patch 16 and 2 widths in channels need a multiple of 32 from 64"),
+    (
+        "01-synthesis",
+        {"patch": 16},
+        "generator_size is 32; patch 16 and 2 widths in channels need a multiple of 32 from 64",
+    ),
+    ("01-synthesis", {"size": 50}, "size is 50; give a multiple of 4, such as 52"),
     ("01-synthesis", {"channels": [16, 32, 64, 64, 64, 64]}, "fewer channels"),
     ("01-synthesis", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),
-    ("01-synthesis", {"images": 200}, "need 150 originals and there are 96; lower images, raise generated_share"),
-    ("01-synthesis", {"generated_share": 0}, "need 128 originals and there are 96"),
     ("01-synthesis", {"batch_size": 97}, "batch_size is 97; there are 96 originals; lower it"),
     ("01-synthesis", {"seeds": "nowhere"}, "seeds is 'nowhere'; no labels.csv there"),
     ("01-synthesis", {"out": ""}, "out is '', which holds the study itself"),
@@ -39,8 +46,16 @@ REFUSED = [
     ("03-pretrain", {"images": 129}, "images is 129; 01-synthesis makes 128 images"),
     ("03-pretrain", {"images": 20}, "batch_size is 32; there are 20 images"),
     ("03-pretrain", {"batch_size": 256}, "batch_size is 256; there are 128 images of 01-synthesis"),
-    ("03-pretrain", {"chunk": 1}, "chunk is 1; of a batch of 32, chunk 1 leaves one image of 32 pixels alone"),
+    ("03-pretrain", {"chunk": 1}, "chunk is 1; of a batch of 32, chunk 1 leaves one image of 24 pixels alone"),
+    (
+        "03-pretrain",
+        {"chunk": 31, "sizes": [64, 32]},
+        "chunk is 31; of a batch of 32, chunk 31 leaves one image of 32 pixels alone",
+    ),
     ("03-pretrain", {"chunk": 31}, "chunk is 31; of a batch of 32"),
+    ("03-pretrain", {"updates": [30]}, "updates has 1 for the 2 of sizes; give as many"),
+    ("03-pretrain", {"sizes": [24, 32, 64]}, "updates has 2 for the 3 of sizes; give as many"),
+    ("03-pretrain", {"sizes": [32, 32]}, "sizes has 32 twice"),
     ("04-zero-shot", {"languages": ["en", "en"]}, "languages has 'en' twice"),
     ("04-zero-shot", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("05-dataset-size", {"sizes": [32, 129]}, "sizes has 129, but 01-synthesis makes 128 images"),
@@ -64,7 +79,7 @@ APART = [
     ({"05-dataset-size": {}, "01-synthesis": {"images": 100, "generated_share": 0.5}}, "sizes has 128"),
     ({"08-diversity": {"phantoms": 40}, "03-pretrain": {"batch_size": 64}}, "a batch of 03-pretrain has 64"),
     (
-        {"08-diversity": {}, "01-synthesis": {"size": 64}, "03-pretrain": {"chunk": 31}},
+        {"08-diversity": {}, "03-pretrain": {"chunk": 31, "sizes": [64, 128]}},
         "size is 32; of a batch of 32, chunk 31 leaves one image of 32 pixels alone",
     ),
 ]
@@ -114,7 +129,7 @@ def test_files_that_do_not_fit_each_other_are_refused(mine, capsys, files, words
     assert words in line
 
 
-@pytest.mark.parametrize(("name", "changed", "words"), [REFUSED[0], REFUSED[1], REFUSED[18], REFUSED[25], REFUSED[31]])
+@pytest.mark.parametrize(("name", "changed", "words"), [REFUSED[0], REFUSED[3], REFUSED[17], REFUSED[28], REFUSED[34]])
 def test_no_graph_is_made_of_a_preset_that_would_fail(mine, name, changed, words):
     Graph({"preset": "mine"})
     change(mine, **{name: changed})
@@ -155,9 +170,22 @@ def test_photographs_are_counted_where_they_replace_the_phantoms(mine, capsys):
     )
     main(["check", str(mine)])
     change(mine, **{"01-synthesis": {"images": 64}})
-    assert "need 48 originals and there are 40" in refused(capsys, mine)
+    assert "need 48 photographs and there are 40; lower images, raise generated_share" in refused(capsys, mine)
+    change(mine, **{"01-synthesis": {"images": 48, "batch_size": 41}})
+    assert "batch_size is 41; there are 40 originals" in refused(capsys, mine)
     table.write_text("file,dr_grade\n")
     assert "seeds is 'eyes'; its labels.csv has no row" in refused(capsys, mine)
+
+
+def test_phantoms_of_the_set_are_as_many_as_it_takes(mine):
+    """They are drawn at the set's own size; ``originals`` are those that the generator learns from."""
+    change(mine, **{"01-synthesis": {"images": 200, "generated_share": 0, "originals": 64}})
+    main(["check", str(mine)])
+
+
+def test_a_lone_image_of_many_pixels_is_no_fault(mine):
+    change(mine, **{"03-pretrain": {"chunk": 31, "sizes": [64, 128]}, "08-diversity": {"size": 64}})
+    main(["check", str(mine)])
 
 
 def test_a_dataset_is_not_taken_for_the_folder_of_datasets(mine, capsys):
@@ -224,12 +252,12 @@ def test_what_is_valid_of_stage_01_makes_a_generator_that_trains_on_one_image_an
 
     rng, outcomes = random.Random(0), []
     for trial in range(TRIALS):
-        given = drawn(rng, "01-synthesis", size=(32, 96), patch=(1, 6), channels=(8, 40))
+        given = drawn(rng, "01-synthesis", generator_size=(32, 96), patch=(1, 6), channels=(8, 40))
         if trial % 3:  # chance alone hits few multiples
             given["channels"] = [width // 8 * 8 for width in given["channels"]]
-            given["size"] -= given["size"] % (given["patch"] * 2 ** (len(given["channels"]) - 1))
-            given["size"] = max(given["size"], 32)
-        size, patch, channels = given["size"], given["patch"], tuple(given["channels"])
+            given["generator_size"] -= given["generator_size"] % (given["patch"] * 2 ** (len(given["channels"]) - 1))
+            given["generator_size"] = max(given["generator_size"], 32)
+        size, patch, channels = given["generator_size"], given["patch"], tuple(given["channels"])
         why = valid("01-synthesis", given)
         outcomes.append(not why)
         if why:
@@ -259,7 +287,9 @@ def test_what_is_valid_of_stage_03_makes_towers_that_train_on_every_part_of_a_ba
     synthesis = study.check("01-synthesis", {}, "defaults")
     for trial in range(TRIALS // 2):
         tiny = {"image_width": (8, 9), "text_layers": (1, 2), "text_width": (64, 200), "projection_size": (16, 20)}
+        tiny |= {"pyramid_size": (0, 9)}
         given = drawn(rng, "03-pretrain", **tiny, batch_size=(2, 9), chunk=(0, 9))
+        given["sizes"] = rng.choice(([24, 32], [32, 40], [36, 48]))
         if trial % 3:
             given["text_width"] -= given["text_width"] % 64
         why = valid("03-pretrain", given)
@@ -268,7 +298,8 @@ def test_what_is_valid_of_stage_03_makes_towers_that_train_on_every_part_of_a_ba
             why = next((fault for _, fault in constraints.faults(stages)), "")
         outcomes.append(not why)
         sizes = {name: given[name] for name in tiny}
-        batch = torch.randn(given["batch_size"], 3, synthesis.size, synthesis.size)
+        coarsest = given["sizes"][0]
+        batch = torch.randn(given["batch_size"], 3, coarsest, coarsest)
         parts = batch.split(given["chunk"] or len(batch))
         if not why:
             network = VisionCLIP(visionclip.sized(**sizes, vocabulary_size=20)).train()

@@ -131,7 +131,8 @@ def labelled(folder: str | Path, size: int) -> LabelledImages:
             raise ValueError(f"{where}: {row['file']} states no condition; fill in a cell or leave the row out")
         eyes.append(conditions.check(known, f"{where}: {row['file']}"))
     files = [row["file"] for row in table]
-    return LabelledImages(_decode(folder, files, size)[0], eyes, [SEEDS] * len(files), files)
+    names = [f"{SEEDS}-{number:07d}".replace(" ", "-") for number in range(len(files))]  # a shard's key has no point
+    return LabelledImages(_decode(folder, files, size)[0], eyes, [SEEDS] * len(files), names)
 
 
 def external_folder(parameter: str) -> Path:

@@ -75,8 +75,8 @@ class Pairs:
 
     @cached_property
     def key(self) -> str:
-        """Of pixels, conditions, captions and which belong together."""
-        held = [one for one in (self.images.pixels, self.images.masks) if one is not None]
+        """Of pixels, masks, conditions, captions and which belong together."""
+        held = [one for one in (self.images.pixels, self.images.masks, self.images.marked) if one is not None]
         seen = [keys.arrays(one) if isinstance(one, np.ndarray) else one.key for one in held]
         return keys.digest([seen, keys.arrays(self._shown), self.captions, [list(own) for own in self.texts_of]])
 
@@ -87,8 +87,8 @@ class Pairs:
 
     @cached_property
     def _complete(self) -> bool:
-        asked = {key for caption in self.captions for key in caption.facts}
-        return all(asked <= conditions.implied(eye).keys() for eye in self.images.conditions)
+        named = {key for caption in self.captions for key in caption.facts}
+        return all(named <= conditions.implied(eye).keys() for eye in self.images.conditions)
 
     @cached_property
     def _shown(self) -> np.ndarray:

@@ -79,7 +79,7 @@ class ShardPixels:
 
 
 def load(folder: Path, held: int = 0) -> LabelledImages:
-    """The set in a folder's shards, its images left on disk where decoded they would take more than ``held`` bytes.
+    """The set in a folder's shards, left on disk where decoded its images and masks take more than ``held`` bytes.
 
     Conditions are as they were written, what they don't name unknown; eyes that show the same share one mapping.
 
@@ -111,7 +111,8 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
     if mask_names:
         masks = ShardPixels(shards, np.array(mask_places, np.int64), pixels.names, len(mask_names))
         images = replace(images, mask_names=tuple(mask_names), marked=np.array(marked), masks=masks)  # type: ignore[arg-type]
-    if np.prod(pixels.shape, dtype=np.int64) > held:
+    decoded = [one.shape for one in (pixels, images.masks) if one is not None]
+    if sum(np.prod(shape, dtype=np.int64) for shape in decoded) > held:
         return images
     whole = np.arange(len(images))
     return replace(images, pixels=pixels[whole], masks=None if images.masks is None else images.masks[whole])

@@ -23,13 +23,19 @@ def encode_images(
 
 
 @torch.no_grad()
-def encode_texts(network: VisionCLIP, tokenizer, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
-    """Unit-length float32 N×P of sentences; words that no training caption has are warned of, in one line."""
-    warn(tokenizer, texts)
+def encode_texts(
+    network: VisionCLIP, tokenizer, texts: Sequence[str], batch_size: int = 256, warned: bool = True
+) -> torch.Tensor:
+    """Unit-length float32 N×P of sentences; words that no training caption has are warned of, in one line.
+
+    Held-out captions need no warning (``warned`` False): that they have words never trained on is what they test.
+    """
+    if warned:
+        warn(tokenizer, texts)
     network.train(False)
     embedded = []
     for start in range(0, len(texts), batch_size):
-        tokens = tokenizer(list(texts[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt")
-        tokens = tokens.to(network.device)
+        part = list(texts[start : start + batch_size])
+        tokens = tokenizer(part, padding=True, truncation=True, return_tensors="pt", verbose=False).to(network.device)
         embedded.append(network.get_text_features(tokens["input_ids"], tokens["attention_mask"]).cpu())
     return torch.cat(embedded)

@@ -25,12 +25,12 @@ import numpy as np
 from scipy import stats
 
 from visionclip import streams
+from visionclip.conditions import FINDINGS
 from visionclip.data import field_of_view
 from visionclip.data.marks import Marks
 from visionclip.evaluation.intervals import CONFIDENCE, Interval, bootstrap
 
 SCORES = ("pixel_auc", "average_precision", "pointing", "dice", "best_dice", "lesion_sensitivity")
-ANATOMY = ("disc", "cup", "fovea", "vessels")  # findings that are no lesions to be counted
 TOLERANCE = 1 / 64  # of the side: how far a maximum may lie from a mark
 REACH = 1 / 128  # of the side: how far a detection may lie from its lesion, and from a higher one to be one of its own
 FALSE_POSITIVES = 1  # a photograph
@@ -61,7 +61,7 @@ def evaluate(
                 continue
             rng = streams.rng(seed, "bootstrap")
             given = maps[finding][chosen], marks.masks[finding][chosen], fields[chosen]
-            scored = scores(*given, thresholds.get(finding), rng, resamples, finding not in ANATOMY)
+            scored = scores(*given, thresholds.get(finding), rng, resamples, FINDINGS[finding].lesion)
             results.append({"dataset": marks.name, "finding": finding, "split": split, **scored})
     return results
 

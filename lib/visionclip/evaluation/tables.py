@@ -52,6 +52,14 @@ def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     return table(results, titles, dataset="{dataset} ({split})")
 
 
+def localisation_table(results: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a finding: how its maps agree with its masks, and what chance gives."""
+    titles = ("finding", "n", "pixel AUC", "average precision", "by chance", "pointing", "Dice", "Dice by chance")
+    texts = {"average precision": "{average_precision}", "by chance": "{chance[average_precision]:.3f}"}
+    texts |= {"pixel AUC": "{pixel_auc}", "pointing": "{pointing}", "n": "{showing} of {n}"}
+    return table(results, titles, **texts, Dice="{dice}", **{"Dice by chance": "{chance[dice]:.3f}"})
+
+
 def grade_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """Two rows a graded task: the likeliest grade predicted, and the median one."""
     rows = [

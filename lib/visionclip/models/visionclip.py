@@ -189,8 +189,34 @@ class VisionCLIP(PreTrainedModel):
 
     def maps(self, cells: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
         """Logits float32 N×U×s×s of whether each of the cells N×D×s×s shows what each text (unit length, U×P) names."""
-        asked = _required(self.cell_projection)(text_embeds.float())
-        return torch.einsum("ndhw,ud->nuhw", cells.float(), asked.float()) + _required(self.cell_bias)
+        queries = _required(self.cell_projection)(text_embeds.float())
+        return torch.einsum("ndhw,ud->nuhw", cells.float(), queries.float()) + _required(self.cell_bias)
+
+    @torch.no_grad()
+    def point(self, images, sentences: Sequence[str], processor=None) -> np.ndarray:
+        """Where images show what each sentence names: float32 N×U×s×s, 0 to 1, for each cell of four pixels.
+
+        ``images`` are whatever the processor takes, or what it made of them (float tensor N×3×S×S). ``processor`` is by
+        default that of the folder which the model was loaded from. Any sentence may be tried; what was trained are the
+        findings' names.
+
+        Raises:
+            ValueError: the model has no pyramid, or was loaded from no folder and ``processor`` isn't given.
+        """
+        if processor is None:
+            if not self.name_or_path:
+                raise ValueError("point: this model is of no folder; give processor")
+            elsewhere = not __name__.startswith("visionclip.")  # this code is that of the folder
+            processor = AutoProcessor.from_pretrained(self.name_or_path, trust_remote_code=elsewhere)
+        standardised = isinstance(images, torch.Tensor) and images.is_floating_point() and images.ndim == 4
+        pixel_values = (
+            images if standardised else processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        )
+        tokens = processor.tokenizer(list(sentences), padding=True, truncation=True, return_tensors="pt").to(
+            self.device
+        )
+        text_embeds = self.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        return torch.sigmoid(self.maps(self.get_cells(pixel_values.to(self.device)), text_embeds)).cpu().numpy()
 
     def _features(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Pooled features N×D, and cells where there is a pyramid."""

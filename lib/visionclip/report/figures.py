@@ -116,7 +116,8 @@ def loss_curves(losses: Mapping[str, Sequence[float]]) -> Figure:
     for name, values in losses.items():
         axes.plot(smoothed(values), label=name)
     axes.set(xlabel="update", ylabel="loss", ylim=(0, None))
-    axes.legend()
+    if losses:
+        axes.legend()
     return figure
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas
 import torch
 
-from visionclip import conditions, streams
-from visionclip.data import field_of_view, phantoms
+from visionclip import streams
+from visionclip.data import phantoms
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.phantoms import FINDINGS, STRIDE
+from visionclip.data.phantoms import STRIDE
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation import classification, fidelity, tables
 from visionclip.evaluation.classification import can_predict, predict
@@ -21,11 +20,6 @@ from visionclip.training.classification import Settings, train
 
 TRAINING, HELD_OUT = "training phantoms of the baseline", "held-out phantoms of the baseline"
 TWINS = 0.35  # healthy twins, as a share of the other eyes
-PAINT = (  # findings, their colour and its opacity, each over those before it
-    (("disc", "fovea"), (60, 200, 90), 0.35),
-    (("exudate", "cotton_wool", "drusen", "atrophy"), (255, 220, 40), 0.9),
-    (("microaneurysms", "haemorrhage", "neovessel"), (255, 40, 40), 0.9),
-)
 
 
 def draw(count: int, purpose: str, seed: int, size: int, twins: float = TWINS, **given) -> LabelledImages:
@@ -155,37 +149,3 @@ def by_grade(dataset: Dataset, logits: np.ndarray) -> list[dict]:
 def grade_table(rows: Sequence[dict]) -> pandas.DataFrame:
     """One row a grade, as text."""
     return tables.table(rows, ("dataset", "against none", "n", "AUC"))
-
-
-def overlay(pixels: np.ndarray, maps: np.ndarray) -> list[np.ndarray]:
-    """Pictures uint8 S×S×3, greyed, with blood in red, bright lesions in yellow, disc and fovea in green.
-
-    ``maps`` are shares or probabilities N×C×s×s, 0 to 1, of ``FINDINGS``.
-    """
-    names, pictures = list(FINDINGS), []
-    for picture, of_picture in zip(pixels, maps, strict=True):
-        grey = np.repeat(picture[..., 1:2] * 0.6, 3, axis=2).astype(np.float32)
-        inside = field_of_view.visible(picture)[..., None]
-        for findings, colour, opacity in PAINT:
-            share = of_picture[[names.index(name) for name in findings]].max(0).astype(np.float32)
-            alpha = cv2.resize(share, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
-            alpha = np.clip(alpha, 0, 1) * inside * opacity
-            grey = grey * (1 - alpha) + np.array(colour, np.float32) * alpha
-        pictures.append(grey.astype(np.uint8))
-    return pictures
-
-
-def richest(drawn: LabelledImages, count: int) -> list[int]:
-    """Places of ``count`` eyes with several findings, one of a kind of presentation.
-
-    Raises:
-        ValueError: the phantoms have no finding maps.
-    """
-    if drawn.masks is None:
-        raise ValueError("richest: no finding maps; draw the phantoms with them")
-    lesions = [place for place, name in enumerate(FINDINGS) if name not in ("disc", "cup", "fovea", "vessels")]
-    richness = (drawn.masks[:, lesions] > 60).any((2, 3)).sum(1)
-    first: dict[str, int] = {}
-    for place in np.argsort(-richness, kind="stable"):
-        first.setdefault(conditions.presentation(drawn.conditions[place]), int(place))
-    return list(first.values())[:count]

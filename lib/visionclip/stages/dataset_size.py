@@ -1,14 +1,14 @@
 """Stage 05: VisionCLIP trained on parts of the synthetic set (sizes × seeds), and the curve through what they reach."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas
 
 from visionclip import keys, runs
-from visionclip.data import folders, images, listing, pairs
+from visionclip.data import folders, listing, pairs
 from visionclip.evaluation import metrics, scoring, zero_shot
 from visionclip.evaluation.intervals import Interval, over_seeds
 from visionclip.evaluation.scoring import PHANTOMS
@@ -43,8 +43,7 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
         tokenizer = load_tokenizer(runs.resolve(sources["captions_folder"]) / "tokenizer")
         network = pretrain.network(parameters, len(tokenizer), one.seed)
         contrastive.train(network, tokenizer, training, settings, folder / one.name)
-        held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").images
-        held_out = replace(held_out, pixels=images.resized(held_out.pixels, settings.size))
+        held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").at(settings.size).images
         rows = []
         for dataset in [scoring.phantom_tasks(held_out), *scoring.load_all(external, settings.size)]:
             logits = zero_shot.predict(network, tokenizer, dataset, cards[1]["parameters"]["languages"], PROMPTS)

@@ -52,6 +52,13 @@ def unfamiliar(tokenizer: VisionCLIPTokenizer, texts: Iterable[str]) -> list[str
     return [word for word, parts in pieces(tokenizer, texts).items() if not familiar.issuperset(parts)]
 
 
+def include(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> None:
+    """Count the pieces of these texts as seen: a model is trained on them beside its captions."""
+    if isinstance(tokenizer, VisionCLIPTokenizer) and "seen" in tokenizer.init_kwargs:
+        found = {piece for parts in pieces(tokenizer, texts).values() for piece in parts} - {tokenizer.unk_token}
+        tokenizer.init_kwargs["seen"] = sorted(found.union(tokenizer.init_kwargs["seen"]))
+
+
 def warn(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
     """Log one line that names what is ``unfamiliar`` in the texts, if it is and wasn't named before.
 

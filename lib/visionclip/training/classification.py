@@ -15,7 +15,7 @@ from visionclip import keys, streams
 from visionclip.data.augment import augment
 from visionclip.data.images import standardise, to_tensor
 from visionclip.data.labelled import LabelledImages
-from visionclip.models import losses
+from visionclip.models import supervision
 from visionclip.models.classifier import Classifier, targets
 from visionclip.training import loop
 from visionclip.training.loop import Update
@@ -84,7 +84,7 @@ def train(
         loss = label_loss(logits.float(), labels[rows].to(update.device), own, weights)
         if masks is not None:
             every = torch.ones(len(own), dtype=torch.bool, device=update.device)
-            loss = loss + settings.map_weight * losses.maps(maps.float(), masks[own] / 255, every, 1)
+            loss = loss + settings.map_weight * supervision.map_loss(maps.float(), masks[own] / 255, every, 1)
         return {"loss": loss}
 
     loop.train(network, step, settings, label, key, checkpoint)

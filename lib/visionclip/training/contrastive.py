@@ -13,8 +13,9 @@ from visionclip import keys, streams
 from visionclip.data.augment import augment
 from visionclip.data.images import standardise, to_tensor
 from visionclip.data.pairs import Pairs
-from visionclip.models import losses, visionclip
+from visionclip.models import losses, supervision, visionclip
 from visionclip.models.visionclip import VisionCLIP
+from visionclip.text import familiarity
 from visionclip.training import gradient_cache, loop
 from visionclip.training.bank import of_pairs
 from visionclip.training.checkpoints import History
@@ -33,11 +34,13 @@ class Settings(loop.Settings):
     loss: str = "multi_positive"  # of losses.OBJECTIVES
     text_rate: float = 0.1  # learning rate of the text tower relative to it
     text_warmup: int = 0  # updates of the text tower alone, before the first image
-    weight_decay: float = 0.2  # on matrices and kernels only
+    weight_decay: float = 0.05  # on matrices and kernels only
+    schedule: str = "constant"  # averaged weights settle instead, as in SWAD (Cha et al. 2021)
+    clip: float = 5.0
     augmentation: float = 1.0  # strength, 0 to 1
     size: int = 0  # pixels at which images are seen; 0: as they are
     condition_weight: float = 0.0  # of the loss of every condition stated, that of the captions having 1
-    map_weight: float = 0.0  # of the loss of every finding asked of the cells, which needs a pyramid and masks
+    map_weight: float = 0.0  # of the loss of every finding chosen of the cells, which needs a pyramid and masks
     chunk: int = 0  # images (and captions) encoded at once, by gradient caching; 0: all
 
 
@@ -51,10 +54,12 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
     settings = loop.on_this_machine(settings)
     bank = of_pairs(pairs)
     texts = [*(caption.text for caption in pairs.captions), *bank.texts]
+    familiarity.include(tokenizer, bank.texts)
     tokens = dict(tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
-    stated, mapped = bool(settings.condition_weight and bank.conditions), bool(settings.map_weight and bank.named)
+    stated = bool(settings.condition_weight and bank.conditions)
+    with_maps = bool(settings.map_weight and bank.named and network.pyramid)
     truth = bank.targets(pairs.images.conditions)
-    if network.logit_bias is not None:
+    if network.logit_bias is not None and not network.logit_bias.item():  # not trained before, at another size
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
     key = settings.key(keys.weights(network), config, ids, pairs.key, keys.code(__file__))
@@ -69,14 +74,14 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         distinct, own = np.unique(pairs.draw(rows, update.rng("caption of an image")), return_inverse=True)
         matches = matches_of(pairs, rows, distinct, own, update.device)
         statements = bank.draw_statements(update.rng("statements")) if stated else distinct[:0]
-        names = bank.draw_names(update.rng("names of findings")) if mapped else distinct[:0]
-        asked, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
+        names = bank.draw_names(update.rng("names of findings")) if with_maps else distinct[:0]
+        chosen, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
         of_captions, of_statements, of_names = np.split(places, np.cumsum([len(distinct), len(statements)]))
-        batch, masks = _augmented(pairs, rows, settings, update, mapped)
+        batch, masks = _augmented(pairs, rows, settings, update, with_maps)
         own_rows = update.share(np.arange(len(rows)))
 
         def compare(images: gradient_cache.Encoded, texts: gradient_cache.Encoded) -> dict[str, torch.Tensor]:
-            image_embeds, text_embeds = gathered(images[0]), gathered(texts[0])[: len(asked)]
+            image_embeds, text_embeds = gathered(images[0]), gathered(texts[0])[: len(chosen)]
             captions, floor = objective(
                 image_embeds, text_embeds[of_captions], network.scale, network.logit_bias, matches
             )
@@ -84,17 +89,18 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
             if stated:
                 logits = network.scale * image_embeds @ text_embeds[of_statements].T
                 of_rows = torch.from_numpy(truth[rows]).to(update.device)
-                values["conditions"] = losses.conditions(logits, bank.values, of_rows)
+                values["conditions"] = supervision.condition_loss(logits, bank.values, of_rows)
                 values["loss"] = values["loss"] + settings.condition_weight * values["conditions"]
-            if mapped and masks is not None:
+            if with_maps and masks is not None:
                 covered, known = masks
                 logits = network.maps(images[1], text_embeds[of_names])
                 covered = functional.interpolate(covered[own_rows], size=logits.shape[-2:], mode="area") / 255
-                values["maps"] = losses.maps(logits, covered, known[own_rows], known.float().mean())
+                own_loss = supervision.map_loss(logits, covered, known[own_rows], known.float().mean())
+                values["maps"] = gathered(own_loss[None]).mean()
                 values["loss"] = values["loss"] + settings.map_weight * values["maps"]
             return values
 
-        images, texts = parts(update, batch, tokens, asked, settings.chunk, mapped)
+        images, texts = parts(update, batch, tokens, chosen, settings.chunk, with_maps)
         if settings.chunk:
             return gradient_cache.propagate(network, images, texts, compare)
         return compare(images[0](), texts[0]())
@@ -111,7 +117,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
 
 
 def _augmented(
-    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, mapped: bool
+    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, with_maps: bool
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
     """The images of a batch as the network sees them, N×3×S×S, and their masks N×C×s×s with which have any (bool N)."""
     batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
@@ -119,7 +125,7 @@ def _augmented(
         shrinks = settings.size < batch.shape[-1]
         batch = functional.interpolate(batch.float(), size=settings.size, mode="area" if shrinks else "bilinear")
     masks, marked = None, pairs.images.marked
-    if mapped and pairs.images.masks is not None:
+    if with_maps and pairs.images.masks is not None:
         masks = torch.from_numpy(pairs.images.masks[rows]).to(update.device)
     batch, masks = augment(batch, settings.augmentation, update.torch_rng("augmentation"), masks)
     if masks is None:
@@ -149,20 +155,20 @@ def positive_rate(pairs: Pairs, settings: Settings) -> float:
 
 
 def parts(
-    update: Update, pixels: torch.Tensor, tokens: Tokens, asked: np.ndarray, chunk: int, mapped: bool = False
+    update: Update, pixels: torch.Tensor, tokens: Tokens, chosen: np.ndarray, chunk: int, with_maps: bool = False
 ) -> tuple[list[gradient_cache.Part], list[gradient_cache.Part]]:
-    """How this process encodes its share of standardised ``pixels`` and of the texts ``asked``, part by part.
+    """How this process encodes its share of standardised ``pixels`` and of the texts ``chosen``, part by part.
 
-    Every process has as many texts, the last one again where they don't divide. ``mapped`` images bring their cells.
+    Every process has as many texts, the last one again where they don't divide. ``with_maps`` images bring their cells.
     """
-    padded = -(-len(asked) // update.world) * update.world
-    texts_asked = update.share(asked[np.arange(padded).clip(max=len(asked) - 1)])
+    padded = -(-len(chosen) // update.world) * update.world
+    own_texts = update.share(chosen[np.arange(padded).clip(max=len(chosen) - 1)])
     own = pixels[update.share(np.arange(len(pixels)))]
 
     def image_part(part: torch.Tensor) -> gradient_cache.Part:
         def encode() -> gradient_cache.Encoded:
             output = update.network(pixel_values=part)
-            return (output.image_embeds, output.cells) if mapped else (output.image_embeds,)
+            return (output.image_embeds, output.cells) if with_maps else (output.image_embeds,)
 
         return encode
 
@@ -170,7 +176,7 @@ def parts(
         return lambda: (update.network(**trimmed(tokens, part, update.device)).text_embeds,)
 
     images = own.split(chunk or len(own))
-    texts = np.split(texts_asked, range(chunk, len(texts_asked), chunk)) if chunk else [texts_asked]
+    texts = np.split(own_texts, range(chunk, len(own_texts), chunk)) if chunk else [own_texts]
     return [image_part(part) for part in images], [text_part(part) for part in texts]
 
 
