@@ -66,13 +66,24 @@ KINDS = {
     "opaque": np.dstack([PICTURE, np.full((8, 6), 255, np.uint8)]),
     "16 bits": PICTURE.astype(np.uint16) * 257,
     "12 bits": PICTURE.astype(np.int32) * 16,
+    "12 bits, opaque": np.dstack([PICTURE.astype(np.uint16) * 16, np.full((8, 6), 65535, np.uint16)]),
     "fractions": PICTURE / 255,
+    "a tensor with a gradient": (torch.from_numpy(PICTURE) / 255).requires_grad_(),
+    "half precision": (torch.from_numpy(PICTURE) / 256 + 1 / 512).half(),
 }
 
 
 @pytest.mark.parametrize("given", KINDS.values(), ids=KINDS)
 def test_a_picture_of_any_kind_becomes_rgb(given):
     assert np.array_equal(images.to_rgb(given), PICTURE)
+
+
+@pytest.mark.parametrize("name", ["eye.png", "eye.tif"])
+@pytest.mark.parametrize("factor", [257, 16])
+def test_a_file_of_wide_colours_is_read_as_one_of_wide_greys(tmp_path, name, factor):
+    """16 bits, and 12 in 16, of which PIL keeps the upper 8."""
+    cv2.imwrite(str(tmp_path / name), PICTURE[..., ::-1].astype(np.uint16) * factor)
+    assert np.array_equal(images.read(tmp_path / name), PICTURE)
 
 
 def test_grey_becomes_rgb_and_what_is_fully_transparent_black():
@@ -105,6 +116,7 @@ def test_the_orientation_that_a_camera_notes_is_followed(tmp_path):
         (np.full((8, 6), 1.5), "fractions from 0 to 1"),
         (np.full((8, 6), np.nan), "fractions from 0 to 1"),
         (np.full((8, 6), 1 << 16), "give 8 or 16 bits"),
+        (np.full((8, 6), None), "array of object; give numbers"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_one_line(given, complaint):
@@ -122,6 +134,13 @@ def test_a_jpeg_may_be_followed_by_what_a_camera_wrote_but_not_cut(tmp_path):
     path.write_bytes(whole[:-2])
     with pytest.raises(ValueError, match="cut short"):
         images.read(path)
+
+
+def test_read_names_a_file_whose_pixels_are_in_no_range(tmp_path):
+    Image.fromarray(np.full((8, 6), 200, np.float32)).save(tmp_path / "eye.tif")
+    with pytest.raises(ValueError, match=r"eye\.tif: image: float32 from 200 to 200.*; replace the file") as refusal:
+        images.read(tmp_path / "eye.tif")
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image"])

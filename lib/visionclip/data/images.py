@@ -31,25 +31,32 @@ def read(path: Path) -> np.ndarray:
     encoded = path.read_bytes()
     fault, image = _opened(encoded)
     if image is not None and (image.mode not in ("RGB", "L") or "transparency" in image.info):
-        return to_rgb(image)
-    # OpenCV decodes several times as fast as PIL
-    decoded = None if fault else cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        try:
+            return to_rgb(image)
+        except (ValueError, OSError) as error:  # PIL decodes here what it only looked at before
+            fault = str(error)
+    # OpenCV decodes several times as fast as PIL, which drops the lower 8 of 16 bits of a colour
+    every_bit = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    decoded = None if fault else cv2.imdecode(np.frombuffer(encoded, np.uint8), every_bit)
     if decoded is None:
         raise ValueError(
             f"{path}: {fault or 'not a readable image'}; replace the file or leave its row out of labels.csv"
         )
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return to_rgb(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
 def to_rgb(image: "Image.Image | np.ndarray | torch.Tensor") -> np.ndarray:
     """Any picture as uint8 H×W×3 RGB: the one door for what is not read from a file.
 
     Grey becomes RGB, what is fully transparent black, EXIF orientation is followed. Arrays may be H×W, H×W×C or C×H×W
-    with 1, 3 or 4 channels; bool, 8, 12 or 16 bits (as few as hold the largest value), or fractions from 0 to 1.
+    with 1, 3 or 4 channels; bool, 8, 12 or 16 bits (as few as hold the largest colour), or fractions from 0 to 1.
 
     Raises:
         ValueError: another shape or type, or values that aren't in these ranges.
     """
+    if hasattr(image, "detach"):  # a tensor, of any precision and on any device
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
     if isinstance(image, Image.Image):
         image = ImageOps.exif_transpose(image)
         if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
@@ -62,10 +69,12 @@ def to_rgb(image: "Image.Image | np.ndarray | torch.Tensor") -> np.ndarray:
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
         raise ValueError(f"image: an array of shape {pixels.shape}; give H×W, H×W×C or C×H×W with 1, 3 or 4 channels")
-    pixels = _eight_bits(pixels)
+    if pixels.dtype.kind not in "buif":
+        raise ValueError(f"image: an array of {pixels.dtype}; give numbers, 8 or 16 bits or fractions from 0 to 1")
+    rgb = _eight_bits(pixels[..., :3])
     if pixels.shape[2] == 4:
-        pixels = pixels[..., :3] * (pixels[..., 3:] > 0)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        rgb = rgb * (pixels[..., 3:] > 0)
+    return np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
