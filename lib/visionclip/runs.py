@@ -50,7 +50,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # some libraries write for the owner alone
+        share(temporary)
         os.replace(temporary, path)
     except Exception as error:  # every library has its own error for it
         if "no space left" not in str(error).casefold():
@@ -60,10 +60,12 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def share(path: Path) -> None:
+    """Give a file, or all files below a folder, the permissions of the umask: safetensors writes for one alone."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for file in filter(Path.is_file, [path, *path.rglob("*")]):
+        os.chmod(file, 0o666 & ~mask)
 
 
 def write_json(path: Path, content: object) -> None:

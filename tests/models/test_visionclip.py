@@ -214,6 +214,27 @@ def test_the_folder_runs_in_the_zero_shot_pipeline(photograph, folder):
     assert sum(answer["score"] for answer in answers) == pytest.approx(1, abs=1e-4)
 
 
+def test_the_pipeline_sees_16_bits_as_8(photograph, folder, tmp_path):
+    """Which transformers' own cuts to white before a processor sees them."""
+    classify = pipeline("zero-shot-image-classification", model=str(folder))
+    wide = Image.fromarray(photograph[..., 0].astype(np.uint16) * 257)
+    wide.save(tmp_path / "16 bits.png")
+    expected, *others = (
+        classify(given, candidate_labels=["with a", "without a"], hypothesis_template="eye {}")
+        for given in (Image.fromarray(photograph[..., 0]), photograph[..., 0], wide, str(tmp_path / "16 bits.png"))
+    )
+    assert others == [expected] * 3
+
+
+def test_a_saved_folder_can_be_read_by_whoever_may_read_new_files(network, tokenizer, tmp_path):
+    before = os.umask(0o022)
+    try:
+        visionclip.save(network, tokenizer, 32, tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o644}
+
+
 ELSEWHERE = """
 import json, sys
 

@@ -1,5 +1,6 @@
 """The generator learns, resumes exactly, and refuses what it can't use."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +143,9 @@ def test_the_saved_folder_is_the_trained_generator(trained):
     network, _, folder = trained
     assert tiny_images.same(network, Generator.from_pretrained(folder))
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
+    mask = os.umask(0)
+    os.umask(mask)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o666 & ~mask}, "others may read it too"
 
 
 def test_a_generator_of_labels_alone_takes_no_layout(images, tmp_path):

@@ -4,11 +4,11 @@
 the last layer times a bias-free projection, as in Chinese-CLIP. A saved folder holds weights, tokenizer, preprocessing
 and this code: it runs in ``pipeline("zero-shot-image-classification", model=folder)`` once this module is imported, and
 with ``trust_remote_code=True`` where the package is not installed. Its tokenizer warns of words that no training
-caption has. The pipeline itself turns images into 8-bit RGB, which spoils those of 16 bits: give it what
-``data.images.read`` returns, or call the processor, which takes all kinds.
+caption has. Its pipeline takes the pictures that its processor takes, of 16 bits too.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from transformers import (
@@ -31,9 +32,11 @@ from transformers import (
     PreTrainedModel,
     ResNetConfig,
     ResNetModel,
+    ZeroShotImageClassificationPipeline,
 )
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.models.resnet.modeling_resnet import ResNetBottleNeckLayer
+from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import ModelOutput
 from transformers.utils.logging import disable_progress_bar
@@ -294,14 +297,11 @@ class VisionCLIPImageProcessor(BaseImageProcessor):
 
     def _photographs(self, images) -> Iterator[np.ndarray]:
         """uint8 H×W×3 of each."""
-        if isinstance(images, torch.Tensor):
-            images = images.detach().cpu()
-            images = images.float() if images.is_floating_point() else images
         if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
             for image in images:
                 yield from self._photographs(image)
         elif isinstance(images, str | Path):
-            yield read(Path(images)) if Path(images).is_file() else to_rgb(super().fetch_images(str(images)))
+            yield read(Path(images)) if os.path.isfile(images) else to_rgb(super().fetch_images(str(images)))
         else:
             yield to_rgb(images)
 
@@ -317,11 +317,29 @@ class VisionCLIPProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
 
+class VisionCLIPPipeline(ZeroShotImageClassificationPipeline):
+    """Zero-shot classification that hands a photograph to this model's processor before 16 bits are cut to 8.
+
+    For every other model it is transformers' own, in whose place it stands.
+    """
+
+    def preprocess(self, image, *given, **named):
+        """One picture, path or address, and the labels as sentences → what the model takes."""
+        if isinstance(self.image_processor, VisionCLIPImageProcessor):
+            image = Image.fromarray(next(self.image_processor._photographs(image)))
+        return super().preprocess(image, *given, **named)
+
+
+PIPELINE_REGISTRY.supported_tasks["zero-shot-image-classification"]["impl"] = VisionCLIPPipeline
+
+
 # --- Saved folders hold the code up to here ---
 
 
 def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
     """Write weights (safetensors), tokenizer, preprocessing and code as one Hugging Face folder."""
+    from visionclip import runs  # which a saved folder has not
+
     processor = VisionCLIPProcessor(VisionCLIPImageProcessor(image_size), tokenizer)
     model.config.auto_map = _remote(
         AutoConfig=VisionCLIPConfig, AutoModel=VisionCLIP, AutoModelForZeroShotImageClassification=VisionCLIP
@@ -340,6 +358,7 @@ def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
         (folder / f"{name}.py").write_text(
             re.sub(r"from visionclip\.\w+\.(\w+) import", r"from .\1 import", text), "utf-8"
         )
+    runs.share(folder)
 
 
 def _remote(**classes: type) -> dict[str, str]:

@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import nn
 
-from visionclip import keys, streams
+from visionclip import keys, runs, streams
 from visionclip.data.labelled import LabelledImages
 from visionclip.models import generator
 from visionclip.models.generator import Generator
@@ -67,6 +67,7 @@ def train(images: LabelledImages, settings: Settings, folder: Path) -> tuple[Gen
         network, step, settings, "diffusion model", key, folder / "checkpoint.safetensors", channels_last=False
     )
     network.save_pretrained(folder)
+    runs.share(folder)
     return network, log
 
 
