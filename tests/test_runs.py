@@ -142,8 +142,9 @@ def test_dataclasses_are_written_as_mappings_and_numpy_as_numbers(tmp_path):
 
 def test_what_json_has_no_word_for_is_refused(tmp_path):
     for content in ({"path": Path("a")}, {"set": {1}}, {"auc": np.float64("inf")}):
-        with pytest.raises((TypeError, ValueError), match="JSON"):
+        with pytest.raises((TypeError, ValueError), match="JSON") as refusal:
             runs.write_json(tmp_path / "numbers.json", content)
+    assert "numbers.json: Out of range" in str(refusal.value), "of a number without value the file is named"
     assert not list(tmp_path.iterdir())
 
 

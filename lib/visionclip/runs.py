@@ -69,8 +69,15 @@ def share(path: Path) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write ``content`` atomically as readable UTF-8 JSON (see ``keys.plain``); NaN is refused, as JSON has none."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=keys.plain)
+    """Write ``content`` atomically as readable UTF-8 JSON (see ``keys.plain``).
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON has no word for; the message names the file.
+    """
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=keys.plain)
+    except ValueError as error:
+        raise ValueError(f"{relative(path)}: {error}; what has no value is to be None") from None
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", "utf-8")
 

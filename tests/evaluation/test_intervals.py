@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from visionclip import runs
-from visionclip.evaluation import intervals
+from visionclip.evaluation import intervals, metrics
 from visionclip.evaluation.intervals import Comparison, Interval
 
 
@@ -71,6 +71,20 @@ def test_what_can_not_be_resampled_has_no_limits(strata, groups):
     assert drawn == Interval(0.5)
 
 
+def test_scores_that_no_resample_changes_have_no_limits():
+    """Not one error in two images a class, or in twenty, is no certainty."""
+    for count in (2, 20):
+        targets = np.arange(2).repeat(count)
+        ranking = targets + np.linspace(0, 0.5, 2 * count)
+        logits = np.stack([-ranking, ranking], axis=1)
+        scores = metrics.scores_with_intervals(targets, logits, False, np.random.default_rng(0), 200)
+        assert scores["auc"] == intervals.auc_interval(targets == 1, ranking) == Interval(1.0)
+        assert scores["brier"].low < scores["brier"].value < scores["brier"].high
+        against = intervals.delong(targets == 1, ranking, -ranking)
+        assert against == Comparison(Interval(1.0)), "no error against errors alone: untested"
+        assert intervals.auc_interval(targets == 1, np.zeros(2 * count)) == Interval(0.5)
+
+
 def test_an_undefined_score_has_neither_value_nor_limits():
     rng = np.random.default_rng(0)
     drawn = intervals.bootstrap(lambda weights: {"x": weights[:, 0] * np.nan}, np.zeros(9, int), rng, 10)
@@ -91,6 +105,7 @@ def test_the_interval_over_seeds_is_the_t_interval_of_the_mean():
 
 def test_one_seed_or_an_undefined_one_has_no_limits():
     assert intervals.over_seeds([0.7]) == Interval(0.7)
+    assert intervals.over_seeds([0.7, 0.7]) == Interval(0.7), "and two that agree"
     for values in ([], [0.7, None], [np.nan]):
         assert intervals.over_seeds(values) == Interval(None)
 

@@ -198,6 +198,11 @@ def test_power_law_needs_three_sizes_with_an_error_above_zero():
     assert metrics.power_law([100, 200, 400, 800], [0.3, np.nan, 0.2, 0.1])["points"] == 3
 
 
+def test_a_law_of_errors_that_are_all_one_has_the_exponent_0_and_no_nan():
+    fit = metrics.power_law([100, 200, 400], [0.5] * 3)
+    assert fit == {"exponent": 0, "low": 0, "high": 0, "coefficient": 0.5, "r_squared": 0, "points": 3}
+
+
 def test_power_law_refuses_sizes_without_logarithm_or_error():
     for sizes, errors in (([0, 1, 2], [1, 1, 1]), ([1, 2, 3], [1, 1])):
         with pytest.raises(ValueError, match="power law"):

@@ -68,8 +68,8 @@ def bootstrap(
     resampled within each of ``strata`` (int N, their class): every resample keeps the class counts, and what depends on
     the mix of classes is conditional on it. A stratum of one image can't vary, so the intervals say nothing of its
     uncertainty. Where ``groups`` (both eyes of a patient, say) hold several images, whole groups are resampled, as
-    their images aren't independent. A resample in which a score is undefined doesn't count for it; where none of those
-    that count differs from the images as they are (one group, one image a class), there are no limits.
+    their images aren't independent. A resample in which a score is undefined doesn't count for it; where all that
+    count say the same (one group, one image a class, not one error), there are no limits.
 
     Raises:
         ValueError: ``resamples`` is below 1.
@@ -83,20 +83,23 @@ def bootstrap(
     else:
         members = np.arange(count)
     step = max(1, BLOCK // count)
-    blocks, varied = [], []
+    blocks = []
     for start in range(0, resamples, step):
         weights = _resampled(strata, min(step, resamples - start), rng)[:, members]
-        varied.append((weights != 1).any(axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):  # a class that no group of the resample holds
             blocks.append(measure(weights))
-    differs, scored = np.concatenate(varied), {}
+    scored = {}
     for name, (value,) in measure(np.ones((1, count))).items():
         drawn = np.concatenate([block[name] for block in blocks])
-        counted, limits = np.isfinite(drawn), ()
-        if (counted & differs).any():
-            limits = np.percentile(drawn[counted], [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist()
-        scored[name] = Interval(float(value), *limits) if np.isfinite(value) else Interval(None)
+        drawn = drawn[np.isfinite(drawn)]
+        ends = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist() if drawn.size else (0, 0)
+        scored[name] = _between(float(value), *ends) if np.isfinite(value) else Interval(None)
     return scored
+
+
+def _between(value: float, low: float, high: float) -> Interval:
+    """A value with its limits, which are left out where they are one, within rounding: they would claim certainty."""
+    return Interval(value, low, high) if high - low > 1e-9 else Interval(value)
 
 
 def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -113,7 +116,7 @@ def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> 
 def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     """Mean of the scores of R repeated runs with the t-interval of that mean.
 
-    One run has no limits; where a run's score is undefined (None) there is no mean.
+    One run has no limits, nor have runs that all say the same; where a run's score is undefined (None) there is no mean.
     """
     runs = np.array(values, float)
     if not runs.size or not np.isfinite(runs).all():
@@ -122,14 +125,15 @@ def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     if runs.size < 2:
         return Interval(mean)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, runs.size - 1) * stats.sem(runs))
-    return Interval(mean, mean - half, mean + half)
+    return _between(mean, mean - half, mean + half)
 
 
 def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> Comparison:
     """The AUC of ``first`` minus that of ``second``, two rankings of the same N images.
 
     ``positive`` is bool N; the rankings are N finite scores each, higher for likelier positive. Undefined where there
-    are fewer than two positives or negatives (DeLong et al., Biometrics 1988).
+    are fewer than two positives or negatives (DeLong et al., Biometrics 1988); untested, and without limits, where the
+    rankings differ by as much for every image of a class, as one without an error from one of errors alone.
 
     Raises:
         ValueError: the three differ in length, or a score isn't finite.
@@ -144,16 +148,21 @@ def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> Compa
     difference = float(contrast[0].mean())
     spread = float(np.sqrt(sum(part.var(ddof=1) / part.size for part in contrast)))
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * spread
-    p = float(2 * stats.norm.sf(abs(difference) / spread)) if spread else float(difference == 0)
+    if difference and not spread:
+        return Comparison(Interval(difference))
+    p = float(2 * stats.norm.sf(abs(difference) / spread)) if spread else 1.0
     return Comparison(Interval(difference, difference - half, difference + half), p)
 
 
 def auc_interval(positive: np.ndarray, ranking: np.ndarray) -> Interval:
-    """AUC of one ranking of N images with DeLong's interval, within 0 and 1; undefined and refused as ``delong``."""
+    """AUC of one ranking of N images with DeLong's interval, within 0 and 1; undefined and refused as ``delong``.
+
+    A ranking without an error has no limits: DeLong's variance is 0 then, however few the images.
+    """
     constant = np.zeros(len(ranking))  # its AUC is 0.5, and has no variance
     above = delong(positive, ranking, constant).difference
     ends = [min(max(end + 0.5, 0.0), 1.0) for end in (above.value, above.low, above.high) if end is not None]
-    return Interval(*ends) if ends else above
+    return _between(*ends) if len(ends) == 3 else Interval(*ends) if ends else above
 
 
 def _placements(positive: np.ndarray, ranking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,13 +86,14 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> dict[str, floa
     if np.unique(x).size < 3:
         return None
     line = stats.linregress(np.log(x), np.log(y))
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, x.size - 2) * line.stderr
+    fitted, error = np.nan_to_num([line.rvalue, line.stderr])  # where all errors are one, nothing varies
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, x.size - 2) * error
     return {
         "exponent": float(-line.slope),
         "low": float(-line.slope - half),
         "high": float(-line.slope + half),
         "coefficient": float(np.exp(line.intercept)),
-        "r_squared": float(line.rvalue**2),
+        "r_squared": float(fitted**2),
         "points": int(x.size),
     }
 
