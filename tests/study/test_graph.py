@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell
 
 import tiny
 from visionclip import runs, study
-from visionclip.study.graph import STAGES, Graph, rule
+from visionclip.study.graph import STAGES, Graph, fingerprint, rule
 
 REPORT = """
 import sys
@@ -214,6 +214,23 @@ def test_a_photograph_that_changes_reruns_only_the_stages_that_look_at_it(finish
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert set(jobs) == LOOKING
     assert planned(finished, "--config", "preset=smoke") == {}
+
+
+def test_seed_photographs_and_a_word_list_that_change_are_reasons_to_run_again(tmp_path):
+    graph, stages = Graph({"preset": "smoke"}), ("01-synthesis", "02-captions")
+    plain = [graph.reasons(stage) for stage in stages]
+    assert [reasons["photographs"] for reasons in plain] == [[], []]
+    assert graph.reasons("08-diversity")["photographs"] == [], "its seeds are numbers"
+    for name in ("eye.png", "vocab.txt"):
+        (tmp_path / name).write_text("some")
+    graph.parameters["01-synthesis"].seeds = str(tmp_path)
+    graph.parameters["02-captions"].vocabulary = str(tmp_path / "vocab.txt")
+    given = [graph.reasons(stage) for stage in stages]
+    for name in ("eye.png", "vocab.txt"):
+        (tmp_path / name).write_text("other")
+    fingerprint.cache_clear()
+    changed = [graph.reasons(stage) for stage in stages]
+    assert all(one != two != three for one, two, three in zip(plain, given, changed, strict=True))
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> 
 def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     """Mean of the scores of R repeated runs with the t-interval of that mean.
 
-    One run has no limits, nor have runs that all say the same; where a run's score is undefined (None) there is no mean.
+    One run has no limits, nor have runs that all say the same; where a score is undefined (None) there is no mean.
     """
     runs = np.array(values, float)
     if not runs.size or not np.isfinite(runs).all():

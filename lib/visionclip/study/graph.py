@@ -1,8 +1,8 @@
 """The graph of the study: one table of stages, and all that the Snakefile asks about each of them.
 
 A stage runs again when its notebook or its parameter file changes, an earlier stage was run again, or one of its
-``reasons`` is another: the library code that it imports (comments and docstrings aside), the folders that it is given
-and, for those that look at photographs, every file among them.
+``reasons`` is another: the library code that it imports (comments and docstrings aside), the folders that it is given,
+the vocabulary and, for those that look at photographs or learn from them, every file among them.
 """
 
 import os
@@ -122,16 +122,21 @@ class Graph:
             "code": keys.code(runs.resolve(f"notebooks/{stage}.ipynb")),
             "paths": self.paths(stage),
             "photographs": self.photographs(stage),
+            **({"vocabulary": words} if (words := self.vocabulary(stage)) else {}),
         }
 
     def photographs(self, stage: str) -> list[str]:
         """The folder in which a stage looks for photographs and its fingerprint; nothing for one that doesn't look."""
-        if not STAGES[stage].photographs:
-            return []
-        folder = self.parameters[stage].external
-        if folder == declared(stage)["external"].default:
+        given = self.parameters[stage]
+        folder = given.external if STAGES[stage].photographs else getattr(given, "seeds", "")
+        if STAGES[stage].photographs and folder == declared(stage)["external"].default:
             folder = os.environ.get("VISIONCLIP_EXTERNAL") or folder
-        return [folder, fingerprint(folder)]
+        return [folder, fingerprint(folder)] if folder and isinstance(folder, str) else []
+
+    def vocabulary(self, stage: str) -> str:
+        """The digest of the word list that a stage is given, empty without one or for a name on the hub."""
+        path = runs.resolve(getattr(self.parameters[stage], "vocabulary", ""))
+        return keys.file(path) if path.is_file() else ""
 
     def threads(self, stage: str, cores: int | None) -> int:
         """The share of ``cores`` that a stage takes. Where a GPU does the work, stages take turns at it."""
