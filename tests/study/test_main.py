@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from snakemake.cli import parse_config
 
 import tiny
 from visionclip import runs
@@ -46,6 +47,16 @@ def test_a_home_that_cannot_be_written_is_replaced_by_one_in_the_study(root, mon
         main(["run", "smoke"])
         assert started.pop() == str(expected)
     assert (root / ".snakemake/home").is_dir()
+
+
+@pytest.mark.parametrize("preset", ["smoke", "2024_11", "no", "1e3", "my preset 眼"])
+def test_snakemake_is_told_the_name_of_the_preset_whatever_it_looks_like(root, monkeypatch, preset):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: started.append(arguments))
+    (root / "params/smoke").rename(root / "params" / preset)
+    main(["run", preset])
+    config = started[0][started[0].index("--config") + 1 :]
+    assert parse_config(config) == {"preset": preset}
 
 
 def test_a_study_does_not_start_while_a_stage_of_a_killed_one_is_at_work(root, capsys):

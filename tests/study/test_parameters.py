@@ -212,6 +212,16 @@ def test_a_missing_file_an_unknown_file_and_an_unknown_preset_are_refused(root):
     assert "params/cpu/02-caption.yaml: must be named after a notebook" in message(study.preset, "params/cpu")
 
 
+def test_hidden_files_are_neither_presets_nor_parameters(root):
+    """JupyterLab keeps copies in .ipynb_checkpoints, Finder leaves a .DS_Store."""
+    known = study.presets()
+    (root / "params/cpu/.DS_Store").touch()
+    for folder in ("params/.ipynb_checkpoints", "params/cpu/.ipynb_checkpoints"):
+        (root / folder).mkdir()
+    assert study.presets() == known
+    assert list(study.preset("params/cpu")) == study.notebook_names()
+
+
 def test_importing_study_does_not_wait_for_torch():
     for name in ("study", "study.graph", "study.__main__"):
         code = f"import sys, visionclip.{name}; assert not {{'torch', 'yaml', 'papermill'}} & set(sys.modules)"

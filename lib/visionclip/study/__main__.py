@@ -23,7 +23,8 @@ def run(preset: str) -> None:
         ValueError: a mistake in the preset, or a run of this folder that has not ended.
     """
     graph = Graph({"preset": preset})
-    options = ["--nolock", "--rerun-incomplete", "--cores", "all", "--config", f"preset={preset}"]
+    config = f"preset=!!str {preset}"  # or Snakemake takes 2024_11 for a number, and no for false
+    options = ["--nolock", "--rerun-incomplete", "--cores", "all", "--config", config]
     os.chdir(runs.ROOT)
     if not os.access(Path.home(), os.W_OK):  # as in many containers; Snakemake and Jupyter keep files there
         os.environ["HOME"] = str(runs.ROOT / ".snakemake" / "home")

@@ -127,7 +127,7 @@ def notebook_names() -> list[str]:
 
 def presets() -> list[str]:
     """The names of the study's presets: the folders of ``params/``."""
-    return sorted(path.name for path in (runs.ROOT / "params").glob("*/"))
+    return sorted(path.name for path in (runs.ROOT / "params").glob("[!.]*/"))
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:
@@ -280,7 +280,8 @@ def preset(folder: str | Path) -> dict[str, SimpleNamespace]:
         hint = _suggestion(folder.name, presets())
         raise ValueError(f"{runs.relative(folder)}: no such preset{hint} (there are {', '.join(presets())})")
     for path in sorted(folder.iterdir()):
-        _require_notebook(path)
+        if not path.name.startswith("."):  # what file managers and editors leave
+            _require_notebook(path)
     values = {name: check_file(folder / f"{name}.yaml") for name in notebook_names()}
     for stage, fault in constraints.faults(values):
         raise ValueError(f"{runs.relative(folder / f'{stage}.yaml')}: {fault}")
