@@ -1,3 +1,6 @@
+import importlib.util
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,12 +58,22 @@ def test_what_was_not_run_is_said_so(tmp_path):
         assert cards.UNKNOWN in answers(filled, card.name)
 
 
-def test_photographs_upstream_are_never_denied(run):
+def test_commands_that_cards_name_are_there():
+    for name in cards.NAMES:
+        for module in re.findall(r"python -m ([\w.]+\w)", (cards.FOLDER / f"{name}.yaml").read_text("utf-8")):
+            assert importlib.util.find_spec(module), f"{name}: {module}"
+
+
+def test_photographs_upstream_are_never_denied(run, tmp_path_factory):
+    drawn = shutil.copytree(run, tmp_path_factory.mktemp("drawn") / "cpu")
     assert "None: every image is drawn" in answers(cards.fill(run, "cpu"), "datasheet")
     finished(run, "01-synthesis", {"seeds": "data/mine"}, {"sources": {"mine": 300, "ddpm": 200}})
     said = answers(cards.fill(run, "cpu"), "datasheet")
     assert "None: every image" not in said
     assert "Photographs are upstream (mine)" in said
+    for claim in ("nobody took", "every condition of every image is known", "trained on phantoms"):
+        assert claim in answers(cards.fill(drawn, "cpu"), "datasheet")
+        assert claim not in said, "what a seed folder makes untrue is not said"
 
 
 @pytest.mark.parametrize("name", ITEMS)

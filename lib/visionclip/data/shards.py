@@ -1,8 +1,9 @@
-"""Labelled images on disk: WebDataset tar shards that `datasets` and open_clip read as they are.
+"""Labelled images on disk: WebDataset tar shards.
 
 A sample is ``key.png`` (or ``key.jpg``) and ``key.json`` with its conditions, seed and source; where there are masks,
 ``key.masks.png`` has them one above the other, in grey, in the order of the record's ``masks``, all 0 where the image
-is not ``marked``. Shards of the same samples are byte-identical.
+is not ``marked``. Shards of the same samples are byte-identical. `datasets` reads them as they are where every eye
+states the same conditions; open_clip wants captions too, which ``exports`` writes.
 """
 
 import json

@@ -83,6 +83,7 @@ def facts(run: Path, preset: str) -> dict[str, object]:
         "versions": _listed(cards.get("03-pretrain", {}).get("versions")),
         "sources": _listed(drawn.get("sources")),
         "shares": _listed(trained.get("shares"), ".0%"),
+        "photographs": _photographs(drawn.get("sources"), cards.get("01-synthesis", {}).get("parameters", {})),
         "patients": _patients(drawn.get("sources"), made("01-synthesis", "parameters", "seeds")),
         "fidelity": _fidelity(drawn.get("fidelity", {})),
         "kid": number("01-synthesis", "fidelity", "kid", "mean"),
@@ -104,6 +105,11 @@ def _found(content: object, *keys: str) -> object:
 
 def _listed(pairs: Mapping | None, spec: str = "") -> str:
     return ", ".join(f"{name} {value:{spec}}" for name, value in pairs.items()) if pairs else UNKNOWN
+
+
+def _photographs(sources: Mapping | None, parameters: Mapping) -> bool:
+    """Whether the training set descends from photographs."""
+    return bool(parameters.get("seeds") or set(sources or ()) - DRAWN)
 
 
 def _patients(sources: Mapping | None, seeds: object) -> str:
