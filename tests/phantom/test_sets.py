@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from visionclip import streams
 from visionclip.phantom import render, render_each
@@ -24,6 +25,12 @@ def test_fixed_factors_are_shared_by_all_eyes():
     fixed = {"exposure": 0.3}
     (drawn,) = render_each(EYES[:1], STREAMS[:1], 32, picture, "phantoms", 1, fixed)
     assert np.array_equal(drawn, render(EYES[0], streams.rng(*STREAMS[0]), 32, **fixed).image)
+
+
+def test_what_workers_can_not_be_given_is_refused_before_they_start():
+    with pytest.raises(ValueError, match=r"phantoms: .*lambda.*; workers take functions of a module") as refusal:
+        next(render_each(EYES, STREAMS, 32, lambda drawn: drawn.image, "phantoms"))
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_script_without_a_guard_is_told_what_to_write(tmp_path):

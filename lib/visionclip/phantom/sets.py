@@ -1,6 +1,7 @@
 """Many phantoms at once, drawn by several processes."""
 
 import multiprocessing
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,8 +33,13 @@ def render_each(
     ``finish`` is a function of a module, which workers import to find it; ``fixed`` are factors that all eyes share.
 
     Raises:
+        ValueError: workers can't be given ``finish`` or ``fixed``.
         RuntimeError: a process ended before its time, as all do that a script starts outside its ``__main__`` guard.
     """
+    try:
+        pickle.dumps((finish, fixed))
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise ValueError(f"{label}: {error}; workers take functions of a module and plain values") from None
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(1)  # a worker that runs its caller's script: it ends, and the caller raises what follows
     try:
@@ -44,8 +50,8 @@ def render_each(
             yield from progress(drawn, label, len(eyes))
     except BrokenProcessPool:
         raise RuntimeError(
-            f"{label}: a process that draws ended before its time; in a script, put the call under "
-            'if __name__ == "__main__":, else there may be too little memory for so many workers'
+            f"{label}: a process that draws ended before its time; in a script (a file, as each reads it), put the "
+            'call under if __name__ == "__main__":, else there may be too little memory for so many workers'
         ) from None
 
 
