@@ -1,3 +1,4 @@
+import glob
 import warnings
 
 import matplotlib
@@ -77,6 +78,14 @@ def test_chinese_is_set_in_the_first_font_that_has_it(monkeypatch):
     assert figures.font_families() == ["sans-serif", "WenQuanYi Zen Hei"]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", entries[1:2])
     assert figures.font_families() == ["sans-serif"]
+
+
+def test_a_font_that_nobody_named_is_found_by_its_characters(monkeypatch):
+    latin, everything = (matplotlib.get_data_path() + f"/fonts/ttf/{name}" for name in ("DejaVuSans.ttf", "Last*"))
+    (everything,) = glob.glob(everything)  # has every character, and stands for a font of Chinese ones
+    entries = [font_manager.FontEntry(fname=latin), font_manager.FontEntry(fname=everything, name="AR PL UMing CN")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)
+    assert figures.font_families() == ["sans-serif", "AR PL UMing CN"]
 
 
 def test_the_theme_looks_for_chinese_after_all_else():

@@ -10,8 +10,9 @@ import pandas
 import seaborn
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 
-# Fonts with Chinese characters; the first that is installed is used.
+# Fonts with Chinese characters; the first that is installed is used, without one of them any that has the characters.
 CHINESE = ["Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"]
 CHINESE += ["PingFang SC", "Microsoft YaHei", "SimHei"]
 OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
@@ -20,7 +21,17 @@ OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the rig
 def font_families() -> list[str]:
     """Where the characters of a figure's text are looked for, in this order."""
     installed = font_manager.get_font_names()
-    return ["sans-serif", *[name for name in CHINESE if name in installed][:1]]
+    known = [name for name in CHINESE if name in installed]
+    others = [] if known else [font.name for font in font_manager.fontManager.ttflist if _has_chinese(font)]
+    return ["sans-serif", *(known + others)[:1]]
+
+
+def _has_chinese(font: font_manager.FontEntry) -> bool:
+    """Whether a font shows a character of the captions; matplotlib's own of last resort has boxes for all."""
+    try:
+        return ord("眼") in FT2Font(font.fname).get_charmap() and not font.name.startswith("Last Resort")
+    except (OSError, RuntimeError, ValueError):  # gone since matplotlib listed it, or damaged
+        return False
 
 
 seaborn.set_theme(
