@@ -30,6 +30,9 @@ def painted(image, kind):
         picture[surround] = written[surround]
     elif kind == "white corners":
         picture[surround & (np.abs(rows - SIZE / 2) + np.abs(columns - SIZE / 2) > 0.9 * SIZE)] = 255
+    elif kind == "labels in the corners":
+        near = (np.minimum(place, SIZE - 1 - place) < 20 for place in (rows, columns))
+        picture[surround & np.all([*near], axis=0)] = 255
     elif kind == "page":
         picture = cv2.copyMakeBorder(picture, 40, 30, 60, 20, cv2.BORDER_CONSTANT, value=(250, 250, 250))
     elif kind == "shaded paper":
@@ -53,6 +56,7 @@ KINDS = {
     "page": "coloured",
     "frame": "coloured",
     "text": "marked",
+    "labels in the corners": "marked",
 }
 
 

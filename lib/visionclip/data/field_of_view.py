@@ -131,7 +131,7 @@ def _outline(image: np.ndarray) -> tuple[np.ndarray | None, str]:
 
 def _surrounds(image: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
     """What the surround may look like, float H×W×3 or 3 numbers, and its noise: first as it shades from corner to
-    corner, then as each corner, those first which most others resemble."""
+    corner, then as each corner, those first which most others resemble, then black if much of the rim is."""
     side = max(min(image.shape[:2]) // 24, 1)
     ends = (slice(0, side), slice(-side, None))
     patches = [image[rows, columns].reshape(-1, 3) for rows in ends for columns in ends]
@@ -148,6 +148,9 @@ def _surrounds(image: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
         if all(gaps[place, other] > BLACK for other in tried):
             tried.append(place)
             yield colours[place], noises[place]
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).max(1)
+    if colours.max(1).min() > BLACK and (rim <= BLACK).mean() > 0.3:  # black, but for what lies in the corners
+        yield np.zeros(3, np.float32), 0.0
 
 
 def _distance(image: np.ndarray, colour: np.ndarray | float, blur: float) -> np.ndarray:
