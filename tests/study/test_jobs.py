@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -73,3 +74,11 @@ def test_a_point_that_fails_is_one_line_with_its_log(root, monkeypatch):
     with pytest.raises(RuntimeError, match=r"^runs/smoke/logs/05-dataset-size/n2-s0\.log: .*no finished 03-pretrain"):
         jobs.point("smoke", "n2-s0", 1)
     assert not (root / "runs/smoke/05-dataset-size/points/n2-s0.json").exists()
+
+
+def test_parameters_are_checked_where_there_are_no_locks():
+    """As on Windows."""
+    program = "import sys; sys.modules['fcntl'] = None; from visionclip.study.__main__ import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "check", str(runs.ROOT / "params/smoke")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("params/smoke: valid\n", "")

@@ -3,13 +3,12 @@
 The system drops a lock when the process that holds it ends, however it ends; a job whose graph was killed keeps it.
 """
 
-import fcntl
 import os
 import shutil
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +16,9 @@ from visionclip import runs
 from visionclip.study.graph import SIZES, STAGES, Graph
 from visionclip.study.notebooks import execute
 from visionclip.study.parameters import read_flat
+
+with suppress(ImportError):  # Windows has none; there the user sees to it that no folder gets two writers
+    import fcntl
 
 
 @contextmanager
@@ -31,7 +33,8 @@ def lock(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if "fcntl" in globals():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             place = runs.relative(path.parent / path.name.removesuffix(".lock").removeprefix("."))
