@@ -175,6 +175,8 @@ def test_photographs_are_counted_where_they_replace_the_phantoms(mine, capsys):
     assert "batch_size is 41; there are 40 originals" in refused(capsys, mine)
     table.write_text("file,dr_grade\n")
     assert "seeds is 'eyes'; its labels.csv has no row" in refused(capsys, mine)
+    table.write_text("file,grade\n" + "".join(f"{number}.png,0\n" for number in range(48)))
+    assert "seeds is 'eyes'; eyes/labels.csv: 0.png: unknown condition 'grade'" in refused(capsys, mine)
 
 
 def test_phantoms_of_the_set_are_as_many_as_it_takes(mine):

@@ -119,6 +119,14 @@ def labelled(folder: str | Path, size: int) -> LabelledImages:
         ValueError: a column is no condition, a cell none of its values, a row states nothing, or a file is refused as
             by ``load``.
     """
+    files, eyes = stated(folder)
+    names = [f"{SEEDS}-{number:07d}".replace(" ", "-") for number in range(len(files))]  # a shard's key has no point
+    return LabelledImages(_decode(runs.resolve(folder), files, size)[0], eyes, [SEEDS] * len(files), names)
+
+
+def stated(folder: str | Path) -> tuple[list[str], list[dict[str, int]]]:
+    """The files that labels.csv of a folder of seed images lists, and what it states of each; raises as ``labelled``,
+    but looks for no image."""
     folder = runs.resolve(folder)
     table = _load_labels(folder / LABELS)
     where = runs.relative(folder / LABELS)
@@ -130,9 +138,7 @@ def labelled(folder: str | Path, size: int) -> LabelledImages:
         if not known:
             raise ValueError(f"{where}: {row['file']} states no condition; fill in a cell or leave the row out")
         eyes.append(conditions.check(known, f"{where}: {row['file']}"))
-    files = [row["file"] for row in table]
-    names = [f"{SEEDS}-{number:07d}".replace(" ", "-") for number in range(len(files))]  # a shard's key has no point
-    return LabelledImages(_decode(folder, files, size)[0], eyes, [SEEDS] * len(files), names)
+    return [row["file"] for row in table], eyes
 
 
 def external_folder(parameter: str) -> Path:

@@ -113,8 +113,10 @@ def _widths(channels: Sequence[int]) -> str:
 
 @rule("01-synthesis")
 def _seeds(seeds: str) -> str:
-    if not seeds or _photographs(seeds):
+    if not seeds:
         return ""
+    if _photographs(seeds):
+        return _fault_of_seeds(seeds)
     lacks = "no labels.csv there" if not (runs.resolve(seeds) / "labels.csv").is_file() else "its labels.csv has no row"
     return f"seeds is {seeds!r}; {lacks}; give a folder with labels.csv, or leave it empty for phantoms"
 
@@ -225,6 +227,17 @@ def _external(external: str) -> str:
         return f"external is {external!r}; no such folder; give the folder that holds the datasets, or {EXTERNAL}"
     own = [name for name in ("labels.csv", "tasks.yaml") if (folder / name).is_file()]
     return f"external is {external!r}; it has {own[0]}, as a dataset; give the folder that holds it" if own else ""
+
+
+def _fault_of_seeds(seeds: str) -> str:
+    """What is wrong with the labels of a seed folder, before phantoms are drawn that it was to replace."""
+    from visionclip.data import folders  # of no use without seeds, and slow to import
+
+    try:
+        folders.stated(seeds)
+    except (ValueError, FileNotFoundError) as error:
+        return f"seeds is {seeds!r}; {error}"
+    return ""
 
 
 def _multiple(value: int, step: int) -> str:
