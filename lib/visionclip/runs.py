@@ -10,12 +10,15 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from visionclip import keys
+
+with suppress(ImportError):  # Windows has none; there the user sees to it that no folder gets two writers
+    import fcntl
 
 ROOT = next(
     (folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file()), Path.cwd()
@@ -58,6 +61,32 @@ def atomic(path: Path) -> Iterator[Path]:
         raise OSError(f"{relative(path)}: the disk is full; free some space and run again, nothing is lost") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[TextIO]:
+    """Hold the lock of what ``path`` is named after: of a folder by ``.lock`` in it, of a file by ``.NAME.lock``.
+
+    Yields the open file, which a child may inherit; in it stands the number of the process at work. The system drops
+    the lock when that process ends, however it ends.
+
+    Raises:
+        ValueError: another process holds it; in one line that names folder and process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            if "fcntl" in globals():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            place = relative(path.parent / path.name.removesuffix(".lock").removeprefix("."))
+            holder = f"process {file.read()} is still at work there"
+            raise ValueError(f"{place}: {holder}; wait for it to end, or stop it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file
 
 
 def share(path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from visionclip import conditions, phantom, streams
+from visionclip import conditions, phantom, runs, streams
 from visionclip.data import images, phantoms, shards
 
 EYES = [conditions.complete(eye) for eye in ({}, {"dr_grade": 3, "dme": 1}, {"pm": 1, "eye_side": 1}, {"dm": 1})]
@@ -160,3 +160,14 @@ def test_parameters_have_the_same_names_and_types_in_every_eye():
     (only,) = types
     whole = {name for name, kind in only if kind == "int"} - {"laser_spots"}
     assert whole == phantoms.COUNTS
+
+
+def test_a_folder_of_shards_has_one_writer(tmp_path, capsys):
+    arguments = ["--count", "2", "--size", "32", "--workers", "1", "--out", str(tmp_path / "eyes")]
+    with runs.lock(tmp_path / ".eyes.lock"), pytest.raises(SystemExit) as caught:
+        phantoms.main(arguments)
+    assert caught.value.code == 2
+    assert "eyes: process" in capsys.readouterr().err
+    assert not (tmp_path / "eyes").exists()
+    phantoms.main(arguments)
+    assert (tmp_path / "eyes/00000.tar").is_file()

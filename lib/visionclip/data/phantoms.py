@@ -221,8 +221,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(arguments))
     if given["count"] < 1 or given["size"] < 32 or not 0 <= given["unreadable"] <= 1:
         parser.error("count must be at least 1, size at least 32, unreadable from 0 to 1")
+    out = given.pop("out").absolute()
     try:
-        stream(given.pop("out").absolute(), **given)
+        with runs.lock(out.with_name(f".{out.name}.lock")):
+            stream(out, **given)
     except (ValueError, OSError, RuntimeError) as error:
         parser.exit(2, f"{error}\n")
 

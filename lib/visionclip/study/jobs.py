@@ -1,49 +1,19 @@
 """The jobs of the graph: a stage or a point, under a lock, so that a folder never has two writers.
 
-The system drops a lock when the process that holds it ends, however it ends; a job whose graph was killed keeps it.
+A job whose graph was killed keeps its lock.
 """
 
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from visionclip import runs
+from visionclip.runs import lock
 from visionclip.study.graph import SIZES, STAGES, Graph
 from visionclip.study.notebooks import execute
 from visionclip.study.parameters import read_flat
-
-with suppress(ImportError):  # Windows has none; there the user sees to it that no folder gets two writers
-    import fcntl
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[TextIO]:
-    """Hold the lock of what ``path`` is named after: of a folder by ``.lock`` in it, of a file by ``.NAME.lock``.
-
-    Yields the open file, which a child may inherit; in it stands the number of the process at work.
-
-    Raises:
-        ValueError: another process holds it; in one line that names folder and process.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            if "fcntl" in globals():
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            place = runs.relative(path.parent / path.name.removesuffix(".lock").removeprefix("."))
-            holder = f"process {file.read()} is still at work there"
-            raise ValueError(f"{place}: {holder}; wait for it to end, or stop it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield file
 
 
 def stage_lock(graph: Graph, stage: str) -> Path:
