@@ -2,6 +2,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from PIL import Image
 
 from visionclip import conditions, runs
 from visionclip.data import folders
@@ -159,6 +160,38 @@ def test_the_environment_names_the_folder_only_where_the_parameter_does_not(monk
     monkeypatch.delenv("VISIONCLIP_EXTERNAL")
     assert folders.external_folder("data/external") == runs.ROOT / "data/external"
     assert scoring.load_all(tmp_path / "nothing", 32) == []
+
+
+def test_a_set_without_an_image_of_the_reported_rows_is_left_out_and_named(tmp_path, caplog):
+    """A published tree of which one split, or labels alone, are unpacked, and a folder without a test row."""
+    for name in ("clinic", "young", "PALM"):
+        (tmp_path / name).mkdir()
+    for name in ("clinic/0.png", "clinic/1.png", "young/0.png", "PALM/P0001.jpg", "PALM/N0001.jpg"):
+        Image.new("RGB", (32, 32), "brown").save(tmp_path / name)
+    label = "{gc: {column: gc, classes: [{name: no, values: [0], conditions: [{gc: 0}]}, {name: yes, values: [1], "
+    plan = f"test: {{split: test}}\ntasks: {label}conditions: [{{gc: 1}}]}}]}}}}\n"
+    for name, rows in (("clinic", "0.png,0,test\n1.png,1,test"), ("young", "0.png,0,train")):
+        (tmp_path / name / "tasks.yaml").write_text(plan)
+        (tmp_path / name / "labels.csv").write_text(f"file,gc,split\n{rows}\n")
+    book = "a. IDRiD_Disease Grading_Training Labels.csv"
+    (tmp_path / "idrid").mkdir()
+    (tmp_path / "idrid" / book).write_text("Image name,Retinopathy grade,Risk of macular edema\nIDRiD_001,3,2\n")
+    assert [dataset.name for dataset in scoring.load_all(tmp_path, 32)] == ["clinic"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.count("\n") for line in lines] == [0, 0, 0]
+    for line, words in zip(
+        lines,
+        (
+            "PALM: no labelled image of split 'val' (there: split: train)",
+            "idrid without one",
+            "no row is left of split",
+        ),
+        strict=True,
+    ):
+        assert line.startswith("left out: ")
+        assert words in line
+    assert not any("labels.csv" in line for line in lines[:2]), "which a published tree has not"
+    assert "found    idrid: not to be used; " in folders.describe(tmp_path)
 
 
 def test_predictions_are_written_one_file_a_task(tmp_path):

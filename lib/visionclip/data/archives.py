@@ -16,7 +16,7 @@ import pandas
 
 from visionclip import runs
 from visionclip.data import listing
-from visionclip.data.tasks import Row, plain
+from visionclip.data.tasks import NothingToScore, Row, plain
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -290,14 +290,17 @@ def load(folder: Path, name: str) -> tuple[list[Row], list[str]]:
     """The rows of the published tree ``name``, and remarks: what was left out, and counts unlike the published ones.
 
     Raises:
-        ValueError: a label book is unreadable or lacks a column, or no image has a label.
+        NothingToScore: no image has a label.
+        ValueError: a label book is unreadable or lacks a column.
     """
     known, archive = FORMATS[name], Archive(folder)
     rows = known.rows(archive)
     remarks = [f"{count} {what}" for what, count in archive.remarks.items() if count]
     if not rows:
         why = f" ({'; '.join(remarks)})" if remarks else ""
-        raise ValueError(f"{runs.relative(folder)}: {name} without one labelled image{why}; unpack images and labels")
+        raise NothingToScore(
+            f"{runs.relative(folder)}: {name} without one labelled image{why}; unpack images and labels"
+        )
     counted = [row for row in rows if not known.split or row["split"] == known.split]
     counts = Counter(row[known.label] for row in counted if row.get("gradable", "1") == "1") if known.counts else {}
     if counts != known.counts:  # a copy that is partial, older or altered

@@ -25,7 +25,18 @@ from visionclip.data import archives, images, listing
 from visionclip.data.field_of_view import SURROUNDS
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.published import PUBLISHED, Published
-from visionclip.data.tasks import Dataset, Plan, Row, TaskPlan, integer, load_plan, plain, read_text, refuse_repeats
+from visionclip.data.tasks import (
+    Dataset,
+    NothingToScore,
+    Plan,
+    Row,
+    TaskPlan,
+    integer,
+    load_plan,
+    plain,
+    read_text,
+    refuse_repeats,
+)
 from visionclip.progress import progress
 
 LABELS, TASKS = "labels.csv", "tasks.yaml"
@@ -57,9 +68,10 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
 
     Raises:
         FileNotFoundError: labels.csv, tasks.yaml or an image isn't there.
+        NothingToScore: no row is left of the split.
         ValueError: labels.csv or tasks.yaml isn't laid out as documented, a name is no condition or column, an image of
-            the split is listed twice or could be several, a file lies outside the folder, no row is left, or an image
-            is unreadable. All but the last is noticed before decoding.
+            the split is listed twice or could be several, a file lies outside the folder, or an image is unreadable.
+            All but the last is noticed before decoding.
     """
     folder = runs.resolve(folder)
     table, plan, remarks = _load_tree(folder)
@@ -69,7 +81,9 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
             here = f"{runs.relative(folder / LABELS)}: no column {column!r}"
             raise ValueError(f"{here}, which {TASKS} or the call needs; it has {', '.join(table[0])}")
     split = ", ".join(value if column == "split" else f"{column} {value}" for column, value in chosen.items()) or "all"
-    kept, skipped = _select(folder / LABELS, table, split, chosen, plan.drop)
+    kept, skipped = _select(table, split, chosen, plan.drop)
+    if not kept:
+        raise NothingToScore(_why_nothing(folder, table, split, list(chosen)))
     tasks, unscored = [], {}
     for one in plan.tasks:
         task = one.apply(kept)
@@ -104,7 +118,10 @@ def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
 
 def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:
     """True where a folder has a row with these values of these columns; raises as ``load`` does of its labels."""
-    table, _, _ = _load_tree(runs.resolve(folder))
+    try:
+        table, _, _ = _load_tree(runs.resolve(folder))
+    except NothingToScore:
+        return False
     return any(all(row.get(column) == value for column, value in rows.items()) for row in table)
 
 
@@ -158,7 +175,11 @@ def describe(folder: Path) -> str:
     """Which datasets are below ``folder``, what each holds, and how to obtain the published ones that aren't there."""
     lines = []
     for path in find(folder):
-        rows, plan, remarks = _load_tree(path)
+        try:
+            rows, plan, remarks = _load_tree(path)
+        except NothingToScore as reason:
+            lines.append(f"found    {path.name}: not to be used; {reason}")
+            continue
         lines.append(f"found    {path.name}: {len(rows)} images, tasks {', '.join(one.name for one in plan.tasks)}")
         lines += [f"         {remark}" for remark in remarks]
     for one in missing(folder):
@@ -232,7 +253,7 @@ def _inside(where: str, file: str) -> str:
 
 
 def _select(
-    path: Path, table: Sequence[Row], split: str, chosen: Mapping[str, str], drop: Mapping[str, str]
+    table: Sequence[Row], split: str, chosen: Mapping[str, str], drop: Mapping[str, str]
 ) -> tuple[list[Row], dict[str, int]]:
     """The rows of the split that aren't dropped, and how many were left out for which reason."""
     skipped: Counter[str] = Counter()
@@ -244,13 +265,18 @@ def _select(
             skipped[reason] += 1
         else:
             kept.append(row)
-    if not kept:
-        held = "; ".join(f"{column}: {', '.join(sorted({row[column] for row in table})[:8])}" for column in chosen)
-        raise ValueError(
-            f"{runs.relative(path)}: no row is left of split {split!r}; "
-            f"correct test or drop in {TASKS}{f' ({LABELS} has {held})' if held else ''}"
-        )
     return kept, dict(skipped)
+
+
+def _why_nothing(folder: Path, table: Sequence[Row], split: str, columns: Sequence[str]) -> str:
+    """Why no row is left, and the remedy, in one line."""
+    held = "; ".join(f"{column}: {', '.join(sorted({row[column] for row in table})[:8])}" for column in columns)
+    if _published(folder):
+        return f"{runs.relative(folder)}: no labelled image of split {split!r} (there: {held}); unpack that split too"
+    there = f" ({LABELS} has {held})" if held else ""
+    return (
+        f"{runs.relative(folder / LABELS)}: no row is left of split {split!r}; correct test or drop in {TASKS}{there}"
+    )
 
 
 def _why_unscored(task: TaskPlan, kept: Sequence[Row], table: Sequence[Row], split: str) -> str:

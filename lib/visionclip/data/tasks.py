@@ -32,6 +32,10 @@ from visionclip.data.labelled import LabelledImages
 Row = dict[str, str]  # of labels.csv, by column
 
 
+class NothingToScore(ValueError):
+    """A set without one image that its tasks could be scored on; others may have some."""
+
+
 @dataclass(frozen=True)
 class ClassOf:
     """A class of a task; an eye belongs to it if any of ``facts`` (partial conditions) holds."""

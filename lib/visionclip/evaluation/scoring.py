@@ -1,5 +1,6 @@
 """Scores of any model's logits on the tasks of a dataset, and which tasks of which sets can be scored."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_curve
 from visionclip import conditions, runs, streams
 from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.tasks import ClassOf, Dataset, Task
+from visionclip.data.tasks import ClassOf, Dataset, NothingToScore, Task
 from visionclip.evaluation import metrics
 
 PHANTOMS = "held-out phantoms"
@@ -23,10 +24,16 @@ OF_CONFIDENCE = ("ece", "brier")
 def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:
     """Every dataset folder below ``folder`` that is there, prepared at ``size`` pixels, with its ``scorable`` tasks.
 
-    ``protocol`` is "flair" or "own", see ``folders.protocol_rows``.
+    ``protocol`` is "flair" or "own", see ``folders.protocol_rows``. A set without an image of the reported rows is left
+    out with a warning of one line.
     """
-    paths = folders.find(folder)
-    return [scorable(folders.load(path, size, folders.protocol_rows(path, protocol))) for path in paths]
+    datasets = []
+    for path in folders.find(folder):
+        try:
+            datasets.append(scorable(folders.load(path, size, folders.protocol_rows(path, protocol))))
+        except NothingToScore as reason:
+            logging.getLogger(__name__).warning("left out: %s", reason)
+    return datasets
 
 
 def phantom_tasks(held_out: LabelledImages) -> Dataset:
