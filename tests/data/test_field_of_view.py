@@ -98,6 +98,17 @@ def test_a_tab_at_the_rim_is_cut_off_and_noted():
     assert np.abs(tabbed.astype(int) - plain).max(2).mean() < 1
 
 
+@pytest.mark.parametrize("colour", [255, 128, (30, 60, 160)])
+def test_a_bay_of_the_surround_in_the_retina_is_painted_too(eyes, colour):
+    """As where somebody took the dark part of a retina for its surround."""
+    picture = eyes[0].copy()
+    picture[~field(picture)] = colour
+    cv2.circle(picture, (SIZE - 10, SIZE // 2), 40, colour if isinstance(colour, tuple) else (colour,) * 3, -1)
+    cut = field_of_view.cut(picture, field_of_view.find(picture)).astype(int)
+    left = (np.abs(cut - np.array(colour)).max(2) < 6).mean()
+    assert left < 0.002, "nothing of its colour is left"
+
+
 def test_masks_are_cut_as_their_image(eyes):
     picture = painted(eyes[0], "page")
     found = field_of_view.find(picture)

@@ -6,7 +6,7 @@ Measured in docs/decisions.md.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import cv2
@@ -27,13 +27,15 @@ class Field:
     """Where the retina is: rows and columns of its window, and its outline.
 
     ``outline`` are the corners (x, y) of a convex polygon, int32 P×1×2 in pixels of the photograph, None where nothing
-    surrounds the retina. ``surround`` is "black", "none" or one of ``SURROUNDS``.
+    surrounds the retina. ``surround`` is "black", "none" or one of ``SURROUNDS``. ``bays`` are where a colour reaches
+    into the outline, as where somebody cut out the retina by its brightness: uint8 h×w over the whole photograph.
     """
 
     rows: slice
     columns: slice
     outline: np.ndarray | None = None
     surround: str = "none"
+    bays: np.ndarray | None = None
 
 
 def visible(image: np.ndarray, level: float = BLACK) -> np.ndarray:
@@ -53,9 +55,9 @@ def find(image: np.ndarray) -> Field:
     scale = min(1.0, SIDE / max(shape))
     copy = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
     whole = copy.shape[:2]
-    offset, kept, surround = np.zeros(2, np.float32), None, "none"
+    offset, kept, surround, bays = np.zeros(2, np.float32), None, "none", np.zeros(whole, np.uint8)
     for _ in range(ROUNDS):
-        outline, kind = _outline(copy)
+        outline, kind, own = _outline(copy)
         if outline is None:
             break
         outline = outline + offset
@@ -66,8 +68,12 @@ def find(image: np.ndarray) -> Field:
         kept, surround = outline, "coloured" if surround == "coloured" else kind
         if kind != "coloured":
             break
+        x, y = offset.astype(int)
+        bays[y : y + len(copy), x : x + copy.shape[1]] |= own
         copy, offset = _inside(copy, kept - offset, offset)
-    return Field(slice(0, shape[0]), slice(0, shape[1])) if kept is None else _in_pixels(kept, scale, surround, shape)
+    if kept is None:
+        return Field(slice(0, shape[0]), slice(0, shape[1]))
+    return replace(_in_pixels(kept, scale, surround, shape), bays=bays if bays.any() else None)
 
 
 def _inside(image: np.ndarray, outline: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +91,9 @@ def cut(image: np.ndarray, field: Field) -> np.ndarray:
         outline = field.outline - (field.columns.start, field.rows.start)
         edge = EDGE / SIDE * max(image.shape[:2]) if field.surround == "coloured" else 0
         inside = _mended(inside, outline, edge) if edge and image.ndim == 3 else _blackened(inside, outline)
+    if field.bays is not None:
+        bays = cv2.resize(field.bays, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)[field.rows, field.columns]
+        inside = inside * (1 - bays if image.ndim == 2 else (1 - bays)[..., None])
     height, width = inside.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -104,8 +113,10 @@ def _mended(image: np.ndarray, outline: np.ndarray, edge: float) -> np.ndarray:
     return mended
 
 
-def _outline(image: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """The retina's convex outline, float P×1×2, and the kind of what surrounds it; None where nothing does."""
+def _outline(image: np.ndarray) -> tuple[np.ndarray | None, str, np.ndarray]:
+    """The retina's convex outline, float P×1×2, the kind of what surrounds it, and its bays (uint8 H×W); None where
+    nothing does."""
+    none = np.zeros(image.shape[:2], np.uint8)
     for colour, noise in _surrounds(image):
         dark = colour.max() <= BLACK
         blur = min(noise / 8, SIDE / 96)
@@ -121,12 +132,19 @@ def _outline(image: np.ndarray) -> tuple[np.ndarray | None, str]:
         outside = _filled(image.shape[:2], _grown(outline, 2)) == 0
         strange = other[outside].mean() if outside.any() else 1
         if dark:
-            return outline, "marked" if strange * outside.mean() > 2e-4 else "black"
+            return outline, "marked" if strange * outside.mean() > 2e-4 else "black", none
         even = outside.any() and np.median(distance[outside]) < 2 + 1.2 * left
-        flat = strange < 0.03 and outside.mean() > 0.1
+        flat = strange < 0.05 and outside.mean() > 0.1
         if even and outside.mean() > 0.01 and strange < 0.15 and (flat or _sharp(distance, outline)):
-            return outline, "coloured"
-    return None, "none"
+            return outline, "coloured", _bays(distance < 2 + 2 * left, outside)
+    return None, "none", none
+
+
+def _bays(alike: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """uint8 H×W: what inside is of the surround's very colour and reaches it, and the pixels mixed with that."""
+    _, pieces = cv2.connectedComponents((alike | outside).astype(np.uint8))
+    reached = np.isin(pieces, np.unique(pieces[outside])) & ~outside & alike
+    return cv2.dilate(reached.astype(np.uint8), np.ones((3, 3), np.uint8))
 
 
 def _surrounds(image: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
