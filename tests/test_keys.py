@@ -92,9 +92,12 @@ DRAWING = {"classification", "transfer", "diversity", "01-synthesis", "06-transf
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
     "models/losses.py": CAPTIONED,
-    "text/grammar.py": CAPTIONED | {"02-captions", "04-zero-shot"},
+    "models/supervision.py": CAPTIONED | DRAWING,
+    "training/bank.py": CAPTIONED,
+    "training/gradient_cache.py": CAPTIONED,
+    "text/grammar.py": CAPTIONED | {"02-captions", "04-zero-shot", "07-baseline"},
     "data/augment.py": CAPTIONED | DRAWING,
-    "phantom/factors.py": DRAWING,
+    "phantom/factors.py": DRAWING | {"03-pretrain"},
     "models/generator.py": {"denoising", "01-synthesis"},
     "models/classifier.py": DRAWING - {"diversity", "08-diversity"},
     "training/loop.py": CAPTIONED | DRAWING | {"denoising"},

@@ -150,6 +150,16 @@ def test_read_names_an_unreadable_file(tmp_path, content):
         images.read(tmp_path / "眼.png")
 
 
+def test_prepared_images_at_another_size(photograph):
+    prepared = np.stack([images.prepare(photograph, 64), 255 - images.prepare(photograph, 64)])
+    assert images.resized(prepared, 64) is prepared
+    smaller, larger = images.resized(prepared, 32), images.resized(prepared, 128)
+    assert (smaller.shape, smaller.dtype, larger.shape) == ((2, 32, 32, 3), np.uint8, (2, 128, 128, 3))
+    averaged = prepared.reshape(2, 32, 2, 32, 2, 3).mean((2, 4))
+    assert np.abs(smaller - averaged).max() <= 1, "shrunk by averaging, so that nothing small is skipped"
+    assert np.abs(images.resized(larger, 64).astype(int) - prepared).mean() < 3
+
+
 def test_standardise_forgets_the_camera_s_gain(photograph):
     prepared = images.to_tensor(images.prepare(photograph, 64)[None]).float()
     gain = torch.tensor([0.7, 1.0, 1.2])[None, :, None, None]

@@ -101,6 +101,117 @@ def test_a_twin_is_the_same_eye_without_its_disease():
     assert len(alone) == 60
 
 
+def by_hand(**painted):
+    """A phantom of 100 pixels with a disc of 10 pixels at row 50, column 20, its fovea 40 to the right, and what is
+    painted: the rows and columns of single pixels by mask."""
+    masks = {name: np.zeros((100, 100), bool) for name in (*phantom.ANATOMY, *phantom.LESIONS)}
+    masks["field"][:] = True
+    masks["disc"][45:55, 15:25] = True
+    masks["fovea"][49:51, 59:61] = True
+    for name, places in painted.items():
+        masks[name][:] = False
+        for row, column in places:
+            masks[name][row, column] = True
+    return phantom.Phantom(np.zeros((100, 100, 3), np.uint8), masks, {})
+
+
+def spots(count, row=4):
+    """Single pixels that don't touch, in a row."""
+    return [(row + 2 * (place // 20), 20 + 2 * (place % 20)) for place in range(count)]
+
+
+# In the middle between disc and fovea, at row 49.5 and column 39.5, the quadrants meet.
+UPPER_LEFT, UPPER_RIGHT, LOWER_LEFT, LOWER_RIGHT = (10, 10), (10, 90), (90, 10), (90, 90)
+
+
+def test_an_eye_without_lesions_shows_none_anywhere():
+    facts = phantoms.observed(by_hand())
+    assert facts == {key: 0 for key in conditions.OBSERVED}
+
+
+@pytest.mark.parametrize("key", conditions.COUNTED)
+@pytest.mark.parametrize("more", [0, 1])
+def test_many_are_more_pieces_than_the_limit_of_their_kind(key, more):
+    count = phantoms.MANY[key] + more
+    (mask,) = conditions.FINDINGS[key].masks
+    facts = phantoms.observed(by_hand(**{mask: spots(count)}))
+    assert (facts[key], facts[f"{key}_amount"]) == (1, 1 + more)
+    assert all(not value for name, value in facts.items() if not name.startswith(key))
+
+
+def test_pieces_are_counted_and_not_pixels():
+    facts = phantoms.observed(by_hand(exudate=[(row, column) for row in range(5, 15) for column in range(60, 80)]))
+    assert facts["exudate_amount"] == 1
+
+
+@pytest.mark.parametrize(("away", "at_the_macula"), [(0, 1), (14, 1), (16, 0), (39, 0)])
+def test_the_macula_is_one_and_a_half_disc_diameters_around_the_fovea(away, at_the_macula):
+    for place in ((49, 60 + away), (49 - away, 60)):
+        facts = phantoms.observed(by_hand(drusen=[place]))
+        assert facts["drusen_macula"] == at_the_macula
+
+
+@pytest.mark.parametrize(
+    ("places", "quadrants"),
+    [
+        ([UPPER_LEFT], 1),
+        ([UPPER_LEFT, (12, 30)], 1),
+        ([UPPER_LEFT, UPPER_RIGHT], 2),
+        ([UPPER_LEFT, LOWER_RIGHT], 2),
+        ([UPPER_LEFT, UPPER_RIGHT, LOWER_LEFT], 3),
+        ([UPPER_LEFT, UPPER_RIGHT, LOWER_LEFT, LOWER_RIGHT], 4),
+        ([(49, 39), (50, 39), (49, 40), (50, 40)], 4),
+    ],
+)
+def test_quadrants_meet_in_the_middle_between_disc_and_fovea(places, quadrants):
+    assert phantoms.observed(by_hand(haemorrhage=places))["haemorrhage_quadrants"] == quadrants
+
+
+@pytest.mark.parametrize("unseen", ["disc", "fovea"])
+def test_where_disc_or_fovea_is_not_seen_places_are_unknown_and_the_rest_is_not(unseen):
+    facts = phantoms.observed(by_hand(**{unseen: [], "exudate": spots(3)}))
+    assert (facts["exudate"], facts["exudate_amount"], facts["haemorrhage_amount"]) == (1, 1, 0)
+    assert not [key for key in facts if key.endswith(("_macula", "_quadrants"))]
+
+
+def test_what_is_not_counted_is_there_or_not():
+    facts = phantoms.observed(by_hand(neovessel=[UPPER_LEFT]))
+    assert facts["neovessel"] == 1
+    assert not [key for key in facts if key.startswith("neovessel_")]
+    assert "disc" not in facts
+
+
+def test_a_drawn_eye_states_what_its_maps_show_and_never_contradicts_itself(findings):
+    lesions = [key for key, finding in conditions.FINDINGS.items() if finding.lesion]
+    for eye, maps, given in zip(findings.conditions, findings.masks, EYES, strict=True):
+        assert given.items() <= eye.items()
+        assert conditions.check(eye, "a phantom") == eye
+        assert eye.keys() <= conditions.FACTS.keys()
+        assert set(lesions) <= eye.keys()
+        for key in lesions:
+            if maps[findings.mask_names.index(key)].any():  # a lesion at the rim may be cut off with it
+                assert eye[key] == 1
+        assert eye.items() <= conditions.implied(eye).items()
+    assert findings.conditions[1]["haemorrhage"] == 1
+    assert findings.conditions[0]["exudate"] == 0
+
+
+def test_other_kinds_of_masks_state_no_finding():
+    plain = phantoms.draw(EYES[:1], STREAMS[:1], 32, workers=1, masks="layout")
+    assert plain.conditions == EYES[:1]
+
+
+def test_twins_have_the_share_of_readability_faults_that_is_wanted():
+    for unreadable, least, most in ((0.0, 0, 0), (1.0, 60, 60)):
+        eyes, _ = phantoms.with_healthy_twins(60, 0.35, 0, "training", unreadable)
+        assert least <= sum(any(not eye[key] for key in conditions.READABILITY) for eye in eyes) <= most
+
+
+def test_maps_are_of_the_findings_of_the_one_vocabulary(findings):
+    assert findings.mask_names == tuple(conditions.FINDINGS)
+    assert all(set(finding.masks) <= {*phantom.ANATOMY, *phantom.LESIONS} for finding in conditions.FINDINGS.values())
+
+
 SETTINGS = {"count": 5, "size": 32, "seed": 3, "purpose": "training phantoms", "per_shard": 2, "workers": 1}
 
 

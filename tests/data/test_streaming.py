@@ -16,12 +16,13 @@ from visionclip.text import captions
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A stage 01 and a stage 02 of 50 eyes in shards of 8."""
+    """A stage 01 and a stage 02 of 50 eyes in shards of 8, of which 40 have masks."""
     root, rng = tmp_path_factory.mktemp("set"), np.random.default_rng(0)
     eyes = conditions.balanced(50, rng)
-    drawn = LabelledImages(
-        rng.integers(0, 256, (50, 32, 32, 3), np.uint8), eyes, ["phantom"] * 50, [f"eye-{i:03d}" for i in range(50)]
-    )
+    pixels, names = rng.integers(0, 256, (50, 32, 32, 3), np.uint8), [f"eye-{i:03d}" for i in range(50)]
+    masks, marked = rng.integers(0, 256, (50, 2, 8, 8), np.uint8), rng.permutation(50) < 40
+    masks *= marked[:, None, None, None].astype(np.uint8)
+    drawn = LabelledImages(pixels, eyes, ["phantom"] * 50, names, [], masks, ("exudate", "disc"), marked)
     shards.write(root / "synthesis/synthetic", shards.samples(drawn, 0), per_shard=8)
     captions.write(root / "captions/synthetic", *captions.table(eyes, ("zh",), 2, rng), drawn.keys)
     return root
@@ -40,6 +41,29 @@ def test_a_stream_holds_what_loading_does(folder):
     assert few.conditions == [whole.conditions[row] for row in rows[:5]]
 
 
+def test_masks_are_streamed_as_images_are(folder):
+    whole, stream = shards.load(folder / "synthesis/synthetic"), streaming.load(folder / "synthesis/synthetic")
+    assert whole.masks.any()
+    assert stream.masks.shape == (50, 2, 8, 8)
+    assert (stream.mask_names, stream.marked.tolist()) == (whole.mask_names, whole.marked.tolist())
+    assert np.array_equal(stream.marked, whole.masks.any((1, 2, 3)))
+    rows = np.random.default_rng(1).permutation(50)
+    assert np.array_equal(stream.masks[rows], whole.masks[rows])
+    few = stream.take(rows[:5])
+    assert not isinstance(few.masks, np.ndarray), "a part is still on disk"
+    assert np.array_equal(few.masks[np.arange(5)], whole.masks[rows[:5]])
+    assert np.array_equal(few.marked, whole.marked[rows[:5]])
+
+
+def test_masks_count_among_what_memory_can_hold(folder):
+    images, masks = 50 * 32 * 32 * 3, 50 * 2 * 8 * 8
+    held, streamed = (streaming.load(folder / "synthesis/synthetic", images + masks - less) for less in (0, 1))
+    assert isinstance(held.pixels, np.ndarray)
+    assert isinstance(held.masks, np.ndarray)
+    assert not isinstance(streamed.pixels, np.ndarray)
+    assert not isinstance(streamed.masks, np.ndarray)
+
+
 def test_pairs_are_the_same_held_or_streamed(folder):
     held, streamed = (pairs.load(folder / "synthesis", folder / "captions", "synthetic", size) for size in (1 << 30, 0))
     assert isinstance(held.images.pixels, np.ndarray)
@@ -48,6 +72,7 @@ def test_pairs_are_the_same_held_or_streamed(folder):
     rows = np.array([4, 0, 19])
     assert one.images.keys == other.images.keys
     assert np.array_equal(one.images.pixels[rows], other.images.pixels[rows])
+    assert np.array_equal(one.images.masks[rows], other.images.masks[rows])
     texts = np.unique(one.draw(rows, np.random.default_rng(2)))
     assert np.array_equal(one.positives(rows, texts), other.positives(rows, texts))
     assert np.array_equal(one.vectors(rows), other.vectors(rows))

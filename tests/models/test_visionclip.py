@@ -148,7 +148,7 @@ def test_a_small_bright_part_is_not_averaged_away(with_pyramid):
     "asked", [lambda one: one.get_cells(torch.randn(1, 3, 32, 32)), lambda one: one.maps(1, torch.ones(1, 16))]
 )
 def test_a_model_without_a_pyramid_refuses_maps_in_one_line(network, asked):
-    with pytest.raises(ValueError, match="no feature pyramid .*; train one with it") as refusal:
+    with pytest.raises(ValueError, match=r"no feature pyramid .*; train one with it") as refusal:
         asked(network)
     assert "\n" not in str(refusal.value)
     assert network(torch.randn(1, 3, 32, 32)).cells is None

@@ -115,7 +115,10 @@ def test_held_out_phantoms_are_others_than_those_that_train(held_out):
 def test_a_phantom_s_maps_and_twins_are_there(held_out):
     assert held_out.masks.shape == (60, len(FINDINGS), 8, 8)
     eyes, drawn_from = phantoms.with_healthy_twins(60, baseline.TWINS, 0, baseline.HELD_OUT)
-    assert held_out.conditions == eyes
+    stated = [{key: eye[key] for key in conditions.VOCABULARY} for eye in held_out.conditions]
+    assert stated == eyes
+    assert all(eye.keys() <= conditions.FACTS.keys() for eye in held_out.conditions), "and what the maps show"
+    assert any(eye["haemorrhage"] for eye in held_out.conditions)
     assert len(set(drawn_from)) == 45
     alone = baseline.draw(6, baseline.HELD_OUT, 0, 32, twins=0.0, workers=1, fixed={"exposure": 0.3})
     assert alone.pixels.mean() < held_out.pixels.mean()

@@ -59,7 +59,7 @@ def evaluate(
             chosen = np.flatnonzero(known & (splits == split))
             if finding not in maps or not chosen.size:
                 continue
-            rng = streams.rng(seed, "bootstrap")
+            rng = streams.rng(seed, "bootstrap of marked photographs")
             given = maps[finding][chosen], marks.masks[finding][chosen], fields[chosen]
             scored = scores(*given, thresholds.get(finding), rng, resamples, FINDINGS[finding].lesion)
             results.append({"dataset": marks.name, "finding": finding, "split": split, **scored})

@@ -73,7 +73,7 @@ def on_phantoms(held_out: LabelledImages, maps: np.ndarray, seed: int, resamples
         if (shown & fields).any((1, 2)).sum() < 2:
             continue
         threshold = localisation.best_threshold(own, shown, fields)
-        rng = streams.rng(seed, "bootstrap")
+        rng = streams.rng(seed, "bootstrap of held-out maps")
         lesions = conditions.FINDINGS[name].lesion
         scored = localisation.scores(own, shown, fields, threshold, rng, resamples, lesions)
         rows.append({"finding": name, "split": "held out", **scored})

@@ -5,6 +5,7 @@ and the remedy, or nothing. The library refuses most of these values itself, but
 hours later. Nothing here waits for torch.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -231,8 +232,8 @@ def _external(external: str) -> str:
 
 def _fault_of_seeds(seeds: str) -> str:
     """What is wrong with the labels of a seed folder, before phantoms are drawn that it was to replace."""
-    from visionclip.data import folders  # of no use without seeds, and slow to import
-
+    # by its name, when it is needed: it is slow to import, and a check is no part of what makes a result
+    folders = importlib.import_module("visionclip.data.folders")
     try:
         folders.stated(seeds)
     except (ValueError, FileNotFoundError) as error:

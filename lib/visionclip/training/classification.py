@@ -66,10 +66,11 @@ def train(
     if start:
         network.load_state_dict(start.state_dict())
     wanted = targets(images.conditions)
-    known = keys.arrays(images.pixels, images.masks, wanted)
+    known = keys.arrays(images.pixels, images.masks, images.marked, wanted)
     key = settings.key(known, prepare.__name__, keys.weights(start), keys.code(__file__))
     labels = torch.from_numpy(wanted)
     rarity = _rarity(wanted) if settings.balanced else None
+    marked = np.ones(len(images), bool) if images.marked is None else images.marked
     known_masks = images.masks if settings.map_weight > 0 else None
 
     def step(update: Update) -> dict[str, torch.Tensor]:
@@ -83,8 +84,9 @@ def train(
         weights = None if rarity is None else rarity.to(update.device)
         loss = label_loss(logits.float(), labels[rows].to(update.device), own, weights)
         if masks is not None:
-            every = torch.ones(len(own), dtype=torch.bool, device=update.device)
-            loss = loss + settings.map_weight * supervision.map_loss(maps.float(), masks[own] / 255, every, 1)
+            known = torch.from_numpy(marked[rows]).to(update.device)
+            share = known.float().mean()
+            loss = loss + settings.map_weight * supervision.map_loss(maps.float(), masks[own] / 255, known[own], share)
         return {"loss": loss}
 
     loop.train(network, step, settings, label, key, checkpoint)
