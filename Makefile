@@ -25,7 +25,7 @@ setup: .venv/ready ## make .venv from requirements.lock (the other targets do it
 	$(BIN)/python -m visionclip.study environment
 	@touch $@
 
-study: .venv/ready ## run the study; PRESET=NAME, a folder of params/ (cpu by default, 26 min)
+study: .venv/ready ## run the study; PRESET=NAME, a folder of params/ (cpu by default, well under an hour)
 	@$(BIN)/python -m visionclip.study run $(PRESET)
 	@echo "Report: reports/$(PRESET)/index.html"
 
