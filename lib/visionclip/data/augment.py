@@ -6,7 +6,7 @@ A module of its own, because a network's results hang on it only while it is tra
 import torch
 from torch.nn import functional
 
-BLACK = 12  # of 255, as in ``images``: what cameras leave around the field of view
+BLACK = 12  # of 255, as in ``field_of_view``: what cameras leave around the field of view
 
 
 def augment(
