@@ -11,7 +11,8 @@ DRAWN = ("text/html", "image/png", "image/jpeg", "image/svg+xml", "application/j
 
 def pytest_configure(config):
     if config.option.nbval:  # committed outputs must not depend on the photographs of one machine
-        os.environ.pop("VISIONCLIP_EXTERNAL", None)
+        for name in ("VISIONCLIP_EXTERNAL", "VISIONCLIP_MARKS"):
+            os.environ.pop(name, None)
 
 
 def pytest_collectstart(collector):

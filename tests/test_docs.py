@@ -204,6 +204,14 @@ def test_the_example_of_a_dataset_is_a_plan(tmp_path):
     assert plan.columns == ["split", "label"]
 
 
+def test_the_example_of_a_tower_is_of_parameters_that_there_are():
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (runs.ROOT / "docs/own-data.md").read_text("utf-8"), re.M | re.S)
+    given, declared = yaml.safe_load(block), study.declared("03-pretrain")
+    assert set(given) == {"tower", "lock"}
+    for name, value in given.items():
+        declared[name].read(value, "docs")
+
+
 # --- The house ----------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ FLOORS = (
     ("study",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-STAGES = {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "baseline", "diversity"}
+STAGES = {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "explanation", "diversity"}
 # Words that say who does what to whom where the field has a term, as parts of a name.
 OLD_WORDS = {
     *("teach", "teaches", "teaching", "teacher", "teachable", "taught", "untaught", "lesson", "lessons"),

@@ -82,26 +82,24 @@ NOTEBOOKS = sorted((runs.ROOT / "notebooks").glob("*.ipynb"))
 MODULES = (
     "training/contrastive.py",
     "training/denoising.py",
-    "training/classification.py",
     "stages/dataset_size.py",
     "stages/transfer.py",
     "stages/diversity.py",
 )
-CAPTIONED = {"contrastive", "dataset_size", "diversity", "03-pretrain", "05-dataset-size", "08-diversity"}
-DRAWING = {"classification", "transfer", "diversity", "01-synthesis", "06-transfer", "07-baseline", "08-diversity"}
+DRAWING = {"transfer", "diversity", "01-synthesis", "06-transfer", "08-diversity"}  # the one model's own phantoms
+LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size"}
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
-    "models/losses.py": CAPTIONED,
-    "models/supervision.py": CAPTIONED | DRAWING,
-    "training/bank.py": CAPTIONED,
-    "training/gradient_cache.py": CAPTIONED,
-    "text/grammar.py": CAPTIONED | {"02-captions", "04-zero-shot", "07-baseline"},
-    "data/augment.py": CAPTIONED | DRAWING,
-    "phantom/factors.py": DRAWING | {"03-pretrain"},
+    "models/losses.py": LEARNING,
+    "models/supervision.py": LEARNING | {"07-explanation"},
+    "training/bank.py": LEARNING,
+    "training/gradient_cache.py": LEARNING,
+    "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation"},
+    "data/augment.py": LEARNING,
+    "phantom/factors.py": DRAWING | {"03-pretrain", "07-explanation"},
     "models/generator.py": {"denoising", "01-synthesis"},
-    "models/classifier.py": DRAWING - {"diversity", "08-diversity"},
-    "training/loop.py": CAPTIONED | DRAWING | {"denoising"},
-    "evaluation/controls.py": {"04-zero-shot"},
+    "training/loop.py": LEARNING | {"denoising"},
+    "evaluation/controls.py": {"04-zero-shot", "07-explanation"},
 }
 
 
@@ -183,8 +181,8 @@ def test_a_comment_and_a_docstring_change_no_code(copy, name):
 def test_a_table_beside_a_module_is_part_of_its_code(copy):
     text = (copy.folder / "data/published.yaml").read_text("utf-8")
     changed = copy.changed_by("data/published.yaml", text + "\n# another row\n")
-    assert changed >= {"dataset_size", "transfer", "04-zero-shot", "05-dataset-size", "06-transfer", "07-baseline"}
-    assert not changed & {"contrastive", "denoising", "classification", "02-captions"}
+    assert changed >= {"dataset_size", "transfer", "04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation"}
+    assert not changed & {"contrastive", "denoising", "02-captions"}
 
 
 def test_several_programs_are_one_whatever_their_order():

@@ -12,7 +12,7 @@ import torch
 
 from visionclip import keys, runs, streams
 from visionclip.data import phantoms
-from visionclip.stages import baseline, diversity, synthesis, transfer
+from visionclip.stages import diversity, synthesis, transfer
 
 SEEDS = (0, 1, 6, 999_999, 1_000_000)
 INDICES = ((), (0,), (1,), (6,), (10**6,))
@@ -22,8 +22,6 @@ DRAWN = (  # what phantoms are drawn for
     synthesis.GENERATING,
     synthesis.HELD_OUT,
     transfer.TRAINING,
-    baseline.TRAINING,
-    baseline.HELD_OUT,
     diversity.TRAINING,
 )
 
@@ -138,8 +136,7 @@ def test_training_and_held_out_phantoms_share_no_stream_whatever_the_seeds(monke
     for seed in SEEDS:
         for purpose in (synthesis.TRAINING, synthesis.GENERATING, synthesis.HELD_OUT):
             synthesis.draw(30, purpose, seed, 32, 0.1)
-        for purpose in (baseline.TRAINING, baseline.HELD_OUT, transfer.TRAINING):
-            baseline.draw(30, purpose, seed, 32)
+        transfer.draw(transfer.ARMS[transfer.REFERENCE], 30, 32, seed)
         diversity.draw(diversity.ARMS[diversity.REFERENCE], 30, 32, seed)
     assert len(set(DRAWN)) == len(DRAWN)
     assert set(taken) == set(DRAWN)

@@ -9,7 +9,9 @@ PRESETS = ("smoke", "cpu")
 SYNTHESIS = 'synthesis: str = "runs/smoke/01-synthesis"  # folder of stage 01'
 CAPTIONS = 'captions_folder: str = "runs/smoke/02-captions"  # folder of stage 02'
 PRETRAINED = 'pretrained: str = "runs/smoke/03-pretrain"  # folder of stage 03'
+CHECKPOINT = 'checkpoint: str = "runs/smoke/03-pretrain"  # folder of stage 03'
 EXTERNAL = 'external: str = "data/external"  # folder of the photographs'
+MARKS = 'marks: str = "data/marks"  # folder of marked photographs'
 PARAMETERS = {
     "01-synthesis": "images: int = 4  # drawn [1..100]",
     "02-captions": SYNTHESIS,
@@ -24,7 +26,7 @@ languages: list[str] = ["zh"]  # of the captions [zh|en]
 augment: bool = True  # random rotation
 seed: int = 0  # of every random draw [0..9]""",
     "04-zero-shot": f"""{SYNTHESIS}
-checkpoint: str = "runs/smoke/03-pretrain"  # folder of stage 03
+{CHECKPOINT}
 {EXTERNAL}
 controls: bool = True  # score the controls too""",
     "05-dataset-size": f"""{SYNTHESIS}
@@ -37,7 +39,7 @@ schedules: list[str] = ["updates"]  # of the points [updates|epochs]
 updates: int = 2  # optimiser updates [1..1000]
 text_warmup: int = 1  # of each point [0..1000]""",
     "06-transfer": EXTERNAL,
-    "07-baseline": EXTERNAL,
+    "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
     "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}",
 }
 

@@ -183,6 +183,19 @@ FINDINGS: dict[str, Finding] = {
     )
 }
 COUNTED: tuple[str, ...] = tuple(key for key, finding in FINDINGS.items() if finding.counted)
+# The findings by which a disease is defined or graded, where it is by findings that can be outlined. Those that several
+# diseases share (the haemorrhages of an occluded vein, say) define none.
+DEFINING: dict[str, tuple[str, ...]] = {
+    # ICDR (Wilkinson et al., Ophthalmology 2003), after ETDRS reports 10 and 12 (Ophthalmology 1991)
+    "dr_grade": ("microaneurysms", "haemorrhage", "exudate", "cotton_wool", "neovessel"),
+    "dme": ("exudate", "swelling"),  # the same scale, and ETDRS report 1 (Archives of Ophthalmology 1985)
+    "amd": ("drusen", "atrophy"),  # Beckman classification (Ferris et al., Ophthalmology 2013)
+    "dm": ("atrophy",),  # META-PM (Ohno-Matsui et al., American Journal of Ophthalmology 2015)
+    "pm": ("atrophy",),
+    "em": ("membrane",),  # Gass, Stereoscopic Atlas of Macular Diseases 1987
+    "crp": ("scar",),
+    "gc": ("cup",),  # the cup-to-disc ratio (Foster et al., British Journal of Ophthalmology 2002)
+}
 
 # What can be stated of a finding beside its presence, as a suffix of its key, and the names of the values 1 and more.
 DETAILS: dict[str, tuple[tuple[str, str], ...]] = {

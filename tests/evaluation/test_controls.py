@@ -47,12 +47,16 @@ def test_every_task_has_every_control(untrained, held_out, phantoms):
     controls.adjust(rows)
     assert [row["task"] for row in rows] == [task.name for task in phantoms.tasks]
     for row in rows:
-        for name in ("shuffled prompts", "single prompts"):
-            assert 0 <= row[name]["low"] <= row[name]["mean"] <= row[name]["high"] <= 1
+        assert 0 <= row["single prompts"]["low"] <= row["single prompts"]["mean"] <= row["single prompts"]["high"] <= 1
         for comparison in row["against"].values():
             assert comparison.p <= comparison.adjusted_p <= 1
-    assert np.mean([row["shuffled prompts"]["mean"] for row in rows]) == pytest.approx(0.5, abs=0.1)
-    assert {"random weights", "colour statistics", "single prompts"} <= set(tables.control_table(rows).columns)
+    table = tables.control_table(rows).set_index("task")
+    assert {"random weights", "colour statistics", "single prompts"} <= set(table.columns)
+    ranks = {row["task"]: row["rank"] for row in rows}
+    assert ranks.pop("dr_grade") is None, "several classes have no one ranking"
+    assert all(1 <= rank["rank"] <= rank["of"] == 23 for rank in ranks.values())
+    assert table["rank of its sentence"]["dr_grade"] == "–"
+    assert table["rank of its sentence"]["gc"] == f"{ranks['gc']['rank']} of 23"
 
 
 def test_a_set_with_one_positive_has_no_controls_and_no_error(untrained, held_out):
@@ -73,8 +77,22 @@ def test_each_single_prompt_is_one_wording_of_one_language():
     assert controls.single_prompts([first, second], images, task, 1.0) == [0.5, 0.5, 1.0]
 
 
+def test_the_rank_is_that_of_the_task_s_own_sentence(untrained, phantoms, held_out, monkeypatch):
+    """Sentences that look along an axis each, of images that one of them ranks as the task has them."""
+    (task,) = [task for task in phantoms.tasks if task.name == "gc"]
+    images = torch.stack([torch.tensor(2.0 * task.targets - 1), torch.randn(len(held_out))], dim=1)
+    axes = {key: (-torch.eye(2)[[place]], torch.eye(2)[[place]]) for place, key in enumerate(("gc", "amd"))}
+    monkeypatch.setattr(controls, "encode_images", lambda *_: images.float())
+    monkeypatch.setattr(controls.prompt_matrix, "pairs", lambda *_: axes)
+    monkeypatch.setattr(controls, "single_prompts", lambda *_: [0.5])
+    logits = {one.name: np.zeros((len(held_out), len(one.classes))) for one in phantoms.tasks}
+    rows = controls.compare(*untrained, phantoms, held_out, logits, ("en",), 1, 0)
+    assert next(row["rank"] for row in rows if row["task"] == "gc") == {"rank": 1, "of": 2}
+
+
 def test_a_control_that_can_not_be_had_is_a_dash():
     summary = {"mean": 0.5, "low": 0.4, "high": 0.6}
     row = {"dataset": "a", "task": "b", "auc": 0.7, "against": {}, "random weights": 0.5, "colour statistics": None}
-    (line,) = tables.control_table([{**row, "shuffled prompts": summary, "single prompts": summary}]).to_dict("records")
+    (line,) = tables.control_table([{**row, "rank": None, "single prompts": summary}]).to_dict("records")
     assert (line["AUC"], line["random weights"], line["colour statistics"]) == ("0.700", "0.500", "–")
+    assert line["rank of its sentence"] == "–"

@@ -1,11 +1,11 @@
-"""Fidelity quotes what a classifier sees, and no rate without cases."""
+"""Fidelity quotes what a referee sees, and no rate without cases."""
 
 import numpy as np
 import pytest
 
 from visionclip import conditions
 from visionclip.evaluation import fidelity
-from visionclip.models.classifier import CONDITIONS, targets
+from visionclip.evaluation.statements import CONDITIONS, targets
 
 
 def test_label_fidelity_scores_what_was_wanted():

@@ -35,6 +35,40 @@ def test_calibration_stands_before_and_after_the_temperature():
     assert row["sensitivity at 90 % specificity"] == "0.500 [0.400, 0.600]"
 
 
+def located(finding, score, **more):
+    scores = dict.fromkeys(("pixel_auc", "average_precision", "pointing", "dice"), Interval(score))
+    chance = {} if score is None else {"average_precision": 0.01, "dice": 0.02}
+    return {"finding": finding, "split": "test", "n": 9, "showing": 4, "chance": chance, **scores, **more}
+
+
+def test_maps_stand_with_chance_and_those_of_phantoms_name_no_dataset():
+    (row,) = tables.localisation_table([located("exudate", 0.7)]).to_dict("records")
+    assert list(row.items()) == [
+        *(("finding", "exudate"), ("n", "4 of 9"), ("pixel AUC", "0.700"), ("average precision", "0.700")),
+        *(("by chance", "0.010"), ("pointing", "0.700"), ("Dice", "0.700"), ("Dice by chance", "0.020")),
+    ]
+
+
+def test_what_random_weights_reach_stands_beside_the_maps():
+    rows = [located("exudate", 0.7, dataset="clinic"), located("disc", 0.9, dataset="clinic")]
+    at_random = [located("exudate", 0.5), located("disc", 0.4)]
+    first, second = tables.localisation_table(rows, at_random).to_dict("records")
+    assert list(first)[:5] == ["dataset", "finding", "n", "pixel AUC", "pixel AUC, random weights"]
+    assert (first["dataset"], first["average precision, random weights"]) == ("clinic (test)", "0.500")
+    assert second["pixel AUC, random weights"] == "0.400"
+
+
+def test_a_finding_that_too_few_photographs_show_is_a_row_of_dashes():
+    (row,) = tables.localisation_table([located("exudate", None)]).to_dict("records")
+    assert list(row.values()) == ["exudate", "4 of 9", *["–"] * 6]
+
+
+def test_maps_of_a_disease_name_it_and_the_method():
+    row = {name: value for name, value in located("", 0.7).items() if name != "finding"}
+    (shown,) = tables.localisation_table([row | {"disease": "dme", "method": "Grad-CAM"}]).to_dict("records")
+    assert list(shown)[:3] == ["disease", "method", "n"]
+
+
 def test_the_headline_is_a_mean_over_phantoms_and_each_real_task():
     results = [result(PHANTOMS, Interval(value)) for value in (0.6, 0.8, None)]
     lines = tables.headline([*results, result("clinic", Interval(0.8)), result("other", Interval(None))])

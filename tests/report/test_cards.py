@@ -51,6 +51,30 @@ def test_answers_of_the_run_are_what_its_stages_wrote(run):
     assert "factor 0.5" in answers(filled, "tripod-ai")
 
 
+def test_what_maps_and_controls_reach_is_quoted(run):
+    found = {"value": 0.5, "low": 0.4, "high": 0.6}
+    rows = [
+        {"dataset": name, "finding": "exudate", "split": split, "average_precision": score, "chance": chance}
+        for name, split, score, chance in (
+            ("phantoms", "held out", found, {"average_precision": 0.02}),
+            ("idrid", "train", found, {"average_precision": 0.02}),
+            ("idrid", "test", found, {"average_precision": 0.01}),
+            ("other", "all", {"value": None}, {}),
+        )
+    ]
+    finished(run, "07-explanation", {}, {"localisation": rows})
+    quoted = "idrid exudate 0.500 [0.400, 0.600] (by chance 0.010)"
+    assert f"against marks: {quoted}\n" in answers(cards.fill(run, "cpu"), "claim-2024")
+    finished(run, "07-explanation", {}, {"localisation": rows[:1]})
+    assert "phantoms exudate 0.500 [0.400, 0.600] (by chance 0.020)" in answers(cards.fill(run, "cpu"), "claim-2024")
+    controls = {"dataset": "clinic", "task": "glaucoma", "random weights": 0.5, "colour statistics": None}
+    numbers = {"results": [], "controls": [controls | {"rank": {"rank": 2, "of": 23}}]}
+    finished(run, "04-zero-shot", {}, numbers)
+    assert "clinic glaucoma: random weights 0.500, its sentence 2 of 23" in answers(
+        cards.fill(run, "cpu"), "model-card"
+    )
+
+
 def test_what_was_not_run_is_said_so(tmp_path):
     filled = cards.fill(tmp_path, "cpu")
     assert [card.name for card in filled] == list(cards.NAMES)
@@ -74,6 +98,26 @@ def test_photographs_upstream_are_never_denied(run, tmp_path_factory):
     for claim in ("nobody took", "every condition of every image is known", "trained on phantoms"):
         assert claim in answers(cards.fill(drawn, "cpu"), "datasheet")
         assert claim not in said, "what a seed folder makes untrue is not said"
+
+
+@pytest.mark.parametrize(
+    ("lock", "words"),
+    [("text", "the text tower of wwm, which stayed as it was"), ("none", "random weights but for what comes from wwm")],
+)
+def test_a_tower_of_elsewhere_is_never_called_random(run, lock, words):
+    assert "contrastively from random weights;" in answers(cards.fill(run, "cpu"), "model-card")
+    finished(
+        run, "03-pretrain", {"updates": 7, "tower": "/home/me/wwm/model", "lock": lock}, {"shares": {"phantom": 1.0}}
+    )
+    filled = cards.fill(run, "cpu")
+    for name in ("model-card", "claim-2024", "tripod-ai"):
+        said = answers(filled, name)
+        assert words in said
+        assert "/home" not in said
+        assert "from random weights," not in said
+        assert "from random weights;" not in said
+    for name in ("model-card", "claim-2024"):
+        assert "what trained the tower that comes from wwm is not known here" in answers(filled, name)
 
 
 @pytest.mark.parametrize("name", ITEMS)

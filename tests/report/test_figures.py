@@ -21,7 +21,9 @@ CURVES = pandas.DataFrame(
     }
 )
 DRAWN = {
-    "gallery": lambda: figures.gallery({"phantom": [PICTURE] * 2, "DDPM": [PICTURE] * 2}, ["normal", "dr_grade 1"]),
+    "gallery": lambda: figures.gallery(
+        {"phantom": [PICTURE] * 2, "DDPM": [PICTURE] * 2}, ["normal", "dr_grade 1"], credit="by somebody"
+    ),
     "atlas": lambda: figures.atlas({"normal": PICTURE, "amd": PICTURE}),
     "layouts": lambda: figures.layouts(
         PICTURE[None], np.ones((1, 2, 16, 16), np.uint8), {"normal": 0}, ["field", "disc"]
@@ -39,6 +41,9 @@ DRAWN = {
         pandas.DataFrame({"direction": ["a", "b"], "k": ["R@1"] * 2, "recall": [0.3, 0.4], "chance": [0.1, 0.1]})
     ),
     "confusion": lambda: figures.confusion(np.array([[5, 1], [0, 0]]), ["no", "yes"], "eyes"),
+    "prompt_matrix": lambda: figures.prompt_matrix(
+        np.array([[0.9, 0.5], [0.4, 0.6]]), ["clinic: gc", "clinic: amd"], ["gc", "amd"], [["gc"], []]
+    ),
     "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
     "size_curve": lambda: figures.size_curve(CURVES, {"a": {"coefficient": 1.0, "exponent": 0.3}}),

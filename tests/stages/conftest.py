@@ -15,7 +15,7 @@ import pytest
 from visionclip import conditions, runs
 from visionclip.data import shards
 from visionclip.data.labelled import LabelledImages
-from visionclip.stages import baseline
+from visionclip.stages import transfer
 from visionclip.text import captions
 from visionclip.text.tokenizer import train_tokenizer
 
@@ -56,7 +56,7 @@ tasks:
 @pytest.fixture(scope="package", autouse=True)
 def _each_set_is_drawn_once() -> Iterator[None]:
     """Drawing starts processes, which takes longer than all that is done with a few phantoms."""
-    drawn, draw = {}, baseline.draw
+    drawn, draw = {}, transfer.draw
 
     def once(*given: object, **named: object) -> LabelledImages:
         key = repr((given, sorted(named.items())))
@@ -65,7 +65,7 @@ def _each_set_is_drawn_once() -> Iterator[None]:
         return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baseline, "draw", once)
+        patch.setattr(transfer, "draw", once)
         yield
 
 

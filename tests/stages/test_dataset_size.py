@@ -1,12 +1,17 @@
 """Points are made once, and the curve and the verdict follow from them."""
 
+from pathlib import Path
+
 import pandas
 import pytest
 
+import tiny_images
 from visionclip import runs
 from visionclip.evaluation.scoring import PHANTOMS
+from visionclip.models import visionclip
 from visionclip.stages import dataset_size
 from visionclip.stages.sweep import Sweep
+from visionclip.text.tokenizer import train_tokenizer
 from visionclip.training import loop
 
 SMALL = Sweep([8, 16], [0], ["updates", "epochs"], 2)
@@ -72,6 +77,27 @@ def test_a_point_is_made_anew_when_what_it_was_made_of_changes(study, trained, m
         monkeypatch.setattr(dataset_size.keys, "code", lambda *_: "other code")
     dataset_size.points(one, study.root / "05", 2 if what == "warm-up" else 1, study.sources)
     assert trained == [8, 8]
+
+
+def test_points_take_the_tower_of_stage_03_and_are_made_anew_when_its_folder_holds_another(study, monkeypatch):
+    networks, train, place = [], dataset_size.contrastive.train, str(study.root / "own")
+    words = train_tokenizer(["signs of glaucoma", "疑似青光眼"], study.root / "words")
+    models = [visionclip.VisionCLIP(visionclip.sized(8, 1, 128, 8, len(words))) for _ in range(2)]
+
+    def noted(network, *given):
+        networks.append(network)
+        return train(network, *given)
+
+    monkeypatch.setattr(dataset_size.contrastive, "train", noted)
+    parameters = dataset_size.pretrain.parameters_of(study.sources["pretrained"])
+    study.finish("03-pretrain", {**parameters, "tower": place, "lock": "text"})
+    for model in models:
+        visionclip.save(model, words, 32, Path(place))
+        for _ in range(2):
+            dataset_size.points(Sweep([8], [0], ["updates"], 1), study.root / "05", 1, study.sources)
+    assert len(networks) == 2
+    for network, model in zip(networks, models, strict=True):
+        assert tiny_images.same(network.text, model.text)
 
 
 def test_a_point_that_was_stopped_goes_on(study, monkeypatch):

@@ -37,7 +37,9 @@ def test_what_a_folder_leaves_open_no_caption_says_and_no_pair_denies(seeds, tmp
     generator, _ = denoising.train(original, denoising.Settings(updates=1, channels=(16, 32)), tmp_path / "ddpm")
     pixels = sampling.sample(generator, plan.vectors, None, steps=2)
     made = synthesis.generated_set(pixels, plan.conditions, original)
-    synthesis.train_judge(original, 2, 0, tmp_path / "classifier")
+    referee = synthesis.train_referee(original, 2, 0, tmp_path / "referee")
+    judged = synthesis.judge(referee, pixels, plan.conditions)
+    assert {name for name, row in judged.items() if row["positives"]} == {f"dr_grade>={grade}" for grade in range(1, 5)}
     synthesis.write_sets(tmp_path / "01", [made, original], original.take(range(4)), 0)
     loaded = shards.load(tmp_path / "01/synthetic")
     assert {key for eye in loaded.conditions for key in eye} == {"dr_grade"}
@@ -58,7 +60,7 @@ def run(tmp_path, **parameters):
 
 @pytest.mark.slow
 def test_photographs_of_ones_own_replace_the_phantoms(seeds, tmp_path):
-    run(tmp_path, seeds=str(seeds), images=48, generated_share=0.25, updates=4, classifier_updates=4)
+    run(tmp_path, seeds=str(seeds), images=48, generated_share=0.25, updates=4, referee_updates=4)
     assert runs.read_json(tmp_path / "out/numbers.json")["sources"] == {"ddpm": 12, "seed folder": 36}
 
 

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 import tiny_images
+from visionclip import runs
 from visionclip.data import pairs
+from visionclip.data.labelled import LabelledImages
+from visionclip.models import visionclip
 from visionclip.stages import pretrain
-from visionclip.text.tokenizer import load_tokenizer
+from visionclip.text.tokenizer import load_tokenizer, train_tokenizer, unknown_tokens
 from visionclip.training import contrastive
 from visionclip.training.contrastive import Settings
 
@@ -118,5 +121,126 @@ def test_the_bias_of_the_sigmoid_goes_on_where_the_coarser_size_left_it(given, t
     assert start == reached
 
 
+@pytest.fixture
+def own_model(study):
+    """A saved model of other sizes and another vocabulary, in the folder of the stage."""
+    words = train_tokenizer(["signs of glaucoma", "疑似青光眼"], study.root / "words")
+    torch.manual_seed(7)
+    model = visionclip.VisionCLIP(visionclip.sized(12, 1, 128, 8, len(words)))
+    visionclip.save(model, words, 32, study.root / "own" / "model")
+    return str(study.root / "own"), model, words
+
+
+@pytest.mark.parametrize("lock", ["image", "text"])
+def test_a_locked_tower_comes_from_its_folder_with_its_tokenizer_and_stays(given, tmp_path, own_model, lock):
+    place, model, own = own_model
+    parameters, words, training = given
+    parameters = {**parameters, "tower": place, "lock": lock, "ema": 0.9}
+    chosen = pretrain.words(parameters, words)
+    assert (chosen.familiar == own.familiar) == (lock == "text")
+    assert (chosen is words) == (lock == "image")
+    network = pretrain.network(parameters, len(chosen), 0)
+    start = pretrain.network(parameters, len(chosen), 0)
+    assert tiny_images.same(network.towers[lock], model.towers[lock])
+    other = {"image": "text", "text": "image"}[lock]
+    log = pretrain.train(network, chosen, training, parameters, tmp_path / "run")
+    assert len(log) == 8
+    assert tiny_images.same(network.towers[lock], model.towers[lock])
+    assert not tiny_images.same(network.towers[other], start.towers[other])
+    visionclip.save(network, chosen, 32, tmp_path / "model")
+    again, _, _ = visionclip.load(tmp_path / "model")
+    assert tiny_images.same(again, network)
+    assert again.locked == "none"
+
+
+@pytest.mark.parametrize("stopped_at", [2, 6])
+@pytest.mark.parametrize("lock", ["image", "text"])
+def test_a_run_with_a_locked_tower_that_stopped_goes_on(given, tmp_path, monkeypatch, own_model, lock, stopped_at):
+    parameters, words, training = given
+    changed = {"tower": own_model[0], "lock": lock, "ema": 0.9}
+    given = parameters, pretrain.words({**parameters, **changed}, words), training
+    whole, expected = trained(given, tmp_path / "whole", **changed)
+    taken = []
+
+    def interrupted(items, label, total=None):
+        for item in items:
+            if label == "pretrain" and len(taken) == stopped_at:
+                raise KeyboardInterrupt
+            taken.append(item) if label == "pretrain" else None
+            yield item
+
+    tiny_images.save_every_update(monkeypatch)
+    monkeypatch.setattr(contrastive.loop, "progress", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(given, tmp_path / "stopped", **changed)
+    numbers = tiny_images.watch(monkeypatch)
+    network, log = trained(given, tmp_path / "stopped", **changed)
+    assert log == expected
+    assert tiny_images.same(network, whole)
+    assert numbers[-1] == 2
+    assert len(numbers) < 2 + 5 + 3
+
+
+def test_towers_merely_start_from_a_folder_where_none_is_locked(given, tmp_path, own_model):
+    place, model, own = own_model
+    parameters, words, training = given
+    parameters = {**parameters, "tower": place, "lock": "none"}
+    network = pretrain.network(parameters, len(pretrain.words(parameters, words)), 0)
+    assert all(tiny_images.same(network.towers[name], model.towers[name]) for name in ("image", "text"))
+    assert network.config.projection_size == 16
+    pretrain.train(network, own, training, parameters, tmp_path)
+    assert not any(tiny_images.same(network.towers[name], model.towers[name]) for name in ("image", "text"))
+
+
+def test_the_key_of_a_tower_follows_what_its_folder_holds(own_model):
+    place, model, own = own_model
+    none = pretrain.tower_key({})
+    first = pretrain.tower_key({"tower": place, "lock": "image"})
+    assert len({none, first, pretrain.tower_key({"tower": place, "lock": "text"})}) == 3
+    assert none == pretrain.tower_key({"tower": "", "lock": "none"})
+    model.vision_projection.weight.data.mul_(-1)
+    visionclip.save(model, own, 32, runs.resolve(place) / "model")
+    assert pretrain.tower_key({"tower": place, "lock": "image"}) != first
+
+
 def test_shares_are_of_all_images():
     assert pretrain.shares(["phantom", "ddpm", "phantom", "phantom"]) == {"ddpm": 0.25, "phantom": 0.75}
+
+
+EYES = [{"dr_grade": 2, "gc": 0, "eye_side": 1}, {"dr_grade": 0, "gc": 1, "eye_side": 0}, {"gc": 0}] * 4
+
+
+def learnt(folder, monkeypatch, **changed):
+    """The pairs that a model of photographs labelled in part is trained on, the model and its tokenizer."""
+    seen, train = [], contrastive.train
+    monkeypatch.setattr(contrastive, "train", lambda *given: seen.append(given[2]) or train(*given))
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    images = LabelledImages(pixels, EYES, ["photograph"] * 12, [*map(str, range(12))])
+    settings = Settings(updates=2, batch_size=8, learning_rate=1e-3, text_warmup=2, condition_weight=1.0)
+    learner, words = pretrain.learn(images, pretrain.SMALL, settings, folder, ("en",), 3, **changed)
+    return seen[0], learner, words
+
+
+def test_images_alone_are_captioned_on_the_spot(tmp_path, monkeypatch):
+    training, learner, words = learnt(tmp_path, monkeypatch)
+    assert {caption.language for caption in training.captions} == {"en"}
+    assert not learner.training
+    for eye, texts in zip(EYES, training.texts_of, strict=True):
+        assert len(set(texts)) == 3
+        assert all(training.captions[text].facts.items() <= eye.items() for text in texts)
+        assert not [text for text in texts if "eye_side" in training.captions[text].facts]
+    assert not unknown_tokens(words, [caption.text for caption in training.captions])
+    same = learnt(tmp_path / "again", monkeypatch)
+    assert tiny_images.same(learner, same[1])
+    assert same[0].captions == training.captions
+    taken = tiny_images.watch(monkeypatch)
+    assert tiny_images.same(learnt(tmp_path, monkeypatch)[1], learner)
+    assert taken == []
+
+
+def test_the_side_of_an_eye_has_a_caption_of_its_own_where_it_is_known(tmp_path, monkeypatch):
+    training, *_ = learnt(tmp_path, monkeypatch, sides=True)
+    for eye, texts in zip(EYES, training.texts_of, strict=True):
+        *_, last = [training.captions[text].facts for text in texts]
+        assert len(texts) == 4
+        assert last == ({"eye_side": eye["eye_side"]} if "eye_side" in eye else {"gc": 0})

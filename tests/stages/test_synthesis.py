@@ -1,4 +1,4 @@
-"""Sets of phantoms and of generated eyes, how they are written, and the classifier that judges them."""
+"""Sets of phantoms and of generated eyes, how they are written, and the referee that judges them."""
 
 from dataclasses import replace
 
@@ -8,8 +8,9 @@ import pytest
 import tiny_images
 from visionclip import conditions
 from visionclip.data import images, phantoms, shards
-from visionclip.models.classifier import CONDITIONS
+from visionclip.evaluation.statements import CONDITIONS, targets
 from visionclip.stages import synthesis
+from visionclip.training import contrastive
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,8 @@ def test_purposes_draw_other_eyes(drawn):
 
 def test_the_set_needs_enough_originals():
     assert synthesis.split_counts(100, 0.25, 75) == (25, 75)
-    with pytest.raises(ValueError, match="need 75 originals and there are 74; lower images"):
+    remedy = "lower images, raise generated_share, or add photographs to the seeds$"
+    with pytest.raises(ValueError, match=f"need 75 photographs and there are 74; {remedy}"):
         synthesis.split_counts(100, 0.25, 74)
 
 
@@ -94,33 +96,48 @@ def test_examples_are_one_of_each_main_condition_in_the_vocabulary_s_order():
 
 
 @pytest.fixture(scope="module")
-def judge(drawn, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge")
-    return synthesis.train_judge(drawn, 4, 0, folder), folder
+def referee(drawn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("referee")
+    return synthesis.train_referee(drawn, 4, 0, folder), folder
 
 
-def test_the_judge_is_trained_once_and_on_conditions_alone(judge, drawn, monkeypatch):
-    network, folder = judge
+def test_the_referee_is_trained_once(referee, drawn, monkeypatch):
+    trained, folder = referee
     taken = tiny_images.watch(monkeypatch)
-    assert tiny_images.same(synthesis.train_judge(drawn, 4, 0, folder), network)
-    assert tiny_images.same(synthesis.train_judge(drawn.without_masks(), 4, 0, folder), network)
+    assert tiny_images.same(synthesis.train_referee(drawn, 4, 0, folder).network, trained.network)
     assert taken == []
-    synthesis.train_judge(drawn, 4, 1, folder)
-    assert taken == [0, 1, 2, 3]
+    synthesis.train_referee(drawn, 4, 1, folder)
+    assert taken == [0, 1, 0, 1, 2, 3], "its text tower alone first"
 
 
-def test_a_stopped_judge_equals_an_uninterrupted_one(judge, drawn, tmp_path, monkeypatch):
+def test_the_referee_learns_what_layouts_show_by_the_names_of_findings(drawn, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(contrastive, "train", lambda network, words, pairs, *_: seen.append(pairs.images))
+    for originals in (drawn, drawn.without_masks()):
+        synthesis.train_referee(originals, 4, 0, tmp_path)
+    with_maps, without = seen
+    assert set(with_maps.mask_names) <= set(conditions.FINDINGS)
+    assert with_maps.masks.shape == (40, len(with_maps.mask_names), 8, 8)
+    dark = drawn.masks[:, drawn.mask_names.index("dark")].reshape(40, 8, 4, 8, 4).mean((2, 4))
+    found = with_maps.masks[:, with_maps.mask_names.index("haemorrhage")]
+    assert dark.any()
+    np.testing.assert_allclose(found, 255 * dark, atol=1)
+    assert without.masks is None
+    assert np.array_equal(with_maps.pixels, without.pixels)
+
+
+def test_a_stopped_referee_equals_an_uninterrupted_one(referee, drawn, tmp_path, monkeypatch):
     tiny_images.save_every_update(monkeypatch)
-    tiny_images.stop_after(2, monkeypatch)
+    tiny_images.stop_after(2, monkeypatch)  # the text tower alone is trained for as many
     with pytest.raises(KeyboardInterrupt):
-        synthesis.train_judge(drawn, 4, 0, tmp_path)
+        synthesis.train_referee(drawn, 4, 0, tmp_path)
     taken = tiny_images.watch(monkeypatch)
-    assert tiny_images.same(synthesis.train_judge(drawn, 4, 0, tmp_path), judge[0])
+    assert tiny_images.same(synthesis.train_referee(drawn, 4, 0, tmp_path).network, referee[0].network)
     assert taken == [2, 3]
 
 
-def test_the_judge_s_figures_are_of_every_condition(judge, drawn):
-    judged = synthesis.judge(judge[0], drawn.pixels, drawn.conditions)
+def test_the_referee_s_figures_are_of_every_condition(referee, drawn):
+    judged = synthesis.judge(referee[0], drawn.pixels, drawn.conditions)
     assert set(judged) == set(CONDITIONS)
     assert judged["eye_side>=1"]["positives"] == sum(eye["eye_side"] for eye in drawn.conditions)
     table = synthesis.fidelity_table(judged, {**judged, "gc>=1": {**judged["gc>=1"], "auc": None}})
@@ -128,20 +145,23 @@ def test_the_judge_s_figures_are_of_every_condition(judge, drawn):
     assert np.isnan(table.loc["gc>=1", "generated"])
 
 
-def test_features_do_not_hang_on_the_batch(judge, drawn):
-    together = synthesis.features(judge[0], drawn.pixels)
-    apart = synthesis.features(judge[0], drawn.pixels, batch=7)
-    assert together.shape == (40, 8 * judge[0].width)
-    assert together.dtype == np.float32
-    np.testing.assert_allclose(together, apart, atol=1e-5)
+def test_a_rare_condition_is_found_where_its_sentences_say_more_than_of_other_eyes(drawn, tmp_path, monkeypatch):
+    known = targets(drawn.conditions)
+    monkeypatch.setattr(synthesis.statements, "predict", lambda *_: known / 10 - 3)
+    monkeypatch.setattr(contrastive, "train", lambda *_: [])
+    referee = synthesis.train_referee(drawn, 4, 0, tmp_path)
+    judged = synthesis.judge(referee, drawn.pixels, drawn.conditions)
+    quoted = [row for row in judged.values() if row["recall"] is not None]
+    assert quoted
+    assert all(row["recall"] == row["specificity"] == 1 for row in quoted)
 
 
-def test_noise_is_further_from_phantoms_than_phantoms_are(judge, drawn):
+def test_noise_is_further_from_phantoms_than_phantoms_are(referee, drawn):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
-    found = synthesis.distances(judge[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
+    found = synthesis.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
     assert found["kid"]["mean"] > found["kid_floor"]["mean"]
-    assert found == synthesis.distances(judge[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
+    assert found == synthesis.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
 
 
 def test_drawn_eyes_say_no_more_than_the_originals_did(drawn):

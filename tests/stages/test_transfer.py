@@ -4,12 +4,14 @@ import cv2
 import numpy as np
 import pandas
 import pytest
+from scipy import stats
 
 from visionclip import conditions, phantom
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics
 from visionclip.stages import transfer
+from visionclip.training import contrastive
 
 PLAN = """\
 test: {split: test}
@@ -57,14 +59,20 @@ def real(folder):
 @pytest.fixture
 def trained(monkeypatch):
     """How many phantoms each training took that was not read back."""
-    counts, train = [], transfer.train
+    counts, train = [], contrastive.train
 
-    def counted(images, *given, **named):
-        counts.append(len(images))
-        return train(images, *given, **named)
+    def counted(network, tokenizer, pairs, *given):
+        counts.append(len(pairs))
+        return train(network, tokenizer, pairs, *given)
 
-    monkeypatch.setattr(transfer, "train", counted)
+    monkeypatch.setattr(contrastive, "train", counted)
     return counts
+
+
+def predict(folder, datasets, name=transfer.REFERENCE, count=32, updates=2, size=32, seed=0):
+    """One arm and seed, its eyes drawn when they are needed."""
+    (found,) = transfer.predict_all(folder, [name], [seed], datasets, count, updates, size)[name]
+    return found
 
 
 def test_only_train_splits_are_taken(real, tmp_path):
@@ -128,13 +136,27 @@ def test_equal_sets_cannot_be_told_apart_and_different_ones_can():
 
 
 def test_predictions_are_kept_and_of_the_right_tasks(real, tmp_path, trained):
-    given = tmp_path, transfer.REFERENCE, real, 32, 2, 32, 0
-    first = transfer.predictions(*given)
-    again = transfer.predictions(*given)
+    first, again = predict(tmp_path, real), predict(tmp_path, real)
     assert trained == [32]
     assert set(first) == {"clinic myopia", "clinic referable"}
     assert all(first[name].shape == (10,) and np.array_equal(first[name], again[name]) for name in first)
     assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_seeds_draw_and_train_anew_and_arms_share_what_they_draw_alike(real, tmp_path, trained, monkeypatch):
+    drawn, draw = [], transfer.draw
+    monkeypatch.setattr(transfer, "draw", lambda *given: drawn.append(given[1:]) or draw(*given))
+    names = [transfer.REFERENCE, "no healthy twins", "captions alone", "no augmentation"]
+    found = transfer.predict_all(tmp_path, names, [0, 1], real, 32, 2, 32)
+    assert list(found) == names
+    assert [len(seeds) for seeds in found.values()] == [2] * 4
+    assert drawn == [(32, 32, 0)] * 2 + [(32, 32, 1)] * 2, "the reference's eyes and those without twins"
+    assert trained == [32] * 8
+    logits = [of_seed["clinic myopia"] for seeds in found.values() for of_seed in seeds]
+    assert all(not np.array_equal(one, other) for place, one in enumerate(logits) for other in logits[:place])
+    again = transfer.predict_all(tmp_path, names[::-1], [1, 0], real, 32, 2, 32)
+    assert np.array_equal(again["captions alone"][1]["clinic myopia"], found["captions alone"][0]["clinic myopia"])
+    assert (len(drawn), len(trained)) == (4, 8), "what is kept needs no eyes"
 
 
 def replaced(datasets, images=None, facts=None):
@@ -159,68 +181,101 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_predictions_are_made_anew_when_what_made_them_changes(real, tmp_path, trained, monkeypatch, what):
-    given = {"folder": tmp_path, "name": transfer.REFERENCE, "datasets": real, "count": 32, "updates": 2}
-    given |= {"size": 32, "seed": 0}
-    before = transfer.predictions(**given)
+    given = {"folder": tmp_path, "datasets": real}
+    before = predict(**given)
     if what == "code":
         monkeypatch.setattr(transfer.keys, "code", lambda *_: "other code")
-    after = transfer.predictions(**{**given, **CHANGES[what](real)})
+    after = predict(**{**given, **CHANGES[what](real)})
     assert len(trained) == 2
     assert np.array_equal(before["clinic myopia"], after["clinic myopia"]) == (what == "code")
 
 
 def test_a_changed_arm_is_trained_anew(real, tmp_path, trained, monkeypatch):
-    given = tmp_path, "one anatomy", real, 32, 2, 32, 0
-    transfer.predictions(*given)
+    predict(tmp_path, real, "one anatomy")
     monkeypatch.setitem(transfer.ARMS, "one anatomy", transfer.Arm({"pigment": 0.6}))
-    transfer.predictions(*given)
+    predict(tmp_path, real, "one anatomy")
     assert len(trained) == 2
 
 
-def test_arms_predict_otherwise(real, tmp_path):
-    names = (transfer.REFERENCE, "no lesion maps", "no healthy twins", "no augmentation", "no standardisation")
-    logits = [transfer.predictions(tmp_path, name, real, 32, 2, 32, 0)["clinic myopia"] for name in names]
-    assert not any(np.array_equal(logits[0], other) for other in logits[1:])
-
-
-def test_an_arm_s_phantoms_are_as_it_says(real, tmp_path, monkeypatch):
+def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch):
     taken = {}
 
-    def noted(images, settings, prepare, label):
-        taken[label.removeprefix("classifier: ")] = images, settings, prepare
-        raise KeyboardInterrupt
+    def noted(network, tokenizer, pairs, settings, folder):
+        taken[folder.name] = pairs.images, settings
+        return []
 
-    monkeypatch.setattr(transfer, "train", noted)
-    for name in (transfer.REFERENCE, "no healthy twins", "no lesion maps", "no standardisation"):
-        with pytest.raises(KeyboardInterrupt):
-            transfer.predictions(tmp_path, name, real, 40, 2, 32, 0)
-    reference, settings, prepare = taken[transfer.REFERENCE]
-    healthy = {name: sum(map(conditions.is_normal, images.conditions)) for name, (images, *_) in taken.items()}
-    assert healthy["no healthy twins"] < healthy[transfer.REFERENCE]
-    assert taken["no lesion maps"][1].map_weight == 0 < settings.map_weight
-    assert taken["no standardisation"][2] is transfer.images.scaled is not prepare
-    assert np.array_equal(reference.pixels, taken["no lesion maps"][0].pixels)
+    monkeypatch.setattr(contrastive, "train", noted)
+    transfer.predict_all(tmp_path, list(transfer.ARMS), [0], real, 40, 2, 32)
+    images, settings = ({name: one[place] for name, one in taken.items()} for place in (0, 1))
+    healthy = {name: sum(map(conditions.is_normal, own.conditions)) for name, own in images.items()}
+    assert healthy["no-healthy-twins-32-0"] < healthy["everything-32-0"]
+    weights = {name: (one.condition_weight > 0, one.map_weight > 0) for name, one in settings.items()}
+    assert {name: both for name, both in weights.items() if not all(both)} == {
+        "no-condition-loss-32-0": (False, True),
+        "no-finding-maps-32-0": (True, False),
+        "captions-alone-32-0": (False, False),
+    }
+    assert [name for name, one in settings.items() if not one.augmentation] == ["no-augmentation-32-0"]
+    assert images["captions-alone-32-0"] is images["everything-32-0"]
+    assert not np.array_equal(images["no-camera-32-0"].pixels, images["everything-32-0"].pixels)
+    assert images["everything-32-0"].mask_names
 
 
-def test_arms_are_compared_with_everything():
+def test_arms_are_compared_with_everything_seed_by_seed():
     targets = np.array([0, 1] * 40)
-    task = Task("myopia", False, [ClassOf("no", [{"pm": 0}]), ClassOf("yes", [{"pm": 1}])], np.append(targets, -1))
+    classes = {key: [ClassOf("no", [{key: 0}]), ClassOf("yes", [{key: 1}])] for key in ("pm", "gc")}
+    tasks = [Task(key, False, own, np.append(targets, -1)) for key, own in classes.items()]
     keys = [str(number) for number in range(81)]
     images = LabelledImages(np.zeros((81, 8, 8, 3), np.uint8), [{}] * 81, ["photograph"] * 81, keys)
     rng = np.random.default_rng(0)
-    good, bad = np.append(targets * 3 + rng.normal(size=80), 0), np.append(rng.normal(size=80), 0)
-    rows = transfer.compare(
-        {transfer.REFERENCE: {"clinic myopia": good}, "no camera": {"clinic myopia": bad}},
-        [Dataset("clinic", "train", images, [task])],
-    )
-    whole, without = rows
-    both = np.stack([-good, good], 1)[:80]
-    assert whole["auc"].value == pytest.approx(metrics.scores(targets, both, False)["auc"])
+    shared = [rng.normal(size=80) for _ in range(3)]  # a good seed is good for all arms
+
+    def seeds(*strengths):
+        given = [
+            dict(
+                zip(
+                    ("clinic pm", "clinic gc"),
+                    (targets * strength * luck + noise for strength in strengths),
+                    strict=True,
+                )
+            )
+            for noise, luck in zip(shared, (0.5, 1, 2), strict=True)
+        ]
+        return [{name: np.append(logits, 0) for name, logits in one.items()} for one in given]
+
+    arms = {transfer.REFERENCE: seeds(1.5, 1.5), "no camera": seeds(0.1, 1.4), "one anatomy": seeds(1.5, 1.5)}
+    rows = transfer.compare(arms, [Dataset("clinic", "train", images, tasks)])
+    assert [row["task"] for row in rows] == [transfer.ALL] * 3 + ["clinic pm"] * 3 + ["clinic gc"] * 3
+    found = {(row["arm"], row["task"]): row for row in rows}
+    whole = found[transfer.REFERENCE, "clinic pm"]
+    both = np.stack([-arms[transfer.REFERENCE][0]["clinic pm"], arms[transfer.REFERENCE][0]["clinic pm"]], 1)[:80]
+    assert whole["seeds"][0] == pytest.approx(metrics.scores(targets, both, False)["auc"])
+    assert whole["auc"].value == pytest.approx(np.mean(whole["seeds"]))
     assert whole["auc"].low < whole["auc"].value < whole["auc"].high
-    assert whole["against"].adjusted_p is None
-    assert without["against"].difference.value < -0.2
-    assert without["against"].adjusted_p < 0.05
-    cells = transfer.table(rows)["clinic myopia"]
-    assert list(cells.index) == [transfer.REFERENCE, "no camera"]
-    assert cells[transfer.REFERENCE] == str(whole["auc"])
-    assert cells["no camera"].endswith("*)")
+    assert whole["against"] is None
+    without = found["no camera", "clinic pm"]
+    differences = np.array(without["seeds"]) - whole["seeds"]
+    assert without["against"].difference.value == pytest.approx(differences.mean())
+    assert without["against"].adjusted_p == pytest.approx(2 * stats.ttest_1samp(differences, 0).pvalue), "of two arms"
+    assert found["one anatomy", "clinic pm"]["against"].adjusted_p == 1
+    mean = found["no camera", transfer.ALL]["seeds"]
+    assert mean == pytest.approx(
+        np.mean([found["no camera", f"clinic {key}"]["seeds"] for key in ("pm", "gc")], axis=0)
+    )
+    cells = transfer.table(rows)
+    assert list(cells.columns) == [transfer.ALL, "clinic pm", "clinic gc"]
+    assert list(cells.index) == [transfer.REFERENCE, "no camera", "one anatomy"]
+    assert cells.loc[transfer.REFERENCE, "clinic pm"] == str(whole["auc"])
+    assert cells.loc["no camera", "clinic pm"].startswith(f"{without['auc'].value:.3f} (-0.")
+    assert transfer.compare(arms, []) == []
+
+
+def test_one_seed_has_no_interval_and_is_untested():
+    logits = {"clinic pm": np.arange(8.0)}
+    images = LabelledImages(np.zeros((8, 8, 8, 3), np.uint8), [{}] * 8, ["photograph"] * 8, [*"abcdefgh"])
+    task = Task("pm", False, [ClassOf("no", [{"pm": 0}]), ClassOf("yes", [{"pm": 1}])], np.array([0, 1] * 4))
+    arms = {transfer.REFERENCE: [logits], "no camera": [{"clinic pm": -np.arange(8.0)}]}
+    rows = transfer.compare(arms, [Dataset("clinic", "train", images, [task])])
+    assert all(row["auc"].low is None for row in rows)
+    assert [row["against"].p for row in rows if row["against"]] == [None, None]
+    assert "*" not in transfer.table(rows).to_string()

@@ -1,5 +1,7 @@
 """The commands that measure: what they count, and that they say why they measure nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,21 @@ def test_an_update_is_timed_from_start_to_start():
     assert 3 < tokens <= 52
 
 
+def test_an_update_with_a_pyramid_states_conditions_and_names_findings(monkeypatch):
+    trained = []
+    train = bench.contrastive.train
+    monkeypatch.setattr(bench.contrastive, "train", lambda *given: trained.extend(train(*given)))
+    rate, (texts, _) = bench.pretraining(32, 8, (8, 1, 64, 16), "fp32", updates=3, pyramid=8)
+    assert 0.1 < rate < 1e5
+    assert texts > len(bench.FINDINGS) + 8, "beside the captions"
+    assert {"conditions", "maps"} < trained[-1].keys()
+
+
+def test_prediction_takes_longer_of_more_pixels():
+    few, many = (bench.prediction(size, 4, (8, 1, 64, 16), "fp32", 8) for size in (32, 192))
+    assert 0.1 < many < few
+
+
 def test_an_environment_without_open_clip_is_one_line(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'No module named open_clip' >&2\nexit 1\n")
@@ -45,7 +62,22 @@ def test_the_check_of_a_gpu_says_why_it_is_skipped(capsys):
     assert capsys.readouterr().out == "skipped: torch finds no CUDA device here\n"
 
 
+def test_the_check_of_a_gpu_trains_on_captions_conditions_and_maps_and_resumes(tmp_path, monkeypatch, capsys):
+    """The same at a size for a CPU, of which CUDA's own counters say nothing."""
+    small = {"updates": 14, "batch_size": 4, "checkpoint_every": 7, "precision": "fp32"}
+    values = {"UPDATES": 14, "BATCH": 32, "SIZE": 32, "SIZES": (8, 1, 64, 16), "PYRAMID": 8}
+    for name, value in {**values, "SETTINGS": replace(gpu_check.SETTINGS, **small)}.items():
+        monkeypatch.setattr(gpu_check, name, value)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(gpu_check, "step_flops", lambda *_: 1e9)
+    monkeypatch.setattr(gpu_check, "matmul_peak", lambda: 1.0)
+    gpu_check.check_pretraining(tmp_path)
+    printed = capsys.readouterr().out
+    assert "resumed from update 7: losses of captions, conditions, maps differ by at most 0\n" in printed
+
+
 def test_the_check_of_a_gpu_has_balanced_eyes_to_train_on():
     images = gpu_check.drawn(64, 32)
     assert images.pixels.shape == (64, 32, 32, 3)
+    assert images.masks.shape == (64, len(images.mask_names), 8, 8)
     assert np.unique([eye["dr_grade"] for eye in images.conditions]).tolist() == [0, 1, 2, 3, 4]

@@ -53,9 +53,24 @@ REFUSED = [
         "chunk is 31; of a batch of 32, chunk 31 leaves one image of 32 pixels alone",
     ),
     ("03-pretrain", {"chunk": 31}, "chunk is 31; of a batch of 32"),
+    ("03-pretrain", {"lock": "text"}, "lock is 'text'; give tower, the folder that the locked tower comes from"),
+    ("03-pretrain", {"tower": "nowhere"}, "tower is 'nowhere'; no such folder; give the folder of a saved VisionCLIP"),
+    ("03-pretrain", {"tower": "params"}, "tower is 'params'; no config.json there"),
+    ("03-pretrain", {"lock": "both"}, "lock is 'both'; allowed: str one of none, image, text"),
     ("03-pretrain", {"updates": [30]}, "updates has 1 for the 2 of sizes; give as many"),
     ("03-pretrain", {"sizes": [24, 32, 64]}, "updates has 2 for the 3 of sizes; give as many"),
     ("03-pretrain", {"sizes": [32, 32]}, "sizes has 32 twice"),
+    ("03-pretrain", {"windows": [4]}, "windows has 1 for the 2 of sizes; give as many, windows for each size"),
+    (
+        "03-pretrain",
+        {"windows": [0, 4], "pyramid_size": 0},
+        "windows is [0, 4]; they are for maps alone: give pyramid_size",
+    ),
+    (
+        "03-pretrain",
+        {"windows": [0, 4], "sizes": [24, 30]},
+        "sizes has 30; with windows beside it give a multiple of 4",
+    ),
     ("04-zero-shot", {"languages": ["en", "en"]}, "languages has 'en' twice"),
     ("04-zero-shot", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("05-dataset-size", {"sizes": [32, 129]}, "sizes has 129, but 01-synthesis makes 128 images"),
@@ -63,10 +78,14 @@ REFUSED = [
     ("05-dataset-size", {"seeds": [1, 1]}, "seeds has 1 twice"),
     ("05-dataset-size", {"schedules": ["epochs", "epochs"]}, "schedules has 'epochs' twice"),
     ("06-transfer", {"sizes": [32, 50]}, "sizes has 50; give a multiple of 4, such as 52"),
-    ("07-baseline", {"sizes": [32, 50]}, "sizes has 50; give a multiple of 4, such as 52"),
-    ("07-baseline", {"updates": [6]}, "updates has 1 for the 2 of sizes"),
-    ("07-baseline", {"seeds": [0, 0]}, "seeds has 0 twice"),
+    ("07-explanation", {"sizes": [64, 64]}, "sizes has 64 twice"),
+    ("07-explanation", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
+    ("07-explanation", {"marks": "nowhere"}, "marks is 'nowhere'; no such folder"),
+    ("06-transfer", {"arms": ["everything", "no words"]}, "arms has 'no words'; choose from everything, no camera"),
+    ("06-transfer", {"arms": ["captions alone"]}, "add 'everything'"),
+    ("06-transfer", {"seeds": [1, 1]}, "seeds has 1 twice"),
     ("08-diversity", {"arms": ["everything", "one word"]}, "arms has 'one word'; choose from everything, Chinese only"),
+    ("08-diversity", {"size": 50}, "size is 50; give a multiple of 4, such as 52"),
     ("08-diversity", {"arms": ["one wording"]}, "add 'everything'"),
     ("08-diversity", {"arms": ["everything", "everything"]}, "arms has 'everything' twice"),
 ]
@@ -74,6 +93,10 @@ REFUSED = [
 APART = [
     (
         {"04-zero-shot": {}, "02-captions": {"languages": ["zh"]}},
+        "languages has 'en'; the captions of 02-captions are in zh",
+    ),
+    (
+        {"07-explanation": {}, "04-zero-shot": {"languages": ["zh"]}, "02-captions": {"languages": ["zh"]}},
         "languages has 'en'; the captions of 02-captions are in zh",
     ),
     ({"05-dataset-size": {}, "01-synthesis": {"images": 100, "generated_share": 0.5}}, "sizes has 128"),
@@ -119,6 +142,32 @@ def test_a_value_that_others_rule_out_is_refused_by_the_check_of_a_preset(mine, 
     line = refused(capsys, mine)
     assert line.startswith(f"params/mine/{name}.yaml: ")
     assert words in line
+
+
+def test_a_tower_is_looked_into_before_anything_starts_and_is_not_written_over(mine, capsys):
+    folder = runs.ROOT / "runs/mine/03-pretrain/model"
+    folder.mkdir(parents=True)
+    for name, text in (("config.json", '{"model_type": "bert"}'), ("model.safetensors", ""), ("vocab.txt", "[PAD]")):
+        (folder / name).write_text(text)
+    given = {"tower": "runs/mine/03-pretrain", "lock": "text"}
+    change(mine, **{"03-pretrain": given})
+    main(["check", str(mine)])
+    change(mine, **{"03-pretrain": {"lock": "image"}})
+    assert "tower is 'runs/mine/03-pretrain'; it has no image tower, which lock names; lock text" in refused(
+        capsys, mine
+    )
+    change(mine, **{"03-pretrain": {"lock": "text", "out": "runs/mine/03-pretrain"}})
+    line = refused(capsys, mine)
+    assert "tower is 'runs/mine/03-pretrain'; out is 'runs/mine/03-pretrain', which would be written over it" in line
+
+
+def test_a_set_of_marks_in_the_place_of_the_folder_that_holds_it_is_refused(mine, capsys, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "clinic" / name).mkdir(parents=True)
+    change(mine, **{"07-explanation": {"marks": str(tmp_path)}})
+    main(["check", str(mine)])
+    change(mine, **{"07-explanation": {"marks": str(tmp_path / "clinic")}})
+    assert "it has images and masks, as a set; give the folder that holds it" in refused(capsys, mine)
 
 
 @pytest.mark.parametrize(("files", "words"), APART)
@@ -203,14 +252,15 @@ def test_a_vocabulary_that_is_there_is_taken(mine):
 
 
 def test_what_is_repeated_here_is_what_the_library_has():
-    from visionclip.data import folders, phantoms
+    from visionclip.data import folders, marks, phantoms
     from visionclip.models import generator, visionclip
-    from visionclip.stages import diversity
+    from visionclip.stages import diversity, transfer
     from visionclip.text import tokenizer
 
-    assert tuple(diversity.ARMS) == constraints.ARMS
-    assert constraints.REFERENCE == diversity.REFERENCE
+    assert constraints.ARMS == {"06-transfer": tuple(transfer.ARMS), "08-diversity": tuple(diversity.ARMS)}
+    assert constraints.REFERENCE == diversity.REFERENCE == transfer.REFERENCE
     assert constraints.EXTERNAL == folders.DEFAULT_FOLDER
+    assert constraints.MARKS == marks.DEFAULT_FOLDER
     assert constraints.STRIDE == phantoms.STRIDE
     assert constraints.WIDTH == generator.NORM_GROUPS
     assert constraints.SPECIAL == tokenizer.SPECIAL

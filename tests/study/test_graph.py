@@ -15,7 +15,9 @@ from nbformat.v4 import new_code_cell
 
 import tiny
 from visionclip import runs, study
+from visionclip.data import folders, marks
 from visionclip.study.graph import STAGES, Graph, fingerprint, rule
+from visionclip.study.notebooks import PHOTOGRAPHS
 
 REPORT = """
 import sys
@@ -41,12 +43,12 @@ IMPORTS = {
     "04-zero-shot": "from visionclip import counted",
     "05-dataset-size": "from visionclip.stages import dataset_size",
 }
-LOOKING = {"zero_shot", "point", "dataset_size", "transfer", "baseline", "report"}
+LOOKING = {"zero_shot", "point", "dataset_size", "transfer", "explanation", "report"}
 
 
 def variables(folder, **changed) -> dict[str, str]:
     """An environment in which the library is that of ``folder``."""
-    kept = {name: value for name, value in os.environ.items() if name != "VISIONCLIP_EXTERNAL"}
+    kept = {name: value for name, value in os.environ.items() if name not in PHOTOGRAPHS.values()}
     return kept | {"PYTHONPATH": str(folder / "lib"), **changed}
 
 
@@ -98,9 +100,20 @@ def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
 
 
 def test_the_table_says_which_notebooks_look_at_photographs():
-    assert [stage for stage, row in STAGES.items() if row.photographs] == [
-        stage for stage in STAGES if "external" in study.declared(stage)
-    ]
+    named = {
+        stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage))
+        for stage in STAGES
+        if stage != "01-synthesis"  # whose seeds may be photographs
+    }
+    assert {stage: row.photographs for stage, row in STAGES.items()} == {"01-synthesis": ("seeds",), **named}
+    assert named["07-explanation"] == ("external", "marks")
+
+
+def test_the_variables_are_those_that_the_library_reads(tmp_path, monkeypatch):
+    monkeypatch.setenv(PHOTOGRAPHS["external"], str(tmp_path / "eyes"))
+    monkeypatch.setenv(PHOTOGRAPHS["marks"], str(tmp_path / "marks"))
+    assert folders.external_folder(folders.DEFAULT_FOLDER) == tmp_path / "eyes"
+    assert marks.marks_folder(marks.DEFAULT_FOLDER) == tmp_path / "marks"
 
 
 @pytest.mark.parametrize("preset", study.presets())
@@ -198,6 +211,12 @@ def test_another_folder_of_photographs_reruns_only_the_stages_that_look_at_them(
 
 
 @pytest.mark.slow
+def test_other_marks_rerun_only_the_stage_that_is_held_against_them(finished):
+    jobs = planned(finished, "--config", "preset=smoke", VISIONCLIP_MARKS="/marks")
+    assert set(jobs) == {"explanation", "report"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["replaced", "deleted", "renamed", "added"])
 def test_a_photograph_that_changes_reruns_only_the_stages_that_look_at_it(finished, change):
     path = finished / "data/external/clinic/eye.png"
@@ -214,6 +233,21 @@ def test_a_photograph_that_changes_reruns_only_the_stages_that_look_at_it(finish
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert set(jobs) == LOOKING
     assert planned(finished, "--config", "preset=smoke") == {}
+
+
+def test_a_changed_mark_is_a_reason_to_explain_again(tmp_path):
+    graph = Graph({"preset": "smoke"})
+    mask = tmp_path / "clinic/masks/exudate/1.png"
+    mask.parent.mkdir(parents=True)
+    graph.parameters["07-explanation"].marks = str(tmp_path)
+    reasons = []
+    for content in ("some", "other"):
+        mask.write_text(content)
+        fingerprint.cache_clear()
+        reasons.append(graph.reasons("07-explanation")["photographs"])
+    assert reasons[0][:-1] == reasons[1][:-1]
+    assert str(tmp_path) in reasons[0]
+    assert reasons[0] != reasons[1]
 
 
 def test_seed_photographs_and_a_word_list_that_change_are_reasons_to_run_again(tmp_path):

@@ -58,15 +58,17 @@ def test_normalise_refuses_a_notebook_run_out_of_order(root):
 
 def test_refresh_executes_at_the_defaults_from_the_notebooks_own_folder(root, monkeypatch):
     monkeypatch.setenv("VISIONCLIP_EXTERNAL", "/photographs")
+    monkeypatch.setenv("VISIONCLIP_MARKS", "/marks")
     path = root / "notebooks" / f"{NAME}.ipynb"
     notebook = tiny.notebook(NAME)
-    notebook.cells[1].source = 'import os\nprint(os.path.basename(os.getcwd()), os.getenv("VISIONCLIP_EXTERNAL"))'
+    hidden = '*(os.getenv(f"VISIONCLIP_{name}") for name in ("EXTERNAL", "MARKS"))'
+    notebook.cells[1].source = f"import os\nprint(os.path.basename(os.getcwd()), {hidden})"
     notebook.cells = notebook.cells[:3]
     nbformat.write(notebook, path)
     notebooks.refresh(path)
     found = nbformat.read(path, as_version=4)
     assert [cell.execution_count for cell in found.cells[1:]] == [1, 2]
-    assert found.cells[1].outputs[0].text == "notebooks None\n"
+    assert found.cells[1].outputs[0].text == "notebooks None None\n"
     assert "VISIONCLIP_EXTERNAL" in os.environ
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from visionclip import conditions
+from visionclip.data.images import standardise, to_tensor
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
 from visionclip.evaluation.encoding import encode_texts
@@ -37,7 +38,7 @@ SETTINGS = contrastive.Settings(
 )
 
 
-WITH_MAPS = replace(SETTINGS, condition_weight=2.0, map_weight=1.0)
+WITH_MAPS = replace(SETTINGS, condition_weight=2.0, map_weight=1.0, windows=4)
 
 
 def made_pairs(with_maps=False):
@@ -131,10 +132,10 @@ def test_the_sigmoid_starts_at_the_share_of_true_pairs(pairs, tokenizer):
     assert torch.sigmoid(network.logit_bias).item() == pytest.approx(expected, rel=0.25)
 
 
-@pytest.mark.parametrize("pyramid_size", [0, 8])
-def test_a_stopped_run_equals_an_uninterrupted_one(with_maps, tokenizer, tmp_path, monkeypatch, pyramid_size):
+@pytest.mark.parametrize(("pyramid_size", "lock"), [(0, "none"), (8, "none"), (8, "image"), (0, "text")])
+def test_a_stopped_run_equals_an_uninterrupted_one(with_maps, tokenizer, tmp_path, monkeypatch, pyramid_size, lock):
     whole, stopped, resumed = (fresh(tokenizer, pyramid_size=pyramid_size) for _ in range(3))
-    settings = WITH_MAPS if pyramid_size else SETTINGS
+    settings = replace(WITH_MAPS if pyramid_size else SETTINGS, lock=lock, ema=0.9 if lock != "none" else 0)
     expected = contrastive.train(whole, tokenizer, with_maps, settings, tmp_path / "whole")
     assert ("maps" in expected[0]) == ("conditions" in expected[0]) == bool(pyramid_size)
 
@@ -152,12 +153,16 @@ def test_a_stopped_run_equals_an_uninterrupted_one(with_maps, tokenizer, tmp_pat
     assert same(whole, resumed)
 
 
-@pytest.mark.parametrize("what", ["seed", "pixels", "caption", "loss", "start"])
+@pytest.mark.parametrize("what", ["seed", "pixels", "caption", "loss", "start", "lock", "tower"])
 def test_whatever_decides_the_result_starts_over_when_it_changes(pairs, tokenizer, tmp_path, what, monkeypatch):
     first = contrastive.train(fresh(tokenizer), tokenizer, pairs, SETTINGS, tmp_path)
     settings, network, given = SETTINGS, fresh(tokenizer), pairs
     if what == "seed":
         settings = replace(SETTINGS, seed=4)
+    elif what == "lock":
+        settings = replace(SETTINGS, lock="image")
+    elif what == "tower":
+        next(network.vision.parameters()).data.mul_(-1)
     elif what == "pixels":  # under the same keys
         given = replace(pairs, images=replace(pairs.images, pixels=255 - pairs.images.pixels))
     elif what == "caption":
@@ -237,7 +242,7 @@ def test_a_cached_batch_counts_the_statistics_of_each_part_once(pairs, tokenizer
     before = norm.running_mean.clone()
     settings = replace(SETTINGS, updates=1, batch_size=16)
     rows = loop.Update(0, alone, settings, torch.device("cpu"), 0, 1).rows(len(pairs))
-    pixels = contrastive.standardise(contrastive.to_tensor(pairs.images.pixels[rows]))
+    pixels = standardise(to_tensor(pairs.images.pixels[rows]))
     for part in pixels.split(4):
         alone.get_image_features(part)
     torch.testing.assert_close(same_norm.running_mean, before)
@@ -343,7 +348,7 @@ def test_a_sentence_points_and_a_condition_is_stated_after_a_few_updates(tmp_pat
         assert np.mean([entry[name] for entry in log[-5:]]) < 0.7 * np.mean([entry[name] for entry in log[:5]])
     texts = encode_texts(network, words, [*UNSEEN, "signs of glaucoma", "no glaucoma"])
     assert not set(UNSEEN) & {*of_pairs(training).texts, *(one.text for one in training.captions)}
-    pixels = contrastive.standardise(contrastive.to_tensor(held_out.images.pixels))
+    pixels = standardise(to_tensor(held_out.images.pixels))
     with torch.no_grad():
         maps = network.maps(network.get_cells(pixels), texts[:2])[held_out.images.marked].numpy()
         cosines = (network.get_image_features(pixels) @ texts[2:].T).numpy()
@@ -366,6 +371,84 @@ def test_norms_biases_and_temperature_do_not_decay_and_towers_have_their_own_rat
     assert place[id(network.vision_projection.weight)]["weight_decay"] == SETTINGS.weight_decay
     assert place[id(network.text_projection.weight)]["lr"] == SETTINGS.text_rate * SETTINGS.learning_rate
     assert place[id(network.vision_projection.weight)]["lr"] == SETTINGS.learning_rate
+
+
+def state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def moved(module, before):
+    """The tensors, statistics and counts too, that are not to the bit what they were."""
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize("ema", [0, 0.9])
+@pytest.mark.parametrize("chunk", [0, 4])
+@pytest.mark.parametrize(("lock", "pyramid_size"), [("image", 0), ("image", 8), ("text", 8)])
+def test_a_locked_tower_stays_and_all_else_learns(with_maps, tokenizer, lock, pyramid_size, chunk, ema):
+    network = fresh(tokenizer, pyramid_size=pyramid_size)
+    for layer in network.vision.modules():  # statistics of some training
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.weight.data.fill_(0.5)  # as the blocks start as identity
+            layer.running_mean.normal_()
+            layer.num_batches_tracked.fill_(41)
+    modes = []
+    network.towers[lock].register_forward_hook(lambda module, *_: modes.append(module.training))
+    tower, before = state(network.towers[lock]), state(network)
+    settings = replace(WITH_MAPS, updates=4, lock=lock, ema=ema, chunk=chunk, learning_rate=1e-2)
+    log = contrastive.train(network, tokenizer, with_maps, settings, None)
+    assert ("maps" in log[0]) == bool(pyramid_size)
+    assert moved(network.towers[lock], tower) == set()
+    assert not any(modes[modes.index(False) :])
+    name = {"image": "vision", "text": "text"}[lock]
+    learnt = moved(network, before)
+    weights = {one for one, _ in network.named_parameters() if not one.startswith(f"{name}.")}
+    idle = {f"text.embeddings.{one}.weight" for one in ("position_embeddings", "token_type_embeddings")}
+    assert weights - idle <= learnt
+    assert any("running_mean" in one for one in learnt) == (lock == "text" or bool(pyramid_size))
+
+
+def test_a_tower_that_is_not_locked_any_more_learns_again(pairs, tokenizer):
+    network = fresh(tokenizer)
+    contrastive.train(network, tokenizer, pairs, replace(SETTINGS, updates=1, lock="image"), None)
+    before = state(network.vision)
+    contrastive.train(network, tokenizer, pairs, replace(SETTINGS, updates=1), None)
+    assert {"embedder.embedder.convolution.weight", "embedder.embedder.normalization.running_mean"} < moved(
+        network.vision, before
+    )
+
+
+def test_a_locked_text_tower_s_projection_is_warmed_up_alone(pairs, tokenizer):
+    network = fresh(tokenizer)
+    network.lock("text")
+    tower, before = state(network.text), state(network)
+    tokens = dict(tokenizer([one.text for one in pairs.captions], padding=True, truncation=True, return_tensors="pt"))
+    log = contrastive.warm_up_text(network, tokens, pairs, replace(SETTINGS, text_warmup=40))
+    assert moved(network.text, tower) == set()
+    assert moved(network, before) == {"text_projection.weight"}
+    assert np.mean([one["loss"] for one in log[-5:]]) < np.mean([one["loss"] for one in log[:5]])
+
+
+def test_an_unknown_lock_is_refused(pairs, tokenizer):
+    with pytest.raises(ValueError, match="lock: 'both' is not known; choose from none, image, text"):
+        contrastive.train(fresh(tokenizer), tokenizer, pairs, replace(SETTINGS, lock="both"), None)
+
+
+def test_words_of_the_captions_count_as_seen_by_a_tokenizer_of_elsewhere(pairs, tmp_path, caplog):
+    words = train_tokenizer(["signs of glaucoma"], tmp_path / "words")
+    network = fresh(words)
+    before = encode_texts(network, words, ["macular edema"])
+    assert "macular" in caplog.text
+    caplog.clear()
+    words.warned.clear()
+    english = [place for place, one in enumerate(pairs.captions) if one.language == "en"]
+    texts_of = [[english.index(text) for text in own if text in english] for own in pairs.texts_of]
+    rows = [row for row, own in enumerate(texts_of) if own]
+    table = [replace(pairs.captions[one], text_id=at) for at, one in enumerate(english)]
+    given = Pairs(pairs.images.take(rows), table, [texts_of[row] for row in rows])
+    contrastive.train(network, words, given, replace(SETTINGS, updates=1, text_warmup=0), None)
+    assert "macular" not in caplog.text
+    assert not torch.equal(encode_texts(network, words, ["macular edema"]), before)
 
 
 def test_the_text_warm_up_brings_captions_near_what_entails_them(pairs, tokenizer):

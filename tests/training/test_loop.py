@@ -58,6 +58,25 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(tmp_path, stopped_at, s
     assert same(network, whole)
 
 
+def test_what_does_not_move_is_averaged_to_itself():
+    """To the bit, whole numbers too: of 29, 13/22 and 9/22 are together a little less, which cut off is 28."""
+    network, _, _ = learner()
+    network.requires_grad_(False).train(False)
+    network.norm.num_batches_tracked.fill_(29)
+    network.norm.running_mean.fill_(0.1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    free = nn.Parameter(torch.ones(()))
+
+    def step(_):
+        network.train(False)
+        return {"loss": free.square()}
+
+    loop.train(network, step, replace(SETTINGS, updates=20), "line", groups=[{"params": [free], "lr": 0.1}])
+    assert free < 1
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_a_finished_run_returns_at_once_and_another_key_starts_over(tmp_path):
     first, step, _ = learner()
     log = loop.train(first, step, SETTINGS, "line", "key", tmp_path / "c")

@@ -184,8 +184,3 @@ def _blur(planes: "torch.Tensor") -> "torch.Tensor":
     for _ in range(2):
         small = functional.avg_pool2d(small, width, stride=1, padding=width // 2)
     return functional.interpolate(small, size=planes.shape[-1], mode="bilinear", align_corners=False)
-
-
-def scaled(batch: "torch.Tensor") -> "torch.Tensor":
-    """uint8 or float [0, 255] to float [-1, 1], colours as they are: what ``standardise`` is compared with."""
-    return batch.float() / 127.5 - 1

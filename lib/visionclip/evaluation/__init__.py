@@ -1,1 +1,1 @@
-"""What a model is worth: scores with intervals, zero-shot, retrieval, classification, fidelity, probe and controls."""
+"""What a model is worth: scores with intervals, zero-shot, statements, retrieval, fidelity, probe and controls."""

@@ -2,7 +2,7 @@
 
 - *random weights*: the same two towers as they are initialised;
 - *colour statistics*: a logistic regression on mean, spread and skew of the channels, trained on held-out phantoms;
-- *shuffled prompts*: prompts of other findings in the classes' place; their mean must fall to chance;
+- *rank*: the place of the task's own sentence among all sentences, by AUC (see ``prompt_matrix``);
 - *single prompts*: each wording alone in place of the ensemble; mean and range, never the best.
 """
 
@@ -15,15 +15,13 @@ from sklearn.model_selection import cross_val_predict
 from visionclip import conditions, streams
 from visionclip.data import field_of_view
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import metrics, scoring, zero_shot
+from visionclip.data.tasks import Dataset, Task
+from visionclip.evaluation import metrics, prompt_matrix, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Comparison, adjusted, delong
 from visionclip.evaluation.probe import FOLDS, regression
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style
-
-SHUFFLES = 30
 
 
 def untrained(network: VisionCLIP, seed: int) -> VisionCLIP:
@@ -70,22 +68,6 @@ def colour_logits(dataset: Dataset, held_out: LabelledImages) -> dict[str, np.nd
     return logits
 
 
-def finding_embeddings(network: VisionCLIP, tokenizer, languages: Sequence[str], style: Style) -> list[torch.Tensor]:
-    """For each value of each disease, its absence too, a tensor 1×P: the commonest wording, over the languages."""
-    facts = [{key: value} for key in conditions.DISEASES for value in range(conditions.VOCABULARY[key].highest + 1)]
-    findings = Task("findings", False, [ClassOf("", [one]) for one in facts], np.array([], int))
-    return zero_shot.class_embeddings(zero_shot.prompt_embeddings(network, tokenizer, findings, languages, 1, style))
-
-
-def shuffled(findings: Sequence[torch.Tensor], image_embeds: torch.Tensor, task: Task, seed: int) -> list[float]:
-    """AUC (0 to 1) with randomly drawn ``finding_embeddings`` in place of the classes, ``SHUFFLES`` times."""
-    rng, aucs = streams.rng(seed, "shuffled prompts"), []
-    for _ in range(SHUFFLES):
-        drawn = [findings[place] for place in rng.choice(len(findings), len(task.classes), replace=False)]
-        aucs.append(_auc(task, zero_shot.class_logits(image_embeds, drawn, 1.0)))
-    return aucs
-
-
 def single_prompts(
     alternatives: Sequence[Sequence[Sequence[torch.Tensor]]], image_embeds: torch.Tensor, task: Task, scale: float
 ) -> list[float]:
@@ -118,11 +100,14 @@ def compare(
     """For each task that is ``scorable`` the AUC (0 to 1) of every control, and how the model differs from two of them.
 
     ``count`` wordings (10 or more) are tried alone. ``against`` holds, for two-class tasks, the ``Comparison`` with
-    random weights and with colour statistics; ``adjust`` corrects their p-values. A control that can't be had is None.
+    random weights and with colour statistics; ``adjust`` corrects their p-values. ``rank`` is that of the right
+    sentence, and among how many (``of``). A control that can't be had is None.
     """
     dataset = scoring.scorable(dataset)
     image_embeds, rows = encode_images(network, dataset.images.pixels), []
-    findings = finding_embeddings(network, tokenizer, languages, style)
+    pairs = prompt_matrix.pairs(network, tokenizer, languages, style)
+    ranked = prompt_matrix.evaluate(dataset, image_embeds, pairs, network.scale.item())
+    ranks = {row["task"]: {"rank": row["rank"], "of": row["of"]} for row in ranked if row["rank"] is not None}
     rivals = {
         "random weights": zero_shot.predict(untrained(network, seed), tokenizer, dataset, languages, 1, style),
         "colour statistics": colour_logits(dataset, held_out),
@@ -137,7 +122,7 @@ def compare(
                 targets, both = scoring.known(task, np.stack([logits[task.name], other], axis=1) @ [-1.0, 1.0])
                 against[name] = delong(targets == 1, *both.T)
         wordings = [zero_shot.prompt_embeddings(network, tokenizer, task, [one], count, style) for one in languages]
-        row["shuffled prompts"] = _summary(shuffled(findings, image_embeds, task, seed))
+        row["rank"] = ranks.get(task.name)
         row["single prompts"] = _summary(single_prompts(wordings, image_embeds, task, network.scale.item()))
         rows.append(row)
     return rows

@@ -1,7 +1,7 @@
 """Do generated retinas show what they were made to show? Measured before they train anything.
 
-A classifier trained on phantoms alone predicts the conditions of generated images and of held-out phantoms: the second
-is the ceiling of the first. The kernel distance between its features of both says whether they look alike, next to its
+A referee trained on phantoms alone predicts the conditions of generated images and of held-out phantoms: the second is
+the ceiling of the first. The kernel distance between its features of both says whether they look alike, next to its
 floor (phantoms against phantoms).
 """
 
@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from visionclip.conditions import Conditions
-from visionclip.models.classifier import CONDITIONS, targets
+from visionclip.evaluation.statements import CONDITIONS, targets
 
 FEWEST = 5  # images with and without a condition below which no rate is quoted
 
@@ -20,8 +20,8 @@ FEWEST = 5  # images with and without a condition below which no rate is quoted
 def label_fidelity(
     logits: np.ndarray, names: Sequence[str], conditions: Sequence[Conditions]
 ) -> dict[str, dict[str, float | int | None]]:
-    """AUC, recall and specificity (0 to 1, logit above 0) of logits N×J of J ``names``, which are of the classifier's
-    ``CONDITIONS``, against the conditions that N images were made from; and the number of positives.
+    """AUC, recall and specificity (0 to 1, logit above 0) of logits N×J of J ``names``, which are of ``CONDITIONS``,
+    against the conditions that N images were made from; and the number of positives.
 
     Rates are None where fewer than ``FEWEST`` images have the condition, or lack it. Images of which it isn't known
     are left out.

@@ -128,6 +128,13 @@ def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     return _between(mean, mean - half, mean + half)
 
 
+def paired(values: np.ndarray, reference: np.ndarray) -> Comparison:
+    """The mean difference of two scores of the same R runs, with its t-interval and the p-value of a paired t-test; one
+    run is untested."""
+    p = float(np.nan_to_num(stats.ttest_rel(values, reference).pvalue, nan=1.0)) if len(values) > 1 else None
+    return Comparison(over_seeds(values - reference), p)
+
+
 def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> Comparison:
     """The AUC of ``first`` minus that of ``second``, two rankings of the same N images.
 

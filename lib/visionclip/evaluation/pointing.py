@@ -1,6 +1,6 @@
 """Maps of findings by their names: where in an image a model sees what words name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -12,11 +12,11 @@ from visionclip.data import field_of_view, images
 from visionclip.data.labelled import LabelledImages
 from visionclip.evaluation import localisation
 from visionclip.evaluation.encoding import encode_texts
+from visionclip.models.supervision import SHOWN
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.progress import progress
 from visionclip.text.grammar import phrases
 
-SHOWN = 0.1  # of a cell that a finding covers, for the cell to show it: small lesions fill none
 PAINT = (  # findings, their colour and its opacity, each over those before it
     (("disc", "fovea"), (60, 200, 90), 0.35),
     (("exudate", "cotton_wool", "drusen", "atrophy"), (255, 220, 40), 0.9),
@@ -31,11 +31,22 @@ def name_embeddings(network: VisionCLIP, tokenizer, findings: Sequence[str], lan
     return functional.normalize(torch.stack(means), dim=1)
 
 
-@torch.no_grad()
 def finding_maps(
     network: VisionCLIP, pixels: np.ndarray, text_embeds: torch.Tensor, sizes: Sequence[int] = (), batch_size: int = 16
 ) -> np.ndarray:
     """Probabilities float32 N×C×s×s that prepared uint8 N×S×S×3 show what each text (unit length, C×P) names.
+
+    See ``map_logits``.
+    """
+    return np.concatenate(
+        [torch.sigmoid(one).numpy() for one in map_logits(network, pixels, text_embeds, sizes, batch_size)]
+    )
+
+
+def map_logits(
+    network: VisionCLIP, pixels: np.ndarray, text_embeds: torch.Tensor, sizes: Sequence[int] = (), batch_size: int = 16
+) -> Iterator[torch.Tensor]:
+    """Logits float32 B×C×s×s of prepared uint8 N×S×S×3, batch by batch: what each text (unit length, C×P) names.
 
     The images are seen at each of ``sizes`` pixels (none: as they are), as lesions have no one size in all cameras, and
     the mean of the logits is taken on the finest grid.
@@ -46,15 +57,14 @@ def finding_maps(
     network.train(False)
     text_embeds = text_embeds.to(network.device)
     sizes = sorted(sizes or [pixels.shape[1]])
-    found = []
     for part in progress(np.array_split(pixels, -(-len(pixels) // batch_size)), "find what is named"):
         logits = [_logits(network, images.resized(part, size), text_embeds) for size in sizes]
         finest = logits[-1].shape[-2:]
         alike = [functional.interpolate(one, size=finest, mode="bilinear", align_corners=False) for one in logits]
-        found.append(torch.sigmoid(torch.stack(alike).mean(0)).cpu().numpy())
-    return np.concatenate(found)
+        yield torch.stack(alike).mean(0).cpu()
 
 
+@torch.no_grad()
 def _logits(network: VisionCLIP, pixels: np.ndarray, text_embeds: torch.Tensor) -> torch.Tensor:
     batch = images.standardise(images.to_tensor(pixels).to(network.device))
     return network.maps(network.get_cells(batch), text_embeds)
@@ -63,8 +73,10 @@ def _logits(network: VisionCLIP, pixels: np.ndarray, text_embeds: torch.Tensor) 
 def on_phantoms(held_out: LabelledImages, maps: np.ndarray, seed: int, resamples: int = 300) -> list[dict]:
     """How maps N×C×s×s of the findings of held-out phantoms agree with their masks, a row a finding.
 
-    A row has its name, the ``threshold`` of highest Dice score, to be kept for other images, and ``localisation``'s
-    scores over the cells. Findings that fewer than two phantoms show are left out.
+    A row has its name, the ``threshold`` (0 to 1) of highest Dice score on these phantoms, and ``localisation``'s
+    scores over the cells; its Dice is at that threshold, and so an upper bound. On photographs, whose marks may choose
+    nothing, a map is cut at this threshold. A cell shows a finding from ``supervision.SHOWN`` of it on. Findings that
+    fewer than two phantoms show are left out.
     """
     side, rows = maps.shape[-1], []
     fields = localisation.visible(images.resized(held_out.pixels, side))
@@ -113,7 +125,7 @@ def richest(drawn: LabelledImages, count: int) -> list[int]:
     if drawn.masks is None:
         raise ValueError("richest: no finding maps; draw the phantoms with them")
     lesions = [place for place, name in enumerate(drawn.mask_names) if conditions.FINDINGS[name].lesion]
-    richness = (drawn.masks[:, lesions] > 60).any((2, 3)).sum(1)
+    richness = (drawn.masks[:, lesions] > 255 * SHOWN).any((2, 3)).sum(1)
     first: dict[str, int] = {}
     for place in np.argsort(-richness, kind="stable"):
         first.setdefault(conditions.presentation(drawn.conditions[place]), int(place))

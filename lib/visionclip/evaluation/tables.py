@@ -27,6 +27,7 @@ TEXTS = {  # what stands below a title, from the entries of a result
     "ECE, scaled": "{scaled[ece]:.3f}",
     "Brier, scaled": "{scaled[brier]:.3f}",
 }
+BESIDE = {"pixel AUC": "pixel_auc", "average precision": "average_precision"}  # shown of random weights too
 SPREAD = "{{{0}[mean]:.3f}} ({{{0}[low]:.3f}} to {{{0}[high]:.3f}})"
 
 
@@ -52,12 +53,27 @@ def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     return table(results, titles, dataset="{dataset} ({split})")
 
 
-def localisation_table(results: Sequence[Mapping]) -> pandas.DataFrame:
-    """One row a finding: how its maps agree with its masks, and what chance gives."""
-    titles = ("finding", "n", "pixel AUC", "average precision", "by chance", "pointing", "Dice", "Dice by chance")
-    texts = {"average precision": "{average_precision}", "by chance": "{chance[average_precision]:.3f}"}
+def localisation_table(results: Sequence[Mapping], untrained: Sequence[Mapping] = ()) -> pandas.DataFrame:
+    """One row a finding: how its maps agree with its masks, and what chance gives.
+
+    Rows may name their dataset and split, the disease in place of a finding, and the method that made the maps. Beside
+    them stands what random weights reach, where ``untrained`` has the same rows.
+    """
+    chance = ("average_precision", "dice")  # none where too few images show the finding
+    results = [{**row, "chance": {score: Interval(row["chance"].get(score)) for score in chance}} for row in results]
+    names = ("dataset", "disease", "finding", "method")
+    titles = [name for name in names if results and name in results[0]] or ["finding"]
+    titles += ["n", "pixel AUC", "average precision", "by chance", "pointing", "Dice", "Dice by chance"]
+    texts = {"average precision": "{average_precision}", "by chance": "{chance[average_precision]}"}
     texts |= {"pixel AUC": "{pixel_auc}", "pointing": "{pointing}", "n": "{showing} of {n}"}
-    return table(results, titles, **texts, Dice="{dice}", **{"Dice by chance": "{chance[dice]:.3f}"})
+    texts |= {"Dice": "{dice}", "Dice by chance": "{chance[dice]}", "dataset": "{dataset} ({split})"}
+    if untrained:
+        texts |= {f"{title}, random weights": f"{{random_{score}}}" for title, score in BESIDE.items()}
+        for title in BESIDE:
+            titles.insert(titles.index(title) + 1, f"{title}, random weights")
+        beside = [{f"random_{score}": row[score] for score in BESIDE.values()} for row in untrained]
+        results = [{**row, **other} for row, other in zip(results, beside, strict=True)]
+    return table(results, titles, **texts)
 
 
 def grade_table(results: Sequence[Mapping]) -> pandas.DataFrame:
@@ -88,14 +104,32 @@ def auc_table(results: Sequence[Mapping]) -> pandas.DataFrame:
 
 def control_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: the model's AUC, then each control's; * where it differs from the model at an adjusted 5 %."""
-    rivals, prompts = ("random weights", "colour statistics"), ("shuffled prompts", "single prompts")
+    rivals = ("random weights", "colour statistics")
     untested = Comparison(Interval(None))
     starred = [
-        {**row, **{name: f"{Interval(row[name])}{row['against'].get(name, untested).star}" for name in rivals}}
+        {
+            **row,
+            **{name: f"{Interval(row[name])}{row['against'].get(name, untested).star}" for name in rivals},
+            "rank": "{rank} of {of}".format_map(row["rank"]) if row["rank"] else "–",
+        }
         for row in rows
     ]
-    texts = {"AUC": "{auc:.3f}", **{name: SPREAD.format(name) for name in prompts}}
-    return table(starred, ("dataset", "task", "AUC", *rivals, *prompts), **texts)
+    texts = {"AUC": "{auc:.3f}", "single prompts": SPREAD.format("single prompts"), "rank of its sentence": "{rank}"}
+    return table(starred, ("dataset", "task", "AUC", *rivals, "single prompts", "rank of its sentence"), **texts)
+
+
+def rank_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a task of the prompt matrix: the AUC of its own sentence, its rank among all, and the best of all."""
+    shown = []
+    for row in rows:
+        best = max(row["auc"], key=row["auc"].__getitem__)
+        own = max(row["right"], key=row["auc"].__getitem__, default=None)
+        auc, rank = ("–", "–") if own is None else (f"{row['auc'][own]:.3f}", f"{row['rank']} of {row['of']}")
+        shown.append(
+            {**row, "AUC": auc, "rank": rank, "sentence": own or "–", "best": f"{best} {row['auc'][best]:.3f}"}
+        )
+    titles = ("dataset", "task", "sentence", "AUC", "rank", "best of all")
+    return table(shown, titles, dataset="{dataset} ({split})", AUC="{AUC}", **{"best of all": "{best}"})
 
 
 def retrieval_table(result: Mapping[str, Mapping]) -> pandas.DataFrame:

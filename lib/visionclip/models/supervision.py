@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 FULL = 3.0  # a cell counts as full when a third of it is covered: small lesions fill no cell
-TOUCHED = 0.1  # of such a cell, from which on a finding touches it
-RARE = 6.0  # further weight of cells that a finding touches
+SHOWN = 1 / 30  # of a cell, from which on it shows a finding, here and where maps are scored: half a pixel of sixteen
+RARE = 6.0  # further weight of cells that show a finding
 
 
 def condition_loss(logits: torch.Tensor, values: Sequence[int], truth: torch.Tensor) -> torch.Tensor:
@@ -30,13 +30,16 @@ def condition_loss(logits: torch.Tensor, values: Sequence[int], truth: torch.Ten
 
 
 def map_loss(
-    logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor, share: float | torch.Tensor
+    logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor, share: float | torch.Tensor, small: torch.Tensor
 ) -> torch.Tensor:
     """Cross-entropy of finding maps N×C×s×s, where ``covered`` is the share (0 to 1) of each cell.
 
     ``known`` is bool N, False where an image has no masks, and ``share`` the share of the whole batch that has, so that
-    n processes together have the loss of one. Cells that a finding touches weigh more: it fills few.
+    n processes together have the loss of one. Cells that show one of the ``small`` findings (bool C: lesions) count as
+    full from a third on and weigh more, as they are few; maps of the others are as they are, so that areas can be read
+    off them.
     """
-    cells = (FULL * covered).clamp(max=1)
-    weight = (1 + RARE * (cells > TOUCHED)) * known[:, None, None, None]
+    small = small[:, None, None]
+    cells = torch.where(small, (FULL * covered).clamp(max=1), covered)
+    weight = (1 + RARE * (small & (covered > SHOWN))) * known[:, None, None, None]
     return functional.binary_cross_entropy_with_logits(logits, cells, weight) / max(float(share), 1e-6)

@@ -155,6 +155,7 @@ class VisionCLIP(PreTrainedModel):
 
     config_class = VisionCLIPConfig
     main_input_name = "pixel_values"
+    locked = "none"  # the tower that training leaves as it is, see ``lock``
 
     def __init__(self, config: VisionCLIPConfig):
         super().__init__(config)
@@ -173,6 +174,32 @@ class VisionCLIP(PreTrainedModel):
         for block in self.vision.modules():
             if isinstance(block, ResNetBottleNeckLayer):  # start as identity (Goyal et al. 2017), as CLIP's towers do
                 nn.init.zeros_(block.layer[-1].normalization.weight)
+
+    @property
+    def towers(self) -> dict[str, PreTrainedModel]:
+        """The towers by what they take."""
+        return {"image": self.vision, "text": self.text}
+
+    def lock(self, tower: str) -> None:
+        """Leave a tower ("image", "text", "none") as it is in training, its batch statistics too: projections, and the
+        pyramid over an image tower, learn from it (LiT, Zhai et al., CVPR 2022).
+
+        Raises:
+            ValueError: there is no such tower.
+        """
+        if tower not in ("none", *self.towers):
+            raise ValueError(f"lock: {tower!r} is not known; choose from none, {', '.join(self.towers)}")
+        self.locked = tower
+        for name, module in self.towers.items():
+            module.requires_grad_(name != tower)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "VisionCLIP":
+        """As of every module; a locked tower stays in inference mode."""
+        super().train(mode)
+        if self.locked != "none":
+            self.towers[self.locked].train(False)
+        return self
 
     def get_pooled_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → N×D, the image tower's features before the projection."""

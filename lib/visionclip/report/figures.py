@@ -56,8 +56,11 @@ def _subplots(*shape: int, **given) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.0) -> Figure:
-    """A table of pictures: one row a key, one column a title; uint8 S×S×3 each, ``width`` inches a picture."""
+def gallery(
+    rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.0, credit: str = ""
+) -> Figure:
+    """A table of pictures: one row a key, one column a title; uint8 S×S×3 each, ``width`` inches a picture, and below
+    them the ``credit`` that their owner asks for."""
     size = (width * len(titles) + 0.6, (width + 0.04) * len(rows) + 0.35)
     spaces = {"wspace": 0.03, "hspace": 0.03}
     figure, axes = _subplots(len(rows), len(titles), figsize=size, squeeze=False, gridspec_kw=spaces)
@@ -69,6 +72,8 @@ def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], wid
         line[0].set_ylabel(name, fontsize=8)
     for place, title in zip(axes[0], titles, strict=True):
         place.set_title(title.replace("_", " "), fontsize=7)
+    if credit:
+        figure.supxlabel(credit, fontsize=7)
     return figure
 
 
@@ -143,12 +148,12 @@ def temperature_curve(temperatures: Sequence[float]) -> Figure:
 
 
 def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
-    """AUC of a classifier on held-out phantoms and on generated images (columns of the frame), by condition."""
+    """AUC of the referee on held-out phantoms and on generated images (columns of the frame), by condition."""
     figure, axes = _subplots(figsize=(8, 0.28 * len(fidelity) + 1))
     fidelity.plot.barh(ax=axes, width=0.75)
     axes.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
     axes.invert_yaxis()
-    axes.set(xlabel="classifier's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
+    axes.set(xlabel="referee's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
     axes.legend(**OUTSIDE)
     return figure
 
@@ -191,6 +196,24 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     axes.set_yticklabels(classes, rotation=0, fontsize=8)
     axes.set(xlabel="predicted", ylabel="truth")
     axes.set_title(title, fontsize=10)
+    return figure
+
+
+def prompt_matrix(
+    grid: np.ndarray, tasks: Sequence[str], sentences: Sequence[str], right: Sequence[Sequence[str]]
+) -> Figure:
+    """AUC T×S of every sentence put to every task, around chance in the middle; the ``right`` ones of a task framed."""
+    figure, axes = _subplots(figsize=(0.4 * len(sentences) + 3.2, 0.3 * len(tasks) + 1.6))
+    annotated = {"annot": np.round(100 * grid).astype(int), "fmt": "d", "annot_kws": {"fontsize": 6}}
+    seaborn.heatmap(grid, cmap="RdBu_r", vmin=0, vmax=1, cbar_kws={"label": "AUC", "shrink": 0.7}, ax=axes, **annotated)
+    for row, keys in enumerate(right):
+        for key in keys:
+            frame = (sentences.index(key), row), 1, 1
+            axes.add_patch(matplotlib.patches.Rectangle(*frame, fill=False, edgecolor="black", linewidth=1.6))
+    axes.set_xticks(np.arange(len(sentences)) + 0.5, [one.replace("_", " ") for one in sentences], fontsize=7)
+    axes.tick_params(axis="x", rotation=60)
+    axes.set_yticks(np.arange(len(tasks)) + 0.5, [one.replace("_", " ") for one in tasks], fontsize=7, rotation=0)
+    axes.set(xlabel="sentence, present against absent", ylabel="")
     return figure
 
 

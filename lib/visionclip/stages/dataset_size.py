@@ -34,13 +34,15 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
     cards = [runs.require(sources[name], stage) for name, stage in EARLIER.items()]
     external = folders.external_folder(sources["external"])
     made_by = [asdict(one), settings.key(), parameters, [card["outputs"] for card in cards]]
+    made_by.append(pretrain.tower_key(parameters))
     key = keys.digest([*made_by, listing.fingerprint(external), keys.code(__file__)])
     folder = runs.resolve(out) / POINTS
 
     def compute() -> list[dict]:
         whole = pairs.load(sources["synthesis"], sources["captions_folder"], "synthetic")
         training = whole.subset(one.images, one.seed)
-        tokenizer = load_tokenizer(runs.resolve(sources["captions_folder"]) / "tokenizer")
+        of_captions = load_tokenizer(runs.resolve(sources["captions_folder"]) / "tokenizer")
+        tokenizer = pretrain.words(parameters, of_captions)
         network = pretrain.network(parameters, len(tokenizer), one.seed)
         contrastive.train(network, tokenizer, training, settings, folder / one.name)
         held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").at(settings.size).images

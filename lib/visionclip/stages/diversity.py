@@ -10,20 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas
-from scipy import stats
 
-from visionclip import conditions, keys, runs, streams
+from visionclip import conditions, keys, runs
 from visionclip.data import images, phantoms
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.pairs import Pairs
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation import metrics, scoring, tables, zero_shot
-from visionclip.evaluation.intervals import Comparison, adjusted, over_seeds
+from visionclip.evaluation.intervals import adjusted, over_seeds, paired
 from visionclip.stages import pretrain
-from visionclip.text import captions
 from visionclip.text.grammar import PLAIN, Style
-from visionclip.text.tokenizer import train_tokenizer
-from visionclip.training import contrastive
 
 REFERENCE = "everything"
 TRAINING = "training phantoms of the diversity arms"
@@ -59,14 +54,6 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def check_arms(names: Sequence[str]) -> None:
-    """Raise ValueError unless all are names of ``ARMS``, each once, with ``REFERENCE`` among them."""
-    unknown = [name for name in names if name not in ARMS]
-    if unknown or REFERENCE not in names or len(set(names)) < len(names):
-        what = f"{unknown[0]!r} is not known" if unknown else f"{REFERENCE!r} must be there, and each arm once"
-        raise ValueError(f"arms: {what}; choose from {', '.join(ARMS)}")
-
-
 def draw_all(arms: Sequence[str], seeds: Sequence[int], count: int, size: int) -> dict[tuple[str, int], LabelledImages]:
     """The phantoms of each seed by the arms' ``drawing``, each set once."""
     wanted = {(ARMS[name].drawing, seed): ARMS[name] for seed in seeds for name in arms}
@@ -74,11 +61,11 @@ def draw_all(arms: Sequence[str], seeds: Sequence[int], count: int, size: int) -
 
 
 def draw(arm: Arm, count: int, size: int, seed: int, workers: int = 0) -> LabelledImages:
-    """``count`` phantoms as the arm draws them."""
+    """``count`` phantoms as the arm draws them, prepared and with finding maps as those of stage 01's sets are."""
     eyes = phantoms.balanced_eyes(count, seed, TRAINING, 0.1)
     eyes = [main_disease(eye) for eye in eyes] if arm.single else eyes
     drawn_from = [(seed, TRAINING, index) for index in range(count)]
-    return phantoms.draw(eyes, drawn_from, size, f"phantoms, seed {seed}", workers, arm.fixed)
+    return phantoms.draw(eyes, drawn_from, size, f"phantoms, seed {seed}", workers, arm.fixed, masks="findings")
 
 
 def main_disease(eye: Mapping[str, int]) -> dict[str, int]:
@@ -88,9 +75,8 @@ def main_disease(eye: Mapping[str, int]) -> dict[str, int]:
 
 
 def held_out_tasks(held_out: LabelledImages, size: int) -> Dataset:
-    """The tasks of held-out phantoms at another size."""
-    pixels = np.stack([images.prepare(picture, size) for picture in held_out.pixels])
-    return scoring.phantom_tasks(replace(held_out, pixels=pixels))
+    """The tasks of held-out phantoms, which are prepared, at another size."""
+    return scoring.phantom_tasks(replace(held_out, pixels=images.resized(held_out.pixels, size)))
 
 
 def evaluate(
@@ -106,17 +92,14 @@ def evaluate(
     read back. ``pretrained`` are stage 03's parameters, but for those ``changed``, the seed among them."""
     arm, settings = ARMS[name], pretrain.settings(pretrained, size=training.pixels.shape[1], **changed)
     targets = [task.targets for task in held_out.tasks]
-    known = keys.arrays(training.pixels, training.vectors, held_out.images.pixels, *targets)
+    known = [training.conditions, keys.arrays(training.pixels, training.masks, held_out.images.pixels, *targets)]
     sizes = {key: value for key, value in pretrained.items() if "width" in key or "size" in key or "layers" in key}
-    key = settings.key(arm, sizes, per_image, known, [task.name for task in held_out.tasks], keys.code(__file__))
+    tasks, tower = [task.name for task in held_out.tasks], pretrain.tower_key(pretrained)
+    key = settings.key(arm, sizes, tower, per_image, known, tasks, keys.code(__file__))
     place = folder / f"{name}-{settings.seed}".replace(" ", "-")
 
     def compute() -> dict[str, float | None]:
-        rng = streams.rng(settings.seed, "captions of the diversity arms")
-        table, texts_of = captions.table(training.conditions, arm.languages, per_image, rng, arm.style)
-        tokenizer = train_tokenizer([caption.text for caption in table], place / "tokenizer")
-        network = pretrain.network(pretrained, len(tokenizer), settings.seed)
-        contrastive.train(network, tokenizer, Pairs(training, table, texts_of), settings, place)
+        network, tokenizer = pretrain.learn(training, pretrained, settings, place, arm.languages, per_image, arm.style)
         logits = zero_shot.predict(network, tokenizer, held_out, arm.languages, PROMPTS, arm.style)
         return {
             task.name: metrics.scores(task.targets, logits[task.name], task.ordinal)["auc"] for task in held_out.tasks
@@ -131,17 +114,12 @@ def compare(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict]:
     the same order for all arms."""
     means = {name: np.array([np.mean(list(aucs.values())) for aucs in seeds]) for name, seeds in arms.items()}
     others = [name for name in means if name != REFERENCE]
-    against = [_paired(means[name], means[REFERENCE]) for name in others]
+    against = [paired(means[name], means[REFERENCE]) for name in others]
     compared = dict(zip(others, adjusted(against), strict=True))
     return [
         {"arm": name, "auc": over_seeds(values), "against": compared.get(name), "seeds": values.tolist()}
         for name, values in means.items()
     ]
-
-
-def _paired(values: np.ndarray, reference: np.ndarray) -> Comparison:
-    p = float(np.nan_to_num(stats.ttest_rel(values, reference).pvalue, nan=1.0)) if len(values) > 1 else None
-    return Comparison(over_seeds(values - reference), p)
 
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:

@@ -1,24 +1,39 @@
 """Stage 01: phantoms, a diffusion model trained on them, and the labelled synthetic set that trains VisionCLIP."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas
-import torch
+from transformers import PreTrainedTokenizerBase
 
 from visionclip import conditions, streams
-from visionclip.data import images, labelled, phantoms, shards
+from visionclip.data import labelled, phantoms, shards
 from visionclip.data.labelled import LabelledImages
-from visionclip.evaluation import classification, fidelity
-from visionclip.models.classifier import CONDITIONS, Classifier
-from visionclip.training.classification import Settings
-from visionclip.training.classification import train as train_classifier
+from visionclip.data.phantoms import STRIDE
+from visionclip.evaluation import fidelity, statements
+from visionclip.evaluation.encoding import encode_images
+from visionclip.evaluation.statements import CONDITIONS
+from visionclip.models.visionclip import VisionCLIP
+from visionclip.stages import pretrain
+from visionclip.training.contrastive import Settings
 
 GENERATED, PHANTOM = "ddpm", phantoms.PHANTOM
 TRAINING, GENERATING, HELD_OUT = "training phantoms", "phantoms to generate from", "held-out phantoms"
+# By the name of which finding the referee learns a channel of the layouts: what most of it shows.
+NAMED = {
+    "disc": "disc",
+    "cup": "cup",
+    "dark": "haemorrhage",
+    "bright": "exudate",
+    "pale": "atrophy",
+    "veil": "membrane",
+}
+LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # of the referee: its words, captions an image, prompts of a condition
+THRESHOLD_EYES = 1000  # originals on which its thresholds are fixed
 
 
 def draw(count: int, purpose: str, seed: int, size: int, unreadable: float) -> LabelledImages:
@@ -37,7 +52,7 @@ def draw_set(count: int, purpose: str, seed: int, size: int, unreadable: float, 
 def limited(images: LabelledImages, originals: LabelledImages) -> LabelledImages:
     """Drawn eyes with no more conditions than originals have: eye i those that original i (by turns) states.
 
-    Of photographs labelled in part, a generator learns nothing of the rest, and a classifier neither.
+    Of photographs labelled in part, a generator learns nothing of the rest, and a referee neither.
     """
     stated = [originals.conditions[index % len(originals)] for index in range(len(images))]
     kept = [
@@ -48,16 +63,16 @@ def limited(images: LabelledImages, originals: LabelledImages) -> LabelledImages
 
 
 def split_counts(count: int, generated_share: float, originals: int) -> tuple[int, int]:
-    """How many of ``count`` images the generator draws and how many are originals.
+    """How many of ``count`` images the generator draws and how many are originals; phantoms are drawn as needed.
 
     Raises:
-        ValueError: there are fewer originals than the set needs.
+        ValueError: there are fewer originals, which then are photographs, than the set needs.
     """
     generated = round(count * generated_share)
     if count - generated > originals:
         raise ValueError(
-            f"images: {count} with generated_share {generated_share} need {count - generated} originals and there are "
-            f"{originals}; lower images, raise generated_share, or add originals (or photographs to the seeds)"
+            f"images: {count} with generated_share {generated_share} need {count - generated} photographs and there "
+            f"are {originals}; lower images, raise generated_share, or add photographs to the seeds"
         )
     return generated, count - generated
 
@@ -91,56 +106,72 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
     return {name: first[name] for name in order if name in first}
 
 
-def train_judge(originals: LabelledImages, updates: int, seed: int, folder: Path) -> Classifier:
-    """The classifier that judges generated images, trained on the originals alone: a minute on one core.
+@dataclass(frozen=True)
+class Referee:
+    """The model that judges generated images, its tokenizer, and for each of ``CONDITIONS`` (float64 J) the logit above
+    which it is called present: rare ones seldom get above 0."""
 
-    Its input is standardised, from which it learns faster than from colours as they are, see docs/decisions.md.
-    """
+    network: VisionCLIP
+    tokenizer: PreTrainedTokenizerBase
+    thresholds: np.ndarray
+
+
+def train_referee(originals: LabelledImages, updates: int, seed: int, folder: Path) -> Referee:
+    """The referee, trained on the originals alone: their conditions, and where there are layouts, what these show. A
+    minute and a half on one core; a stopped run goes on from ``folder``."""
     settings = Settings(
         updates=updates,
         batch_size=32,
-        learning_rate=2e-3,
-        weight_decay=0.01,
-        warmup=0.2,
-        schedule="cosine",
-        ema=0,
-        map_weight=0,
-        balanced=True,
-        augmentation=0,
+        learning_rate=3e-3,
+        text_warmup=updates // 2,
+        condition_weight=3.0,
+        map_weight=1.0,
+        ema=0.99,
+        augmentation=0.0,
+        precision="auto",
         seed=seed,
     )
-    checkpoint = folder / "checkpoint.safetensors"
-    return train_classifier(originals.without_masks(), settings, checkpoint=checkpoint, label="judge")
+    network, tokenizer = pretrain.learn(
+        _with_maps(originals), pretrain.SMALL, settings, folder, LANGUAGES, CAPTIONS, sides=True
+    )
+    few = originals.take(range(len(originals))[:THRESHOLD_EYES])
+    logits = statements.predict(network, tokenizer, few.pixels, CONDITIONS, LANGUAGES, PROMPTS)
+    return Referee(network, tokenizer, statements.thresholds(logits, few.conditions))
 
 
-def judge(classifier: Classifier, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> dict[str, dict]:
+def _with_maps(originals: LabelledImages) -> LabelledImages:
+    """Originals with layouts as images with finding maps: of the channels ``NAMED`` the share of each cell, of 255."""
+    if originals.masks is None:
+        return originals
+    places, cells = [originals.mask_names.index(name) for name in NAMED], (originals.masks.shape[-1] // STRIDE,) * 2
+    maps = [
+        [cv2.resize(255 * layout[place], cells, interpolation=cv2.INTER_AREA) for place in places]
+        for layout in originals.masks
+    ]
+    return replace(originals, masks=np.array(maps), mask_names=tuple(NAMED.values()))
+
+
+def judge(referee: Referee, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> dict[str, dict]:
     """AUC, recall and specificity (0 to 1) of the conditions that images uint8 N×S×S×3 were made from.
 
-    See ``fidelity.label_fidelity``.
+    See ``fidelity.label_fidelity``; the referee's thresholds are its own, fixed on the originals.
     """
-    logits, _ = classification.predict(classifier, pixels)
-    return fidelity.label_fidelity(logits, CONDITIONS, eyes)
-
-
-@torch.inference_mode()
-def features(classifier: Classifier, pixels: np.ndarray, batch: int = 64) -> np.ndarray:
-    """float32 N×D, the means of the classifier's deepest features for uint8 N×S×S×3."""
-    device = next(classifier.parameters()).device
-    parts = images.to_tensor(pixels).split(batch)
-    deepest = [classifier.levels(images.standardise(part.to(device)))[-1].mean((2, 3)).cpu() for part in parts]
-    return torch.cat(deepest).numpy()
+    logits = statements.predict(referee.network, referee.tokenizer, pixels, CONDITIONS, LANGUAGES, PROMPTS)
+    return fidelity.label_fidelity(logits - referee.thresholds, CONDITIONS, eyes)
 
 
 def distances(
-    classifier: Classifier, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
+    referee: Referee, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
 ) -> dict[str, dict[str, float]]:
     """KID of generated eyes to held-out phantoms, and its floor: originals to held-out phantoms, as many of each.
 
-    All are uint8 N×S×S×3.
+    All are uint8 N×S×S×3, compared by the referee's features before their projection.
     """
     rng = streams.rng(seed, "subsets for KID")
     fair = originals[rng.permutation(len(originals))[: len(generated)]]
-    reference, made, drawn = (features(classifier, pixels) for pixels in (held_out, generated, fair))
+    reference, made, drawn = (
+        encode_images(referee.network, pixels, projected=False).numpy() for pixels in (held_out, generated, fair)
+    )
     return {
         "kid": fidelity.kernel_distance(reference, made, rng),
         "kid_floor": fidelity.kernel_distance(reference, drawn, rng),
@@ -148,7 +179,7 @@ def distances(
 
 
 def fidelity_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
-    """The classifier's AUC on held-out phantoms and on generated eyes, a row a condition; NaN where too few show it."""
+    """The referee's AUC on held-out phantoms and on generated eyes, a row a condition; NaN where too few show it."""
     return pandas.DataFrame(
         {
             name: {condition: row["auc"] for condition, row in judged.items()}

@@ -1,11 +1,13 @@
-"""Stage 06: which parts of the phantoms and of the preprocessing hold on real eyes.
+"""Stage 06: which parts of the phantoms, and of what is learnt from them, hold on real eyes.
 
-A small classifier is trained on phantoms from which one part is left out, and scored on real photographs of the
+The model is trained on phantoms from which one part is left out, and asked by sentences of real photographs of the
 ``train`` splits, which no report quotes: what is learnt here may choose how phantoms are drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -14,33 +16,37 @@ import pandas
 from sklearn.metrics import roc_auc_score
 
 from visionclip import keys, phantom, runs, streams
-from visionclip.data import field_of_view, folders, images
+from visionclip.data import field_of_view, folders, phantoms
+from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
-from visionclip.evaluation import classification, scoring
-from visionclip.evaluation.intervals import Interval, adjusted, auc_interval, delong
-from visionclip.stages import baseline
-from visionclip.training.classification import Prepare, Settings, train
+from visionclip.evaluation import scoring, zero_shot
+from visionclip.evaluation.intervals import Interval, adjusted, over_seeds, paired
+from visionclip.stages import pretrain
+from visionclip.training.contrastive import Settings
 
 REFERENCE = "everything"
+ALL = "mean of the tasks"
 TRAINING = "training phantoms of the ablation"
+TWINS = 0.35  # healthy twins, as a share of the other eyes
+LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # of the arms: words, captions an image, prompts
 SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright width")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1), how
-    images are prepared, and the weight of the finding maps."""
+    """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1),
+    strength of the augmentation (0 to 1), and the weights of what is learnt beside the captions."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
-    twins: float = baseline.TWINS
+    twins: float = TWINS
     augmentation: float = 1.0
-    standardised: bool = True
+    condition_weight: float = 3.0
     map_weight: float = 1.0
 
     @property
-    def prepare(self) -> Prepare:
-        """What makes pixels the classifier's input."""
-        return images.standardise if self.standardised else images.scaled
+    def drawing(self) -> str:
+        """What tells drawn sets apart: arms with the same drawing share their eyes."""
+        return keys.digest([dict(self.fixed), self.twins])
 
 
 CAMERA = {"camera": "canon", "colour": "neutral", "exposure": 1.0}
@@ -64,10 +70,11 @@ ARMS: dict[str, Arm] = {
         {"pigment": 0.5, "age": 50, "rotation": 0, "gaze": 0.2, "tortuosity": 1.0, "vein_dilation": 1.0}
     ),
     "no minor lesions": Arm({"microaneurysms": 0, "cotton_wool": 0, "flames": 0, "irma": 0}),
-    "no lesion maps": Arm(map_weight=0.0),
     "no healthy twins": Arm(twins=0.0),
     "no augmentation": Arm(augmentation=0.0),
-    "no standardisation": Arm(standardised=False),
+    "no condition loss": Arm(condition_weight=0.0),
+    "no finding maps": Arm(map_weight=0.0),
+    "captions alone": Arm(condition_weight=0.0, map_weight=0.0),
 }
 SWEEPS: dict[str, tuple[float, ...]] = {
     "cup_to_disc": (0.2, 0.35, 0.5, 0.7, 0.9),
@@ -143,59 +150,115 @@ def distance_table(drawn: pandas.DataFrame, real: Mapping[str, pandas.DataFrame]
     return pandas.DataFrame(rows)
 
 
+def draw(arm: Arm, count: int, size: int, seed: int, workers: int = 0) -> LabelledImages:
+    """``count`` phantoms as the arm draws them, with finding maps, prepared as photographs are."""
+    eyes, drawn_from = phantoms.with_healthy_twins(count, arm.twins, seed, TRAINING)
+    label = f"phantoms, seed {seed}, {size} px"
+    return phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings")
+
+
 def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
-    """The two-class tasks that a classifier can predict, by dataset and name."""
+    """The two-class tasks, by dataset and name."""
     return {
         f"{dataset.name} {task.name}": (dataset, task)
         for dataset in datasets
         for task in scoring.two_class_tasks(dataset)
-        if classification.can_predict(task)
     }
 
 
-def predictions(
-    folder: Path, name: str, datasets: Sequence[Dataset], count: int, updates: int, size: int, seed: int
+def predict(
+    folder: Path,
+    name: str,
+    eyes: Callable[[], LabelledImages],
+    datasets: Sequence[Dataset],
+    count: int,
+    updates: int,
+    size: int,
+    seed: int,
 ) -> dict[str, np.ndarray]:
-    """Train the arm ``name`` on ``count`` phantoms of ``size`` pixels and return, for each of ``tasks_of``, the logits
-    N of the second class; kept below ``folder`` and read back."""
+    """Train the arm ``name`` on its ``eyes`` (``count`` phantoms of ``size`` pixels) and return, for each of
+    ``tasks_of``, the logits N of the second class; kept below ``folder`` and read back, without drawing."""
     arm, tasks = ARMS[name], tasks_of(datasets)
-    settings = Settings(updates=updates, augmentation=arm.augmentation, map_weight=arm.map_weight, seed=seed)
+    settings = Settings(
+        updates=updates,
+        batch_size=32,
+        learning_rate=3e-3,
+        text_warmup=updates // 2,
+        ema=0.98,
+        augmentation=arm.augmentation,
+        condition_weight=arm.condition_weight,
+        map_weight=arm.map_weight,
+        precision="auto",
+        seed=seed,
+    )
     pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
     classes = {place: task.classes for place, (_, task) in tasks.items()}
     key = settings.key(arm, classes, pixels, count, size, keys.code(__file__))
+    place = folder / f"{name}-{size}-{seed}".replace(" ", "-")
 
     def compute() -> dict[str, np.ndarray]:
-        drawn = baseline.draw(count, TRAINING, seed, size, arm.twins, fixed=arm.fixed)
-        classifier = train(drawn, settings, arm.prepare, label=f"classifier: {name}")
-        logits = {}
-        for dataset in datasets:
-            alone, combined = classification.predict(classifier, dataset.images.pixels, arm.prepare)
-            logits[dataset.name] = combined if arm.map_weight else alone
-        return {
-            place: classification.task_logits(task, logits[dataset.name]) @ [-1.0, 1.0]
-            for place, (dataset, task) in tasks.items()
-        }
+        network, tokenizer = pretrain.learn(eyes(), pretrain.SMALL, settings, place, LANGUAGES, CAPTIONS)
+        logits = {one.name: zero_shot.predict(network, tokenizer, one, LANGUAGES, PROMPTS) for one in datasets}
+        return {name: logits[dataset.name][task.name] @ [-1.0, 1.0] for name, (dataset, task) in tasks.items()}
 
-    kept = runs.cached(folder / f"{name}-{size}-{seed}.json".replace(" ", "-"), key, compute)
+    kept = runs.cached(place.with_suffix(".json"), key, compute)
     return {task: np.array(logits) for task, logits in kept.items()}
 
 
-def compare(arms: Mapping[str, Mapping[str, np.ndarray]], datasets: Sequence[Dataset]) -> list[dict]:
-    """One row an arm and task: its AUC, and its difference to the reference, Holm-corrected over all.
+def predict_all(
+    folder: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    datasets: Sequence[Dataset],
+    count: int,
+    updates: int,
+    size: int,
+) -> dict[str, list[dict[str, np.ndarray]]]:
+    """For each arm what ``predict`` gives for every seed; arms with the same ``drawing`` share their eyes."""
+    found = defaultdict(list)
+    for seed in seeds:
+        for drawing in dict.fromkeys(ARMS[name].drawing for name in names):
+            own = [name for name in names if ARMS[name].drawing == drawing]
+            eyes = cache(partial(draw, ARMS[own[0]], count, size, seed))  # once, for the first that isn't kept
+            for name in own:
+                found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed))
+    return {name: found[name] for name in names}
 
-    ``arms`` holds the ``predictions`` of each arm; ``REFERENCE`` is one of them.
+
+def compare(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Sequence[Dataset]) -> list[dict]:
+    """One row an arm and task, ``ALL`` of them first: its AUC (0 to 1), mean over seeds, and its difference to the
+    reference, seed by seed, with t-intervals over seeds and a paired t-test, Holm-corrected over the arms of each task.
+
+    ``arms`` holds of each arm what ``predict`` gave for each seed, in the same order for all arms; ``REFERENCE`` is one
+    of them.
     """
-    rows: list[dict] = []
-    tasks = tasks_of(datasets)
-    for arm, of_arm in arms.items():
-        for name, logits in of_arm.items():
-            targets, both = scoring.known(tasks[name][1], np.stack([logits, arms[REFERENCE][name]], axis=1))
-            row = {"arm": arm, "task": name, "auc": auc_interval(targets == 1, both[:, 0])}
-            rows.append({**row, "against": delong(targets == 1, *both.T)})
-    compared = [row for row in rows if row["arm"] != REFERENCE]
-    for row, against in zip(compared, adjusted([row["against"] for row in compared]), strict=True):
-        row["against"] = against
+    tasks = {name: task for name, (_, task) in tasks_of(datasets).items()}
+    aucs = {
+        arm: {name: np.array([_auc(task, of_seed[name]) for of_seed in seeds]) for name, task in tasks.items()}
+        for arm, seeds in arms.items()
+    }
+    means = {arm: {ALL: np.mean(list(of_arm.values()), axis=0)} | of_arm for arm, of_arm in aucs.items() if of_arm}
+    rows = []
+    for task in (ALL, *tasks) if tasks else ():
+        others = [arm for arm in means if arm != REFERENCE]
+        against = adjusted([paired(means[arm][task], means[REFERENCE][task]) for arm in others])
+        compared = dict(zip(others, against, strict=True))
+        rows += [
+            {
+                "arm": arm,
+                "task": task,
+                "auc": over_seeds(of_arm[task]),
+                "seeds": of_arm[task].tolist(),
+                "against": compared.get(arm),
+            }
+            for arm, of_arm in means.items()
+        ]
     return rows
+
+
+def _auc(task: Task, logits: np.ndarray) -> float:
+    targets, of_known = scoring.known(task, logits)
+    return float(roc_auc_score(targets, of_known))
 
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:
@@ -204,11 +267,11 @@ def table(rows: Sequence[dict]) -> pandas.DataFrame:
     def cell(row: dict) -> str:
         if row["arm"] == REFERENCE:
             return str(row["auc"])
-        auc, difference = Interval(row["auc"].value), Interval(row["against"].difference.value)
-        return f"{auc} ({difference:+.3f}{row['against'].star})"
+        auc, against = Interval(row["auc"].value), row["against"]
+        return f"{auc} ({against.difference:+.3f}{against.star})"
 
     return (
         pandas.DataFrame({"left out": row["arm"], "task": row["task"], "cell": cell(row)} for row in rows)
         .pivot(index="left out", columns="task", values="cell")
-        .reindex(dict.fromkeys(row["arm"] for row in rows))
+        .reindex(index=dict.fromkeys(row["arm"] for row in rows), columns=dict.fromkeys(row["task"] for row in rows))
     )

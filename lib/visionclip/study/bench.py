@@ -12,11 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionclip import conditions, phantom, streams
@@ -29,7 +31,7 @@ from visionclip.evaluation import metrics
 from visionclip.models.visionclip import VisionCLIP, sized
 from visionclip.text import captions
 from visionclip.text.tokenizer import train_tokenizer
-from visionclip.training import classification, contrastive, loop
+from visionclip.training import contrastive, loop
 
 EYES = conditions.balanced(64, streams.rng(0, "eyes of the benchmark"))
 PRECISIONS = ("fp32", "bf16")
@@ -38,6 +40,7 @@ SIZES: dict[str, tuple[int, int, Widths]] = {  # of 03-pretrain: pixels, batch, 
     "cpu's towers": (96, 64, (16, 2, 128, 128)),
     "RN50 + RoBERTa-base": (224, 8, (64, 12, 768, 1024)),
 }
+PYRAMID, COARSE_TO_FINE = 48, (128, 192)  # of cpu's model: channels, and pixels that it is trained at
 
 
 def seconds(work: Callable[[], object], repetitions: int = 3) -> float:
@@ -104,21 +107,30 @@ def towers(
 
 
 def pretraining(
-    size: int, batch: int, widths: tuple[int, int, int, int], precision: str, updates: int = 4
+    size: int, batch: int, widths: tuple[int, int, int, int], precision: str, updates: int = 4, pyramid: int = 0
 ) -> tuple[float, list[int]]:
     """Images a second of whole updates of stage 03 (captions, augmentation, both towers, loss, optimiser), and how many
-    captions of how many tokens the text tower encoded in the last.
+    texts of how many tokens the text tower encoded in the last.
 
-    Captions are as stage 02 draws them, six an image; those that a batch shares are encoded once.
+    Captions are as stage 02 draws them, six an image; those that a batch shares are encoded once. With a ``pyramid``
+    (its channels) every condition is stated and every finding named to the cells, beside the captions.
     """
     eyes = (EYES * -(-4 * batch // len(EYES)))[: 4 * batch]
     pixels = streams.rng(0, "pixels of the benchmark").integers(0, 256, (len(eyes), size, size, 3), np.uint8)
     table, texts_of = captions.table(eyes, ("zh",), 6, streams.rng(0, "captions of the benchmark"))
-    pairs = Pairs(LabelledImages(pixels, eyes, ["phantom"] * len(eyes), [*map(str, range(len(eyes)))]), table, texts_of)
+    drawn = LabelledImages(pixels, eyes, ["phantom"] * len(eyes), [*map(str, range(len(eyes)))])
+    if pyramid:
+        cells = (len(eyes), len(FINDINGS), size // STRIDE, size // STRIDE)
+        masks = streams.rng(0, "masks of the benchmark").integers(0, 256, cells, np.uint8)
+        drawn = replace(drawn, masks=masks, mask_names=tuple(FINDINGS))
+    pairs = Pairs(drawn, table, texts_of)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_tokenizer([caption.text for caption in table], folder)
-    network = VisionCLIP(sized(*widths, len(tokenizer)))
-    settings = contrastive.Settings(updates=updates, batch_size=batch, learning_rate=1e-4, precision=precision)
+    network = VisionCLIP(sized(*widths, len(tokenizer), pyramid_size=pyramid))
+    weights = {"condition_weight": 3.0, "map_weight": 1.0} if pyramid else {}
+    settings = contrastive.Settings(
+        updates=updates, batch_size=batch, learning_rate=1e-4, precision=precision, **weights
+    )
     clock: list[float] = []
     shapes: list[torch.Size] = []
     network.vision.register_forward_pre_hook(lambda *_: clock.append(time.perf_counter()))
@@ -129,14 +141,18 @@ def pretraining(
     return batch / min(np.diff(clock)), list(shapes[-1])
 
 
-def baseline(size: int, width: int, updates: int = 4) -> float:
-    """Images a second of whole updates of the supervised baseline."""
-    rng, cells = streams.rng(0, "pixels of the benchmark"), size // STRIDE
-    pixels = rng.integers(0, 256, (48, size, size, 3), np.uint8)
-    masks = rng.integers(0, 256, (48, len(FINDINGS), cells, cells), np.uint8)
-    drawn = LabelledImages(pixels, EYES[:48], ["phantom"] * 48, [*map(str, range(48))], masks=masks)
-    settings = classification.Settings(updates=updates, width=width)
-    return updates * settings.batch_size / seconds(lambda: classification.train(drawn, settings), 1)
+def prediction(size: int, batch: int, widths: Widths, precision: str, pyramid: int) -> float:
+    """Images a second that a trained model embeds, with the maps of every finding."""
+    network = VisionCLIP(sized(*widths, 1000, pyramid_size=pyramid)).to(memory_format=torch.channels_last).train(False)
+    called = loop.InPrecision(network, precision == "bf16")
+    pixels = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    names = functional.normalize(torch.randn(len(FINDINGS), network.config.projection_size), dim=1)
+
+    @torch.inference_mode()
+    def work() -> None:
+        network.maps(called(pixel_values=pixels).cells, names)
+
+    return batch / seconds(work)
 
 
 def intervals(count: int) -> float:
@@ -183,7 +199,14 @@ def table(peers: str = "") -> pandas.DataFrame:
         for precision, rate in open_clip(peers, SIZES["RN50 + RoBERTa-base"][1]).items():
             ratio = f"ours in bf16 is {whole['bf16'] / rate:.1f} times as fast"
             rows.append((f"open_clip RN50: whole update, {precision}", 224, rate, ratio))
-    rows += [("baseline of width 32, whole updates", size, baseline(size, 32), "") for size in (192, 256)]
+    _, _, widths = SIZES["cpu's towers"]
+    for size in COARSE_TO_FINE:
+        for precision in PRECISIONS:
+            updates, texts = pretraining(size, 32, widths, precision, pyramid=PYRAMID)
+            shown = f"{texts[0]} texts of {texts[1]} tokens"
+            rows.append((f"cpu's model, pyramid and maps: whole update, {precision}", size, updates, shown))
+            read = prediction(size, 32, widths, precision, PYRAMID)
+            rows.append((f"cpu's model, pyramid and maps: prediction, {precision}", size, read, ""))
     rows += [("scores with intervals", 0, intervals(1744), "")]
     return pandas.DataFrame(rows, columns=["work", "pixels", "items a second", "beside"])
 

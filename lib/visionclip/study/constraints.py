@@ -21,16 +21,22 @@ FOLDERS = {
     "checkpoint": "03-pretrain",
 }
 DISTINCT = ("sizes", "seeds", "schedules", "languages", "arms")  # lists of what is run, each entry once
-EXTERNAL = "data/external"  # may be missing, then there are no photographs
+EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
 HEAD = 64  # width of an attention head of the text tower
 STRIDE = 4  # pixels of an image for each of its finding maps
 REFERENCE = "everything"
-# The names of ``diversity.ARMS``, whose module waits for torch.
-ARMS = (
-    *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
-    *("one camera", "one anatomy", "one disease an eye"),
-)
+# The names of ``ARMS`` of each stage's module, which waits for torch.
+ARMS = {
+    "06-transfer": (
+        *(REFERENCE, "no camera", "no look-alikes", "one anatomy", "no minor lesions", "no healthy twins"),
+        *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
+    ),
+    "08-diversity": (
+        *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
+        *("one camera", "one anatomy", "one disease an eye"),
+    ),
+}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens of every BERT vocabulary
 
 Rule = Callable[..., str]
@@ -158,6 +164,19 @@ def _batch_of_part(batch_size: int, images: int) -> str:
     return _batch(batch_size, images, "images") if images else ""
 
 
+@rule("03-pretrain")
+def _tower(lock: str, tower: str, out: str) -> str:
+    if not tower and lock == "none":
+        return ""
+    towers = importlib.import_module("visionclip.models.towers")  # as of seeds below
+    try:
+        towers.taken(tower, lock)
+    except ValueError as error:
+        return str(error)
+    inside = runs.resolve(tower).resolve().is_relative_to(runs.resolve(out).resolve())
+    return f"tower is {tower!r}; out is {out!r}, which would be written over it; give another out" if inside else ""
+
+
 @rule("03-pretrain", drawn="01-synthesis.images")
 def _part(images: int, drawn: int) -> str:
     return f"images is {images}; 01-synthesis makes {drawn} images; lower it, or 0 takes all" if images > drawn else ""
@@ -178,7 +197,7 @@ def _chunk_of_arms(size: int, chunk: int, batch_size: int) -> str:
     return _lone_image(chunk, batch_size, size, f"size is {size}", "size, or the chunk of 03-pretrain")
 
 
-@rule("04-zero-shot", captions="02-captions.languages")
+@rule("04-zero-shot", "07-explanation", captions="02-captions.languages")
 def _languages(languages: Sequence[str], captions: Sequence[str]) -> str:
     unseen = [language for language in languages if language not in captions]
     there = f"the captions of 02-captions are in {', '.join(captions)}"
@@ -190,28 +209,51 @@ def _largest(sizes: Sequence[int], drawn: int) -> str:
     return f"sizes has {max(sizes)}, but 01-synthesis makes {drawn} images; lower it" if max(sizes) > drawn else ""
 
 
-@rule("01-synthesis")
+@rule("01-synthesis", "08-diversity")
 def _maps_of_set(size: int) -> str:
     return f"size is {size}; give {_multiple(size, STRIDE)}" if size % STRIDE else ""
 
 
-@rule("06-transfer", "07-baseline")
+@rule("06-transfer")
 def _finding_maps(sizes: Sequence[int]) -> str:
     wrong = [size for size in sizes if size % STRIDE]
     return f"sizes has {wrong[0]}; give {_multiple(wrong[0], STRIDE)}" if wrong else ""
 
 
-@rule("03-pretrain", "07-baseline")
+@rule("03-pretrain")
 def _updates(sizes: Sequence[int], updates: Sequence[int]) -> str:
-    counts = f"{len(updates)} for the {len(sizes)} of sizes"
-    return f"updates has {counts}; give as many, updates for each size" if len(sizes) != len(updates) else ""
+    return _as_many(sizes, "updates", updates)
+
+
+@rule("03-pretrain")
+def _windows(sizes: Sequence[int], windows: Sequence[int], pyramid_size: int) -> str:
+    if any(windows) and not pyramid_size:
+        return f"windows is {list(windows)}; they are for maps alone: give pyramid_size too, or windows 0"
+    wrong = [size for size, count in zip(sizes, windows, strict=False) if count and size % STRIDE]
+    if wrong:
+        return f"sizes has {wrong[0]}; with windows beside it give {_multiple(wrong[0], STRIDE)}"
+    return _as_many(sizes, "windows", windows)
+
+
+def _as_many(sizes: Sequence[int], name: str, values: Sequence[int]) -> str:
+    counts = f"{len(values)} for the {len(sizes)} of sizes"
+    return f"{name} has {counts}; give as many, {name} for each size" if len(sizes) != len(values) else ""
+
+
+@rule("06-transfer")
+def _arms_of_transfer(arms: Sequence[str]) -> str:
+    return _arms(arms, ARMS["06-transfer"])
 
 
 @rule("08-diversity")
-def _arms(arms: Sequence[str]) -> str:
-    unknown = [name for name in arms if name not in ARMS]
+def _arms_of_diversity(arms: Sequence[str]) -> str:
+    return _arms(arms, ARMS["08-diversity"])
+
+
+def _arms(arms: Sequence[str], known: Sequence[str]) -> str:
+    unknown = [name for name in arms if name not in known]
     if unknown:
-        return f"arms has {unknown[0]!r}; choose from {', '.join(ARMS)}"
+        return f"arms has {unknown[0]!r}; choose from {', '.join(known)}"
     return "" if REFERENCE in arms else f"arms is {list(arms)}; add {REFERENCE!r}, which the others are compared with"
 
 
@@ -221,13 +263,22 @@ def _batch_of_arms(phantoms: int, batch_size: int) -> str:
     return larger if batch_size > phantoms else ""
 
 
-@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-baseline")
+@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation")
 def _external(external: str) -> str:
     folder = runs.resolve(external)
     if external != EXTERNAL and not folder.is_dir():
         return f"external is {external!r}; no such folder; give the folder that holds the datasets, or {EXTERNAL}"
     own = [name for name in ("labels.csv", "tasks.yaml") if (folder / name).is_file()]
     return f"external is {external!r}; it has {own[0]}, as a dataset; give the folder that holds it" if own else ""
+
+
+@rule("07-explanation")
+def _marks(marks: str) -> str:
+    folder = runs.resolve(marks)
+    if marks != MARKS and not folder.is_dir():
+        return f"marks is {marks!r}; no such folder; give the folder that holds the sets, or {MARKS}"
+    own = all((folder / name).is_dir() for name in ("images", "masks"))
+    return f"marks is {marks!r}; it has images and masks, as a set; give the folder that holds it" if own else ""
 
 
 def _fault_of_seeds(seeds: str) -> str:

@@ -1,8 +1,8 @@
 """Does the study run on this machine's GPU, and how fast: ``make gpu-check``.
 
-One command trains 50 updates of ResNet-50 and RoBERTa-base in bf16, stops half-way and resumes, trains and samples a
-diffusion model, and prints images a second, the share of the GPU's matmul peak and the memory taken. Elsewhere it says
-why it is skipped, and ends well.
+One command trains 50 updates of ResNet-50 with its pyramid and RoBERTa-base in bf16, by captions, conditions and maps
+as the `gpu` preset does, stops half-way and resumes, trains and samples a diffusion model, and prints images a second,
+the share of the GPU's matmul peak and the memory taken. Elsewhere it says why it is skipped, and ends well.
 """
 
 import tempfile
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from visionclip import conditions, streams
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
+from visionclip.data.phantoms import STRIDE
 from visionclip.models import sampling
 from visionclip.models.visionclip import VisionCLIP, sized
 from visionclip.text import captions
@@ -24,6 +25,17 @@ from visionclip.text.tokenizer import train_tokenizer
 from visionclip.training import contrastive, denoising, loop
 
 UPDATES, BATCH, SIZE = 50, 128, 224
+SIZES = (64, 12, 768, 1024)  # of the towers and the space they share, as at the `gpu` preset
+PYRAMID = 256
+SETTINGS = contrastive.Settings(
+    updates=UPDATES,
+    batch_size=BATCH,
+    learning_rate=1e-4,
+    condition_weight=3.0,
+    map_weight=1.0,
+    precision="bf16",
+    checkpoint_every=UPDATES // 2,
+)
 PEAK_SIDE = 8192
 
 
@@ -41,10 +53,14 @@ def matmul_peak() -> float:
 
 
 def drawn(count: int, size: int) -> LabelledImages:
-    """Random pixels with balanced conditions: speed does not depend on what they show."""
+    """Random pixels and finding maps with balanced conditions: speed does not depend on what they show."""
     eyes = conditions.balanced(count, streams.rng(0, "conditions of the check"))
     pixels = streams.rng(0, "pixels of the check").integers(0, 256, (count, size, size, 3), np.uint8)
-    return LabelledImages(pixels, eyes, ["noise"] * count, [f"{place:06d}" for place in range(count)])
+    findings = tuple(conditions.FINDINGS)
+    cells = (count, len(findings), size // STRIDE, size // STRIDE)
+    masks = streams.rng(0, "maps of the check").integers(0, 256, cells, np.uint8)
+    names = [f"{place:06d}" for place in range(count)]
+    return LabelledImages(pixels, eyes, ["noise"] * count, names, masks=masks, mask_names=findings)
 
 
 def step_flops(pairs: Pairs, network: VisionCLIP, tokenizer) -> float:
@@ -63,18 +79,15 @@ def check_pretraining(folder: Path) -> None:
     images = drawn(4 * BATCH, SIZE)
     table, texts_of = captions.table(images.conditions, ("zh", "en"), 2, streams.rng(0, "captions of the check"))
     pairs, tokenizer = Pairs(images, table, texts_of), train_tokenizer([one.text for one in table], folder / "words")
-    settings = contrastive.Settings(
-        updates=UPDATES, batch_size=BATCH, learning_rate=1e-4, precision="bf16", checkpoint_every=UPDATES // 2
-    )
 
     def fresh() -> VisionCLIP:
         torch.manual_seed(0)
-        return VisionCLIP(sized(64, 12, 768, 1024, len(tokenizer)))
+        return VisionCLIP(sized(*SIZES, len(tokenizer), pyramid_size=PYRAMID))
 
     network, clock = fresh(), []
     network.vision.register_forward_pre_hook(lambda *_: clock.append(time.perf_counter()))
     torch.cuda.reset_peak_memory_stats()
-    whole = contrastive.train(network, tokenizer, pairs, settings, folder / "whole")
+    whole = contrastive.train(network, tokenizer, pairs, SETTINGS, folder / "whole")
     rate = BATCH / float(np.median(np.diff(clock[10:])))
     memory = torch.cuda.max_memory_allocated() / 2**30
     share = rate / BATCH * step_flops(pairs, network, tokenizer) / 1e12 / matmul_peak()
@@ -90,14 +103,15 @@ def check_pretraining(folder: Path) -> None:
 
     loop.progress = stopped
     try:
-        contrastive.train(fresh(), tokenizer, pairs, settings, folder / "stopped")
+        contrastive.train(fresh(), tokenizer, pairs, SETTINGS, folder / "stopped")
     except KeyboardInterrupt:
         pass
     finally:
         loop.progress = original
-    resumed = contrastive.train(fresh(), tokenizer, pairs, settings, folder / "stopped")
+    resumed = contrastive.train(fresh(), tokenizer, pairs, SETTINGS, folder / "stopped")
     gap = max(abs(one["loss"] - other["loss"]) for one, other in zip(whole, resumed, strict=True))
-    print(f"resumed from update {UPDATES // 2}: losses differ by at most {gap:.2g}")
+    parts = ", ".join(name for name in ("captions", "conditions", "maps") if name in whole[-1])
+    print(f"resumed from update {UPDATES // 2}: losses of {parts} differ by at most {gap:.2g}")
     if gap > 0.05:
         raise RuntimeError("the resumed run is another one")
 

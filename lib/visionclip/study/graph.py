@@ -14,7 +14,7 @@ from functools import cache
 from visionclip import keys, runs
 from visionclip.data import listing
 from visionclip.stages.sweep import Sweep
-from visionclip.study.notebooks import environment
+from visionclip.study.notebooks import PHOTOGRAPHS, environment
 from visionclip.study.parameters import check, declared, preset
 
 DEFAULT = "cpu"
@@ -25,29 +25,31 @@ fingerprint = cache(listing.fingerprint)  # a folder is looked at once for all i
 class Row:
     """A stage of the study.
 
-    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder. One with ``all_cores``
-    takes the whole machine, one with ``gpu`` only where a GPU does its work; of several that could run, the highest
-    ``priority`` goes first.
+    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder; ``photographs`` the
+    parameters that name a folder of photographs. One with ``all_cores`` takes the whole machine, one with ``gpu`` only
+    where a GPU does its work; of several that could run, the highest ``priority`` goes first.
     """
 
     inputs: Mapping[str, str] = field(default_factory=dict)
-    photographs: bool = False
+    photographs: tuple[str, ...] = ()
     gpu: bool = True
     all_cores: bool = False
     priority: int = 0
 
 
 STAGES = {
-    "01-synthesis": Row(all_cores=True, priority=1),
+    "01-synthesis": Row(photographs=("seeds",), all_cores=True, priority=1),
     "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False, priority=1),  # short, and the longest wait for it
     "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, priority=1),
-    "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=True),
+    "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=("external",)),
     "05-dataset-size": Row(
         {"synthesis": "01-synthesis", "captions_folder": "02-captions", "pretrained": "03-pretrain"},
-        photographs=True,
+        photographs=("external",),
     ),
-    "06-transfer": Row(photographs=True),
-    "07-baseline": Row(photographs=True),
+    "06-transfer": Row(photographs=("external",)),
+    "07-explanation": Row(
+        {"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=("external", "marks")
+    ),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
 }
 SIZES = "05-dataset-size"
@@ -126,12 +128,14 @@ class Graph:
         }
 
     def photographs(self, stage: str) -> list[str]:
-        """The folder in which a stage looks for photographs and its fingerprint; nothing for one that doesn't look."""
-        given = self.parameters[stage]
-        folder = given.external if STAGES[stage].photographs else getattr(given, "seeds", "")
-        if STAGES[stage].photographs and folder == declared(stage)["external"].default:
-            folder = os.environ.get("VISIONCLIP_EXTERNAL") or folder
-        return [folder, fingerprint(folder)] if folder and isinstance(folder, str) else []
+        """The folders in which a stage looks for photographs, each with its fingerprint; none where it doesn't look."""
+        looked: list[str] = []
+        for name in STAGES[stage].photographs:
+            folder = getattr(self.parameters[stage], name, "")
+            if name in PHOTOGRAPHS and folder == declared(stage)[name].default:
+                folder = os.environ.get(PHOTOGRAPHS[name]) or folder
+            looked += [folder, fingerprint(folder)] if folder else []
+        return looked
 
     def vocabulary(self, stage: str) -> str:
         """The digest of the word list that a stage is given, empty without one or for a name on the hub."""

@@ -16,6 +16,8 @@ from traitlets import default
 from visionclip import runs
 
 KERNEL = "python3"
+# Variables that name a folder of photographs, by the parameter in whose place they stand where it is at its default.
+PHOTOGRAPHS = {"external": "VISIONCLIP_EXTERNAL", "marks": "VISIONCLIP_MARKS"}
 
 
 class Kernel(AsyncKernelManager):
@@ -63,14 +65,14 @@ def execute(source: Path, target: Path, values: Mapping[str, object]) -> None:
 def refresh(path: str | Path) -> None:
     """Execute a notebook at its defaults, as JupyterLab would, and save it normalised; a failing one stays as it was.
 
-    ``VISIONCLIP_EXTERNAL`` is hidden from it: what is committed must not depend on the photographs of one machine.
+    The variables of ``PHOTOGRAPHS`` are hidden from it: what is committed must not depend on those of one machine.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     path = Path(path).absolute()
     notebook = nbformat.read(path, as_version=4)
-    visible = {name: value for name, value in os.environ.items() if name != "VISIONCLIP_EXTERNAL"}
+    visible = {name: value for name, value in os.environ.items() if name not in PHOTOGRAPHS.values()}
     folder = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=None, kernel_name=KERNEL, kernel_manager_class=Kernel, resources=folder)
     client.execute(env=visible)

@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import distributed, nn
-from torch.nn import functional
 
 from visionclip import keys, streams
-from visionclip.data.augment import augment
-from visionclip.data.images import standardise, to_tensor
+from visionclip.conditions import FINDINGS
 from visionclip.data.pairs import Pairs
 from visionclip.models import losses, supervision, visionclip
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text import familiarity
-from visionclip.training import gradient_cache, loop
+from visionclip.training import gradient_cache, loop, views
 from visionclip.training.bank import of_pairs
 from visionclip.training.checkpoints import History
 from visionclip.training.loop import Update
@@ -41,7 +39,9 @@ class Settings(loop.Settings):
     size: int = 0  # pixels at which images are seen; 0: as they are
     condition_weight: float = 0.0  # of the loss of every condition stated, that of the captions having 1
     map_weight: float = 0.0  # of the loss of every finding chosen of the cells, which needs a pyramid and masks
+    windows: int = 0  # of images at native scale, beside an update's images: for the maps alone
     chunk: int = 0  # images (and captions) encoded at once, by gradient caching; 0: all
+    lock: str = "none"  # the tower ("image", "text") that stays as it is
 
 
 def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path | None) -> History:
@@ -52,13 +52,16 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
     encodes its share of every batch and the embeddings are gathered with gradients.
     """
     settings = loop.on_this_machine(settings)
+    network.lock(settings.lock)
     bank = of_pairs(pairs)
     texts = [*(caption.text for caption in pairs.captions), *bank.texts]
-    familiarity.include(tokenizer, bank.texts)
+    familiarity.include(tokenizer, texts)
     tokens = dict(tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
     stated = bool(settings.condition_weight and bank.conditions)
     with_maps = bool(settings.map_weight and bank.named and network.pyramid)
     truth = bank.targets(pairs.images.conditions)
+    small = torch.tensor([FINDINGS[name].lesion for name in pairs.images.mask_names], dtype=torch.bool)
+    pictures = pairs.images if with_maps else pairs.images.without_masks()
     if network.logit_bias is not None and not network.logit_bias.item():  # not trained before, at another size
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
@@ -77,11 +80,11 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         names = bank.draw_names(update.rng("names of findings")) if with_maps else distinct[:0]
         chosen, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
         of_captions, of_statements, of_names = np.split(places, np.cumsum([len(distinct), len(statements)]))
-        batch, masks = _augmented(pairs, rows, settings, update, with_maps)
-        own_rows = update.share(np.arange(len(rows)))
+        seen = views.of_update(pictures, rows, settings.size, settings.windows, update, settings.augmentation)
 
         def compare(images: gradient_cache.Encoded, texts: gradient_cache.Encoded) -> dict[str, torch.Tensor]:
-            image_embeds, text_embeds = gathered(images[0]), gathered(texts[0])[: len(chosen)]
+            image_embeds = gathered(images[0][: seen.whole])  # windows have no captions
+            text_embeds = gathered(texts[0])[: len(chosen)]
             captions, floor = objective(
                 image_embeds, text_embeds[of_captions], network.scale, network.logit_bias, matches
             )
@@ -91,16 +94,14 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
                 of_rows = torch.from_numpy(truth[rows]).to(update.device)
                 values["conditions"] = supervision.condition_loss(logits, bank.values, of_rows)
                 values["loss"] = values["loss"] + settings.condition_weight * values["conditions"]
-            if with_maps and masks is not None:
-                covered, known = masks
+            if seen.covered is not None:
                 logits = network.maps(images[1], text_embeds[of_names])
-                covered = functional.interpolate(covered[own_rows], size=logits.shape[-2:], mode="area") / 255
-                own_loss = supervision.map_loss(logits, covered, known[own_rows], known.float().mean())
+                own_loss = supervision.map_loss(logits, seen.covered, seen.known, seen.share, small.to(logits.device))
                 values["maps"] = gathered(own_loss[None]).mean()
                 values["loss"] = values["loss"] + settings.map_weight * values["maps"]
             return values
 
-        images, texts = parts(update, batch, tokens, chosen, settings.chunk, with_maps)
+        images, texts = parts(update, seen.pixels, tokens, chosen, settings.chunk, with_maps)
         if settings.chunk:
             return gradient_cache.propagate(network, images, texts, compare)
         return compare(images[0](), texts[0]())
@@ -114,24 +115,6 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         folder / "checkpoint.safetensors" if folder else None,
         parameter_groups(network, settings),
     )
-
-
-def _augmented(
-    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, with_maps: bool
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-    """The images of a batch as the network sees them, N×3×S×S, and their masks N×C×s×s with which have any (bool N)."""
-    batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
-    if settings.size and settings.size != batch.shape[-1]:
-        shrinks = settings.size < batch.shape[-1]
-        batch = functional.interpolate(batch.float(), size=settings.size, mode="area" if shrinks else "bilinear")
-    masks, marked = None, pairs.images.marked
-    if with_maps and pairs.images.masks is not None:
-        masks = torch.from_numpy(pairs.images.masks[rows]).to(update.device)
-    batch, masks = augment(batch, settings.augmentation, update.torch_rng("augmentation"), masks)
-    if masks is None:
-        return standardise(batch), None
-    known = np.ones(len(rows), bool) if marked is None else marked[rows]
-    return standardise(batch), (masks, torch.from_numpy(known).to(update.device))
 
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
@@ -157,13 +140,12 @@ def positive_rate(pairs: Pairs, settings: Settings) -> float:
 def parts(
     update: Update, pixels: torch.Tensor, tokens: Tokens, chosen: np.ndarray, chunk: int, with_maps: bool = False
 ) -> tuple[list[gradient_cache.Part], list[gradient_cache.Part]]:
-    """How this process encodes its share of standardised ``pixels`` and of the texts ``chosen``, part by part.
+    """How this process encodes its own standardised ``pixels`` and its share of the texts ``chosen``, part by part.
 
     Every process has as many texts, the last one again where they don't divide. ``with_maps`` images bring their cells.
     """
     padded = -(-len(chosen) // update.world) * update.world
     own_texts = update.share(chosen[np.arange(padded).clip(max=len(chosen) - 1)])
-    own = pixels[update.share(np.arange(len(pixels)))]
 
     def image_part(part: torch.Tensor) -> gradient_cache.Part:
         def encode() -> gradient_cache.Encoded:
@@ -175,7 +157,7 @@ def parts(
     def text_part(part: np.ndarray) -> gradient_cache.Part:
         return lambda: (update.network(**trimmed(tokens, part, update.device)).text_embeds,)
 
-    images = own.split(chunk or len(own))
+    images = pixels.split(chunk or len(pixels))
     texts = np.split(own_texts, range(chunk, len(own_texts), chunk)) if chunk else [own_texts]
     return [image_part(part) for part in images], [text_part(part) for part in texts]
 
@@ -211,13 +193,16 @@ def trimmed(tokens: Tokens, rows: Sequence[int] | np.ndarray, device: torch.devi
 
 
 def parameter_groups(network: VisionCLIP, settings: Settings) -> list[dict]:
-    """Weights by tower, each at its share of the peak rate; weight decay on matrices and kernels only."""
+    """Weights by tower, each at its share of the peak rate; weight decay on matrices and kernels only, and nothing of a
+    locked tower."""
     groups = []
+    learning = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
     for share, is_text in ((settings.text_rate, True), (1.0, False)):
-        members = [value for name, value in network.named_parameters() if name.startswith("text") == is_text]
+        members = [value for name, value in learning if name.startswith("text") == is_text]
         for decay, matrices in ((settings.weight_decay, True), (0.0, False)):
             chosen = [value for value in members if (value.ndim > 1) == matrices]
-            groups.append({"params": chosen, "weight_decay": decay, "lr": share * settings.learning_rate})
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": share * settings.learning_rate})
     return groups
 
 

@@ -222,9 +222,13 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, done: int) -
 
 
 def _rising_ema(highest: float) -> Callable:
-    """An average whose decay rises to ``highest``, so that the first weights are soon forgotten."""
+    """An average whose decay rises to ``highest``, so that the first weights are soon forgotten; of whole numbers, such
+    as the batches that a statistic has seen, the last one, as a mean of them would lose its fraction."""
 
     def follow(averaged, current, count: torch.Tensor) -> None:
+        if not averaged[0].is_floating_point():
+            torch._foreach_copy_(averaged, current)
+            return
         decay = min(highest, (1 + int(count)) / (10 + int(count)))
         get_ema_multi_avg_fn(decay)(averaged, current, count)
 

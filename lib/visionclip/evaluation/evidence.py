@@ -1,0 +1,196 @@
+"""Zero-shot prediction by evidence: what the whole image says of a condition beside the findings that define it.
+
+A disease that findings define (``conditions.DEFINING``) is looked for twice: the image is compared with sentences that
+state it, and its cells with the names of those findings. One rule combines the two, fixed on held-out phantoms:
+
+1. The evidence of a disease is the mean, over its findings, of the logit of the cells that show each of them most. Of
+   glaucoma it is the cup-to-disc ratio, from the maps of disc and cup (Foster et al., British Journal of Ophthalmology
+   2002).
+2. Statements and evidence, each standardised by their mean and spread over the phantoms, are added.
+3. A logistic regression on the phantoms, in which both answers weigh as much, makes a logit of the sum: above 0 the
+   condition is predicted (Platt, 1999). Conditions that no findings define have their statements alone.
+4. Grades are "at least" questions; the probability of a grade is the difference of two of them (Frank & Hall, ECML
+   2001). A class that allows for several conditions has them if any of its alternatives holds.
+
+Weights that phantoms choose were tried in place of the plain sum and are worse on photographs, see docs/decisions.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from scipy import special
+from sklearn.linear_model import LogisticRegression
+
+from visionclip.conditions import DEFINING, DISEASES, FINDINGS, VOCABULARY, Conditions
+from visionclip.data import images
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import ClassOf, Dataset
+from visionclip.evaluation import pointing, statements
+from visionclip.models.visionclip import VisionCLIP
+
+PEAK = 1 / 600  # of the cells, whose mean logit says how surely a finding is somewhere
+CUP_TO_DISC = "gc"  # the disease whose evidence is the ratio
+NO_DISC = 0.4  # the ratio where no disc is seen: that of most healthy eyes
+LEAST = 5  # phantoms with and without a condition, for it to have a rule
+CERTAIN = 1e-9  # the least probability of a class, which has a logarithm
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is seen of N images: logits float64 N×J of ``statements.CONDITIONS`` by sentences, and the evidence N of
+    each disease by its key."""
+
+    stated: np.ndarray
+    evidence: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Of one condition: mean and spread of its statements and of its evidence (None: there is none) over the phantoms,
+    slope and intercept of the regression, and on the phantoms its ``sensitivity`` and ``specificity`` (0 to 1)."""
+
+    stated: tuple[float, float]
+    evidence: tuple[float, float] | None
+    slope: float
+    intercept: float
+    sensitivity: float
+    specificity: float
+
+    def logits(self, stated: np.ndarray, evidence: np.ndarray | None) -> np.ndarray:
+        """The logit N of the condition, above 0 where it is predicted."""
+        summed = _standardised(stated, self.stated)
+        if evidence is not None and self.evidence is not None:
+            summed = summed + _standardised(evidence, self.evidence)
+        return self.slope * summed + self.intercept
+
+
+def measure(
+    network: VisionCLIP,
+    tokenizer,
+    pixels: np.ndarray,
+    size: int,
+    map_sizes: Sequence[int],
+    languages: Sequence[str],
+    prompt_count: int,
+) -> Measured:
+    """What is seen of prepared uint8 N×S×S×3: whole at ``size`` pixels, and for its findings at ``map_sizes``.
+
+    A model without a feature pyramid finds no evidence.
+    """
+    whole = images.resized(pixels, size)
+    stated = statements.predict(network, tokenizer, whole, statements.CONDITIONS, languages, prompt_count)
+    if network.pyramid is None:
+        return Measured(stated, {})
+    names = list(FINDINGS)
+    text_embeds = pointing.name_embeddings(network, tokenizer, names, languages)
+    parts = [of_maps(logits, names) for logits in pointing.map_logits(network, pixels, text_embeds, map_sizes)]
+    return Measured(stated, {key: np.concatenate([part[key] for part in parts]) for key in DEFINING})
+
+
+def of_maps(logits: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The evidence float64 B of each disease of ``DEFINING``, from logits B×C×s×s of the findings ``names``."""
+    flat = logits.flatten(2)
+    peaks = flat.topk(max(1, round(PEAK * flat.shape[2])), dim=2).values.mean(2).double().numpy()
+    found = {key: peaks[:, [names.index(one) for one in findings]].mean(1) for key, findings in DEFINING.items()}
+    disc, cup = (torch.sigmoid(logits[:, names.index(name)]).numpy() for name in ("disc", "cup"))
+    return found | {CUP_TO_DISC: np.array([cup_to_disc(*pair) for pair in zip(disc, cup, strict=True)])}
+
+
+def cup_to_disc(disc: np.ndarray, cup: np.ndarray) -> float:
+    """The cup-to-disc ratio of two maps s×s of probabilities, 0 to 1: the root of that of their areas, which no ragged
+    edge changes; ``NO_DISC`` where there is no disc.
+
+    The disc is the piece above a half that weighs most, with the cells around it; both areas are expected ones.
+    """
+    count, pieces = cv2.connectedComponents((disc > 0.5).astype(np.uint8))
+    if count == 1:
+        return NO_DISC
+    weights = np.bincount(pieces.flat, weights=disc.flat)
+    here = cv2.dilate((pieces == 1 + weights[1:].argmax()).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return float(min(np.sqrt(cup[here].sum() / disc[here].sum()), 1.0))
+
+
+def _about(values: np.ndarray) -> tuple[float, float]:
+    """Mean and spread, which is above 0."""
+    return float(values.mean()), max(float(values.std()), 1e-6)
+
+
+def _standardised(values: np.ndarray, about: tuple[float, float]) -> np.ndarray:
+    return (values - about[0]) / about[1]
+
+
+def fit(measured: Measured, held_out: LabelledImages) -> dict[str, Rule]:
+    """The rule of each of ``statements.CONDITIONS`` that at least ``LEAST`` of the held-out phantoms have and lack."""
+    wanted, rules = statements.targets(held_out.conditions), {}
+    for name, stated, truth in zip(statements.CONDITIONS, measured.stated.T, wanted.T, strict=True):
+        known = ~np.isnan(truth)
+        if min((truth[known] == 1).sum(), (truth[known] == 0).sum()) >= LEAST:
+            evidence = measured.evidence.get(name.split(">=")[0])
+            rules[name] = _fit(stated[known], None if evidence is None else evidence[known], truth[known] == 1)
+    return rules
+
+
+def _fit(stated: np.ndarray, evidence: np.ndarray | None, truth: np.ndarray) -> Rule:
+    uncalibrated = Rule(_about(stated), None if evidence is None else _about(evidence), 1.0, 0.0, np.nan, np.nan)
+    summed = uncalibrated.logits(stated, evidence)
+    regression = LogisticRegression(class_weight="balanced").fit(summed[:, None], truth)
+    # Few phantoms may say the contrary by chance; what states a condition can't speak against it.
+    slope, intercept = max(float(regression.coef_[0, 0]), 1e-3), float(regression.intercept_[0])
+    predicted = slope * summed + intercept > 0
+    sensitivity, specificity = float(predicted[truth].mean()), float((~predicted[~truth]).mean())
+    return replace(uncalibrated, slope=slope, intercept=intercept, sensitivity=sensitivity, specificity=specificity)
+
+
+def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Logits float64 N×K of the classes of each task of the dataset whose conditions all have rules."""
+    logits = {
+        name: rule.logits(
+            measured.stated[:, statements.CONDITIONS.index(name)], measured.evidence.get(name.split(">=")[0])
+        )
+        for name, rule in rules.items()
+    }
+    values = {
+        key: _values(key, logits) for key in VOCABULARY if _questions(key) and set(_questions(key)) <= set(logits)
+    }
+    return {
+        task.name: np.stack([_class_logit(one, values) for one in task.classes], axis=1)
+        for task in dataset.tasks
+        if all(_keys(one) <= set(values) for one in task.classes)
+    }
+
+
+def _questions(key: str) -> list[str]:
+    """The "at least" questions of a condition; those of both kinds of myopia are one, see ``statements.ALIKE``."""
+    asked = next((one for one, kinds in statements.ALIKE.items() if key in kinds), key)
+    return [name for name in statements.CONDITIONS if name.split(">=")[0] == asked]
+
+
+def _values(key: str, logits: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The probability N×V of each value of a condition."""
+    at_least = special.expit(np.stack([logits[name] for name in _questions(key)], axis=1))
+    at_least = np.minimum.accumulate(at_least, axis=1)  # a higher grade is no likelier than a lower one
+    ends = np.ones((len(at_least), 1))
+    return -np.diff(np.concatenate([ends, at_least, 0 * ends], axis=1), axis=1)
+
+
+def _facts(alternative: Conditions) -> Conditions:
+    """What an alternative states; one that states nothing is an eye without any disease."""
+    return alternative or {key: 0 for key in DISEASES if f"{key}>=1" in statements.CONDITIONS}
+
+
+def _keys(one: ClassOf) -> set[str]:
+    return {key for alternative in one.facts for key in _facts(alternative)}
+
+
+def _class_logit(one: ClassOf, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The log-probability N of a class: that any of its alternatives holds, of which those of one condition exclude
+    each other and those of several do not."""
+    absent: dict[frozenset, np.ndarray] = {}
+    for alternative in map(_facts, one.facts):
+        holds = np.prod([values[key][:, value] for key, value in alternative.items()], axis=0)
+        place = frozenset(alternative)
+        absent[place] = absent.get(place, 1.0) - holds
+    return np.log(np.clip(1 - np.prod([*absent.values()], axis=0), CERTAIN, 1))

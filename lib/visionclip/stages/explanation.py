@@ -1,0 +1,246 @@
+"""Stage 07: where the model looks, on held-out phantoms and on every set of marked photographs that is found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from visionclip import conditions, runs
+from visionclip.conditions import DEFINING, FINDINGS
+from visionclip.data import images, marks
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.marks import Marks
+from visionclip.evaluation import attribution, localisation, pointing
+from visionclip.evaluation.attribution import Case
+from visionclip.evaluation.intervals import Interval
+from visionclip.models import visionclip
+from visionclip.models.visionclip import VisionCLIP
+from visionclip.progress import progress
+
+PHANTOMS = "phantoms"  # the dataset of a row
+REPORTED = ("test", "all", attribution.HELD_OUT)  # splits that chose nothing
+# Sets whose owner lets photographs be shown, with the words that have to stand beside them.
+CREDITS = {"idrid": "IDRiD, Porwal et al., CC BY 4.0"}
+
+Maps = dict[str, np.ndarray]  # float32 N×s×s of each finding
+
+
+def load(folder: Path) -> tuple[VisionCLIP, object, visionclip.VisionCLIPImageProcessor]:
+    """Model, tokenizer and image processor of a saved model that has maps.
+
+    Raises:
+        FileNotFoundError: there is no model.
+        ValueError: it has no feature pyramid, and so no maps.
+    """
+    network, tokenizer, processor = visionclip.load(folder)
+    if network.pyramid is None:
+        raise ValueError(
+            f"{runs.relative(folder)}: a model without feature pyramid has no maps; train 03 with pyramid_size above 0"
+        )
+    return network, tokenizer, processor
+
+
+def with_maps(held_out: LabelledImages) -> LabelledImages:
+    """The phantoms whose findings are known cell by cell.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = np.ones(len(held_out), bool) if held_out.marked is None else held_out.marked
+    if held_out.masks is None or not known.any():
+        raise ValueError("synthesis: its held-out phantoms have no finding maps; run notebooks/01-synthesis.ipynb anew")
+    return held_out.take(np.flatnonzero(known))
+
+
+def sets(folder: str, size: int) -> list[Marks]:
+    """Every set of marked photographs below ``folder`` (see ``marks.marks_folder``), prepared to ``size`` pixels.
+
+    Raises:
+        ValueError: a set is named as the phantoms are in results, or ``marks.load`` refuses it.
+    """
+    found = marks.find(marks.marks_folder(folder))
+    for path in found:
+        if path.name == PHANTOMS:
+            raise ValueError(f"{runs.relative(path)}: results call the held-out phantoms so; rename this set of marks")
+    return [marks.load(path, size) for path in found]
+
+
+def find(
+    network: VisionCLIP,
+    tokenizer,
+    held_out: LabelledImages,
+    marked: Sequence[Marks],
+    languages: Sequence[str],
+    sizes: Sequence[int],
+) -> dict[str, Maps]:
+    """Maps of the findings that each set has marks of, and the phantoms, by the name of the set.
+
+    Probabilities float32 N×s×s, 0 to 1, of images seen at each of ``sizes`` pixels.
+    """
+    seen = {PHANTOMS: (images.resized(held_out.pixels, max(sizes)), list(held_out.mask_names))}
+    seen |= {one.name: (one.pixels, list(one.masks)) for one in marked}
+    found = {}
+    for name, (pixels, findings) in seen.items():
+        named = pointing.name_embeddings(network, tokenizer, findings, languages)
+        maps = pointing.finding_maps(network, pixels, named, sizes)
+        found[name] = dict(zip(findings, maps.swapaxes(0, 1), strict=True))
+    return found
+
+
+def localise(
+    held_out: LabelledImages, marked: Sequence[Marks], maps: Mapping[str, Maps], seed: int, resamples: int
+) -> list[dict]:
+    """How the maps agree with marks: a row a finding of the phantoms, then one a finding and split of each set.
+
+    A row has ``dataset``, ``finding``, ``split`` and the scores of ``localisation``. The threshold of ``dice`` is the
+    best for the phantoms, on photographs too.
+    """
+    drawn = np.stack([maps[PHANTOMS][finding] for finding in held_out.mask_names], axis=1)
+    rows = [{"dataset": PHANTOMS, **row} for row in pointing.on_phantoms(held_out, drawn, seed, resamples)]
+    thresholds = {row["finding"]: row["threshold"] for row in rows}
+    for one in progress(marked, "hold against marks"):
+        rows += localisation.evaluate(one, maps[one.name], thresholds, seed, resamples)
+    return rows
+
+
+def cases(held_out: LabelledImages, marked: Sequence[Marks]) -> list[Case]:
+    """Eyes that show what defines a disease: phantoms first, then photographs by set and split."""
+    return [
+        *attribution.in_phantoms(held_out, PHANTOMS),
+        *(case for one in marked for case in attribution.in_marks(one)),
+    ]
+
+
+def dense(cases: Sequence[Case], maps: Mapping[str, Maps]) -> list[np.ndarray]:
+    """Of each case the maps N×s×s of any of the findings that define its disease."""
+    return [
+        attribution.any_of(np.stack([maps[case.dataset][finding][case.places] for finding in case.findings], axis=1))
+        for case in cases
+    ]
+
+
+def gradcams(
+    network: VisionCLIP,
+    tokenizer,
+    cases: Sequence[Case],
+    pixels: Mapping[str, np.ndarray],
+    languages: Sequence[str],
+    size: int,
+) -> list[np.ndarray]:
+    """Of each case the Grad-CAM N×h×w of its disease, of images (``pixels`` by dataset) seen at ``size`` pixels."""
+    diseases = list(dict.fromkeys(case.disease for case in cases))
+    directions = attribution.directions(network, tokenizer, diseases, languages)
+    return [
+        attribution.gradcam(network, images.resized(pixels[case.dataset][case.places], size), directions[case.disease])
+        for case in cases
+    ]
+
+
+def compare(
+    cases: Sequence[Case], methods: Mapping[str, Sequence[np.ndarray]], seed: int, resamples: int
+) -> list[dict]:
+    """How the maps of each method agree with the marks of each case: a row a case and ``method``.
+
+    The threshold of ``dice`` is that method's best for the phantoms of the disease; without them there is none.
+    """
+    rows, thresholds = [], {}
+    for place, case in enumerate(progress(cases, "hold against marks")):
+        for method, of_cases in methods.items():
+            if case.dataset == PHANTOMS:
+                thresholds[case.disease, method] = attribution.threshold(case, of_cases[place])
+            known = thresholds.get((case.disease, method))
+            scored = attribution.evaluate(case, of_cases[place], known, seed, resamples)
+            rows.append({"method": method, **scored})
+    return rows
+
+
+# --- Pictures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A few eyes that may be shown: their ``places`` in a ``dataset``, what is marked on them, shares 0 to 1 or
+    bool N×C×h×w of ``findings``, the disease that each is explained for, and the ``credit`` to stand beside them."""
+
+    dataset: str
+    places: list[int]
+    pixels: np.ndarray
+    masks: np.ndarray
+    findings: list[str]
+    diseases: list[str]
+    credit: str = ""
+
+
+def shown(held_out: LabelledImages, marked: Sequence[Marks], count: int) -> Shown:
+    """``count`` photographs of a set that may be shown, where there is one, else phantoms.
+
+    Photographs are those with the most kinds of lesions, then the largest, of a split that chose nothing.
+    """
+    for one in marked:
+        if one.name in CREDITS:
+            return _photographs(one, count)
+    places = pointing.richest(held_out, count)
+    own = held_out.take(places)
+    masks, diseases = np.asarray(own.masks) / 255, [_defined(eye) for eye in own.conditions]
+    return Shown(PHANTOMS, places, own.pixels, masks, list(own.mask_names), diseases)
+
+
+def _photographs(marked: Marks, count: int) -> Shown:
+    lesions = [finding for finding in marked.masks if FINDINGS[finding].lesion]
+    areas = np.array([marked.masks[finding].sum((1, 2)) for finding in lesions]).reshape(len(lesions), -1)
+    reported = np.array([split in REPORTED for split in marked.splits])
+    order = np.lexsort((-areas.sum(0), -(areas > 0).sum(0), ~reported))
+    places = [int(place) for place in order[:count]]
+    masks = np.stack([mask[places] for mask in marked.masks.values()], axis=1)
+    diseases = ["dr_grade"] * len(places)
+    return Shown(marked.name, places, marked.pixels[places], masks, list(marked.masks), diseases, CREDITS[marked.name])
+
+
+def _defined(eye: conditions.Conditions) -> str:
+    """The first disease of an eye that findings define; retinopathy if there is none."""
+    return next((disease for disease in DEFINING if eye.get(disease, 0) > 0), "dr_grade")
+
+
+def pictures(
+    network: VisionCLIP, tokenizer, shown: Shown, maps: Maps, languages: Sequence[str], size: int
+) -> dict[str, Sequence[np.ndarray]]:
+    """Rows of a gallery: the eyes, what is marked, the maps of the same findings, and Grad-CAM at ``size`` pixels."""
+    small = images.resized(shown.pixels, size)
+    directions = attribution.directions(network, tokenizer, list(dict.fromkeys(shown.diseases)), languages)
+    heat = [
+        attribution.gradcam(network, small[[place]], directions[disease])[0]
+        for place, disease in enumerate(shown.diseases)
+    ]
+    seen = np.stack([maps[finding][shown.places] for finding in shown.findings], axis=1)
+    return {
+        "image": list(shown.pixels),
+        "marks": _painted(shown, shown.masks),
+        "maps": _painted(shown, seen),
+        "Grad-CAM": attribution.overlay(shown.pixels, np.stack(heat)),
+    }
+
+
+def _painted(shown: Shown, maps: np.ndarray) -> list[np.ndarray]:
+    """``pointing.overlay`` of maps N×C×h×w of the eyes' findings; of the others there is nothing."""
+    every = np.zeros((len(maps), len(FINDINGS), *maps.shape[2:]), np.float32)
+    every[:, [list(FINDINGS).index(finding) for finding in shown.findings]] = maps
+    return pointing.overlay(shown.pixels, every, list(FINDINGS))
+
+
+def headline(localised: Sequence[Mapping], matrix: Sequence[Mapping]) -> list[dict[str, str]]:
+    """For the index page: the average precision on each reported set of marks, or the phantoms' mean pixel AUC where
+    there is none, and of how many tasks the right sentence is the best."""
+    marked = [row for row in localised if row["dataset"] != PHANTOMS and row["split"] in REPORTED]
+    rows = [
+        {
+            "name": f"{row['dataset']} {row['finding']} ({row['split']}), average precision",
+            "value": str(row["average_precision"]),
+        }
+        for row in marked
+    ]
+    aucs = [row["pixel_auc"].value for row in localised if row["pixel_auc"].value is not None]
+    mean = Interval(float(np.mean(aucs)) if aucs else None)
+    ranked = [row["rank"] for row in matrix if row["rank"] is not None]
+    best = {"name": "tasks whose own sentence is the best of all", "value": f"{ranked.count(1)} of {len(ranked)}"}
+    return [*(rows or [{"name": f"{PHANTOMS}, mean pixel AUC", "value": str(mean)}]), best]

@@ -1,0 +1,113 @@
+"""What maps say beside sentences: how evidence is measured, and the rule that combines both."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from visionclip import conditions
+from visionclip.conditions import FINDINGS
+from visionclip.data.tasks import ClassOf, Dataset, Task
+from visionclip.evaluation import evidence, scoring, statements
+from visionclip.evaluation.evidence import Measured
+from visionclip.models import visionclip
+
+NAMES = list(FINDINGS)
+
+
+def maps(**shown):
+    """Logits 1×C×24×24, -5 but for a square of 5: of each finding (top, left, height, width)."""
+    logits = torch.full((1, len(NAMES), 24, 24), -5.0)
+    for name, (top, left, height, width) in shown.items():
+        logits[0, NAMES.index(name), top : top + height, left : left + width] = 5
+    return logits
+
+
+def test_what_shows_a_finding_of_a_disease_is_evidence_of_it():
+    nothing, spot = evidence.of_maps(maps(), NAMES), evidence.of_maps(maps(exudate=(3, 4, 2, 2)), NAMES)
+    assert nothing.keys() == conditions.DEFINING.keys()
+    raised = {key for key in spot if spot[key][0] > nothing[key][0]}
+    assert raised == {key for key, findings in conditions.DEFINING.items() if "exudate" in findings}
+
+
+def test_the_cup_to_disc_ratio_is_of_areas():
+    disc = maps(disc=(4, 4, 10, 10))
+    for width, ratio in ((2, 0.2), (5, 0.5), (9, 0.9)):
+        both = maps(disc=(4, 4, 10, 10), cup=(5, 5, width, width))
+        assert evidence.of_maps(both, NAMES)["gc"][0] == pytest.approx(ratio, abs=0.06)
+    elsewhere = maps(disc=(4, 4, 10, 10), cup=(18, 18, 5, 5))
+    assert evidence.of_maps(elsewhere, NAMES)["gc"][0] == pytest.approx(evidence.of_maps(disc, NAMES)["gc"][0])
+    assert evidence.of_maps(maps(cup=(4, 4, 3, 3)), NAMES)["gc"][0] == evidence.NO_DISC
+
+
+def measured(eyes, rng, noise=0.5, disagreeing=False):
+    """Sentences and evidence that say the truth, with noise; or sentences that say nothing."""
+    truth = np.nan_to_num(statements.targets(eyes))
+    stated = 7 + 3 * (0 * truth if disagreeing else truth) + rng.normal(0, noise, truth.shape)
+    of = {key: truth[:, statements.CONDITIONS.index(f"{key}>=1")] for key in ("dr_grade", "gc")}
+    return Measured(stated, {key: 40 * own + rng.normal(0, 40 * noise, len(own)) for key, own in of.items()})
+
+
+def test_a_rule_is_above_zero_where_a_condition_is_likelier_than_not(held_out):
+    rng = np.random.default_rng(0)
+    rules = evidence.fit(measured(held_out.conditions, rng), held_out)
+    assert {"dr_grade>=1", "dr_grade>=2"} <= rules.keys()
+    truth, fresh = statements.targets(held_out.conditions), measured(held_out.conditions, rng)
+    for name, rule in rules.items():
+        place = statements.CONDITIONS.index(name)
+        known = ~np.isnan(truth[:, place])
+        own = fresh.evidence.get(name.split(">=")[0])
+        logits = rule.logits(fresh.stated[:, place], own)[known]
+        agree = (logits > 0) == (truth[known, place] == 1)
+        assert agree.mean() > 0.8
+        assert min(rule.sensitivity, rule.specificity) > 0.8
+    assert (rules["dr_grade>=1"].evidence is None, rules["dr_grade>=1"].slope > 0) == (False, True)
+
+
+def test_evidence_speaks_where_sentences_say_nothing(held_out):
+    rng = np.random.default_rng(1)
+    seen = measured(held_out.conditions, rng, 0.2, disagreeing=True)
+    rules, tasks = evidence.fit(seen, held_out), scoring.phantom_tasks(held_out)
+    aucs = {
+        row["task"]: row["auc"].value for row in scoring.evaluate(tasks, evidence.predict(rules, seen, tasks), 0, 100)
+    }
+    assert aucs["referable_dr"] > 0.75
+    alone = Measured(seen.stated, {})
+    blind = evidence.predict(evidence.fit(alone, held_out), alone, tasks)
+    assert scoring.evaluate(tasks, blind, 0, 100)[1]["auc"].value < 0.7
+
+
+def test_classes_are_unions_of_alternatives(held_out):
+    """Grades exclude each other, diseases do not, and an eye that states nothing has none of them."""
+    seen = measured(held_out.conditions, np.random.default_rng(2))
+    rules = {f"{key}>=1": evidence.fit(seen, held_out)["dr_grade>=1"] for key in conditions.DISEASES}
+    rules |= {f"dr_grade>={value}": rules["dr_grade>=1"] for value in (2, 3, 4)}
+    rules = {name: replace(rule, evidence=None) for name, rule in rules.items() if name in statements.CONDITIONS}
+    diseased = [{"dr_grade": value} for value in (1, 2, 3, 4)] + [{"gc": 1}]
+    classes = [
+        ClassOf("normal", [{}]),
+        ClassOf("diseased", diseased),
+        ClassOf("any", [{"dr_grade": 0}, {"dr_grade": 1}]),
+    ]
+    task = Task("t", False, classes, np.zeros(len(held_out), int))
+    dataset = Dataset("d", "all", held_out, [task], {}, {}, [])
+    stated = np.full((len(held_out), len(statements.CONDITIONS)), rules["gc>=1"].stated[0])
+    same = {name: replace(rule, slope=1.0, intercept=0.0) for name, rule in rules.items()}
+    (logits,) = evidence.predict(same, Measured(stated, {}), dataset).values()
+    single = [key for key in conditions.DISEASES if f"{key}>=1" in statements.CONDITIONS]
+    assert np.exp(logits[0]) == pytest.approx([0.5 ** len(single), 0.75, 0.5])
+    unasked = replace(task, classes=[ClassOf("left", [{"eye_side": 0}]), ClassOf("right", [{"eye_side": 1}])])
+    assert evidence.predict(same, Measured(stated, {}), replace(dataset, tasks=[unasked])) == {}
+
+
+def test_photographs_are_measured_at_both_scales(untrained, held_out):
+    network, words = untrained
+    pixels = held_out.pixels[:5]
+    without = evidence.measure(network, words, pixels, 16, [16, 32], ["zh"], 2)
+    assert (without.stated.shape, without.evidence) == ((5, len(statements.CONDITIONS)), {})
+    torch.manual_seed(0)
+    pointing = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8))
+    seen = evidence.measure(pointing, words, pixels, 16, [16, 32], ["zh"], 2)
+    assert seen.evidence.keys() == conditions.DEFINING.keys()
+    assert {own.shape for own in seen.evidence.values()} == {(5,)}

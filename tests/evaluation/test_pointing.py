@@ -1,0 +1,47 @@
+"""Maps of findings against the masks of phantoms: which cells show a finding, and what is left out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from visionclip.data.labelled import LabelledImages
+from visionclip.evaluation import pointing
+from visionclip.models import supervision
+
+
+def phantoms(covered, count=4):
+    """Grey eyes of 32 pixels, in each but the last a cell of which microaneurysms cover the share ``covered``."""
+    masks = np.zeros((count, 1, 8, 8), np.uint8)
+    masks[np.arange(count - 1), 0, 3, 2 + np.arange(count - 1)] = round(255 * covered)
+    pixels = np.full((count, 32, 32, 3), 120, np.uint8)
+    names = [str(place) for place in range(count)]
+    return LabelledImages(pixels, [{}] * count, ["phantom"] * count, names, [], masks, ("microaneurysms",))
+
+
+@pytest.mark.parametrize(("covered", "shown"), [(0.02, False), (0.05, True), (0.2, True)])
+def test_a_cell_shows_a_finding_where_it_does_in_training(covered, shown):
+    drawn = phantoms(covered)
+    maps = np.where(drawn.masks > 0, 0.9, 0.1).astype(np.float32)
+    rows = pointing.on_phantoms(drawn, maps, 0, 20)
+    assert bool(rows) == shown == (covered > supervision.SHOWN)
+    if shown:
+        (row,) = rows
+        assert row["finding"] == "microaneurysms"
+        assert row["dice"].value == 1
+        assert 0.1 < row["threshold"] <= 0.9
+
+
+def test_a_finding_that_only_one_phantom_shows_is_left_out():
+    assert pointing.on_phantoms(phantoms(0.5, 2), np.zeros((2, 1, 8, 8), np.float32), 0, 20) == []
+
+
+def test_the_richest_have_most_lesions_that_show():
+    drawn = phantoms(0.05, 3)
+    masks = np.concatenate([drawn.masks, np.zeros((3, 1, 8, 8), np.uint8)], axis=1)
+    masks[1, 1, 0, 0] = 255
+    eyes = [{"dr_grade": 2}, {"dr_grade": 3}, {"dr_grade": 0}]
+    two = replace(drawn, masks=masks, mask_names=("microaneurysms", "exudate"), conditions=eyes)
+    assert pointing.richest(two, 2) == [1, 0]
+    with pytest.raises(ValueError, match="no finding maps"):
+        pointing.richest(drawn.without_masks(), 1)
