@@ -91,12 +91,12 @@ LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
     "models/losses.py": LEARNING,
-    "models/supervision.py": LEARNING | {"07-explanation"},
+    "models/supervision.py": LEARNING | {"04-zero-shot", "07-explanation"},
     "training/bank.py": LEARNING,
     "training/gradient_cache.py": LEARNING,
     "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation"},
     "data/augment.py": LEARNING,
-    "phantom/factors.py": DRAWING | {"03-pretrain", "07-explanation"},
+    "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
     "models/generator.py": {"denoising", "01-synthesis"},
     "training/loop.py": LEARNING | {"denoising"},
     "evaluation/controls.py": {"04-zero-shot", "07-explanation"},

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from visionclip import runs
@@ -162,3 +163,15 @@ def test_what_was_not_tested_does_not_count_in_the_correction():
     ]
     assert [one.star for one in corrected] == ["", "", "*", ""]
     assert [one.star for one in tested] == [""] * 4
+
+
+def test_runs_are_compared_pair_by_pair():
+    """Seeds that are hard for both don't count: the difference is the same in each."""
+    reference = np.array([0.9, 0.6, 0.75])
+    worse = intervals.paired(reference - [0.1, 0.11, 0.09], reference)
+    assert worse.difference.value == pytest.approx(-0.1)
+    assert worse.difference.low < -0.1 < worse.difference.high < 0
+    assert worse.p == pytest.approx(stats.ttest_1samp([0.1, 0.11, 0.09], 0).pvalue)
+    assert intervals.paired(reference, reference).p == 1
+    single = intervals.paired(reference[:1] - 0.1, reference[:1])
+    assert (single.difference.low, single.p) == (None, None)

@@ -3,6 +3,7 @@ import pytest
 
 from visionclip.data.published import PUBLISHED
 from visionclip.evaluation import metrics, tables
+from visionclip.evaluation.evidence import Rule
 from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.scoring import PHANTOMS
 
@@ -100,3 +101,25 @@ def test_every_published_set_is_missing_where_there_is_no_folder(tmp_path):
     assert table.notna().all().all()
     (tmp_path / "empty").mkdir()
     assert len(tables.missing_table(tmp_path / "empty")) == len(PUBLISHED)
+
+
+def test_rules_are_shown_with_what_they_are_made_of():
+    about = (0.0, 1.0)
+    rules = {"gc>=1": Rule(about, about, 1.0, 0.0, 0.8, 0.9), "htr>=1": Rule(about, None, 1.0, 0.0, 0.75, 0.5)}
+    shown = tables.rule_table(rules)
+    assert shown.values.tolist() == [
+        ["gc>=1", "sentences and findings", "0.80", "0.90"],
+        ["htr>=1", "sentences", "0.75", "0.50"],
+    ]
+
+
+def test_evidence_is_shown_beside_the_sentences_alone():
+    def rows(*aucs):
+        return [{"dataset": "d", "split": "test", "task": "t", "n": 9, "auc": Interval(auc)} for auc in aucs]
+
+    shown = tables.evidence_table(rows(0.75, None), rows(0.5, None))
+    assert shown.columns.tolist() == ["dataset", "task", "n", "sentences", "with findings", "difference"]
+    assert shown.values.tolist() == [
+        ["d (test)", "t", 9, "0.500", "0.750", "+0.250"],
+        ["d (test)", "t", 9, "–", "–", "–"],
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from visionclip import conditions
+from visionclip import conditions, keys
 
 NOTHING_FOUND = "no finding stated"  # of an eye with unknown diseases: it may not be called normal
 _KEY_OF_ENTRY = [name.partition(">=")[0] for name in conditions.VECTOR_NAMES]
@@ -66,6 +66,13 @@ class LabelledImages:
     def vectors(self) -> np.ndarray:
         """float32 N×K in {0, 1}, NaN where unknown: ``vector`` of each image."""
         return np.stack([vector(eye) for eye in self.conditions])
+
+    @property
+    def key(self) -> str:
+        """A digest of pixels, masks, which images have any, and conditions."""
+        held = [one for one in (self.pixels, self.masks, self.marked) if one is not None]
+        seen = [keys.arrays(one) if isinstance(one, np.ndarray) else one.key for one in held]
+        return keys.digest([seen, self.mask_names, [dict(eye) for eye in self.conditions]])
 
     def without_masks(self) -> "LabelledImages":
         """The same images, of which only the conditions are known."""

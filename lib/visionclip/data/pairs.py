@@ -76,9 +76,8 @@ class Pairs:
     @cached_property
     def key(self) -> str:
         """Of pixels, masks, conditions, captions and which belong together."""
-        held = [one for one in (self.images.pixels, self.images.masks, self.images.marked) if one is not None]
-        seen = [keys.arrays(one) if isinstance(one, np.ndarray) else one.key for one in held]
-        return keys.digest([seen, keys.arrays(self._shown), self.captions, [list(own) for own in self.texts_of]])
+        texts_of = [list(own) for own in self.texts_of]
+        return keys.digest([self.images.key, keys.arrays(self._shown), self.captions, texts_of])
 
     @property
     def presentations(self) -> dict[str, int]:

@@ -39,13 +39,6 @@ def draw(
     return pixels, masks
 
 
-def places(images: LabelledImages) -> np.ndarray:
-    """int, the places of the images that have masks."""
-    if images.masks is None:
-        return np.array([], int)
-    return np.arange(len(images)) if images.marked is None else np.flatnonzero(images.marked)
-
-
 def with_margin(size: int) -> int:
     """The side in pixels of what is cut out for a window of ``size``, a multiple of 4."""
     return round(size * MARGIN / 4) * 4

@@ -30,6 +30,7 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset
 from visionclip.evaluation import pointing, statements
 from visionclip.models.visionclip import VisionCLIP
+from visionclip.text.grammar import PLAIN, Style
 
 PEAK = 1 / 600  # of the cells, whose mean logit says how surely a finding is somewhere
 CUP_TO_DISC = "gc"  # the disease whose evidence is the ratio
@@ -75,13 +76,14 @@ def measure(
     map_sizes: Sequence[int],
     languages: Sequence[str],
     prompt_count: int,
+    style: Style = PLAIN,
 ) -> Measured:
     """What is seen of prepared uint8 N×S×S×3: whole at ``size`` pixels, and for its findings at ``map_sizes``.
 
     A model without a feature pyramid finds no evidence.
     """
     whole = images.resized(pixels, size)
-    stated = statements.predict(network, tokenizer, whole, statements.CONDITIONS, languages, prompt_count)
+    stated = statements.predict(network, tokenizer, whole, statements.CONDITIONS, languages, prompt_count, style)
     if network.pyramid is None:
         return Measured(stated, {})
     names = list(FINDINGS)
@@ -164,8 +166,8 @@ def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> 
 
 def _questions(key: str) -> list[str]:
     """The "at least" questions of a condition; those of both kinds of myopia are one, see ``statements.ALIKE``."""
-    asked = next((one for one, kinds in statements.ALIKE.items() if key in kinds), key)
-    return [name for name in statements.CONDITIONS if name.split(">=")[0] == asked]
+    one = next((one for one, kinds in statements.ALIKE.items() if key in kinds), key)
+    return [name for name in statements.CONDITIONS if name.split(">=")[0] == one]
 
 
 def _values(key: str, logits: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -141,6 +141,13 @@ def evaluate(
     return results
 
 
+def evaluate_all(
+    datasets: Sequence[Dataset], logits: Mapping[str, Mapping], seed: int, resamples: int, temperature: float = 1.0
+) -> list[dict]:
+    """What ``evaluate`` gives of every dataset, one after another; ``logits`` are by its name and its task's."""
+    return [result for one in datasets for result in evaluate(one, logits[one.name], seed, resamples, temperature)]
+
+
 def roc_curves(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """False and true positive rates (0 to 1, a point a threshold) of each two-class task by its name.
 

@@ -9,6 +9,7 @@ import pandas
 
 from visionclip.data import folders
 from visionclip.data.published import PUBLISHED
+from visionclip.evaluation.evidence import Rule
 from visionclip.evaluation.intervals import Comparison, Interval
 from visionclip.evaluation.scoring import OF_CLASS, PHANTOMS
 
@@ -51,6 +52,28 @@ def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: every score with its interval, and what chance and the commonest class reach."""
     titles = ("dataset", "task", "n", "AUC", "ACA", "chance", "accuracy", "majority", "macro F1", "QWK")
     return table(results, titles, dataset="{dataset} ({split})")
+
+
+def rule_table(rules: Mapping[str, Rule]) -> pandas.DataFrame:
+    """One row a condition: whether it has evidence, and how its threshold does on the phantoms that fixed it."""
+    rows = [{"condition": name, **vars(rule), "by": "sentences and findings"} for name, rule in rules.items()]
+    alone = [{**row, "by": "sentences"} if row["evidence"] is None else row for row in rows]
+    texts = {"sensitivity": "{sensitivity:.2f}", "specificity": "{specificity:.2f}"}
+    return table(alone, ("condition", "by", *texts), **texts)
+
+
+def evidence_table(results: Sequence[Mapping], by_sentences: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a task: its AUC by sentences alone, with the evidence of findings, and the difference."""
+    rows = []
+    for with_evidence, alone in zip(results, by_sentences, strict=True):
+        before, after = (Interval.of(one["auc"]) for one in (alone, with_evidence))
+        defined = before.value is not None and after.value is not None
+        difference = f"{after.value - before.value:+.3f}" if defined else "–"  # type: ignore[operator]
+        rows.append({**with_evidence, "sentences": before, "with findings": after, "difference": difference})
+    titles = ("dataset", "task", "n", "sentences", "with findings", "difference")
+    return table(
+        rows, titles, dataset="{dataset} ({split})", sentences="{sentences}", **{"with findings": "{with findings}"}
+    )
 
 
 def localisation_table(results: Sequence[Mapping], untrained: Sequence[Mapping] = ()) -> pandas.DataFrame:

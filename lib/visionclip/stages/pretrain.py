@@ -38,9 +38,16 @@ def settings(parameters: Mapping, **changed: object) -> Settings:
     return Settings(**{name: parameters[name] for name in names} | first | changed)
 
 
-def train(network: VisionCLIP, tokenizer, pairs: Pairs, parameters: Mapping, folder: Path) -> History:
-    """Train at each of the stage's ``sizes`` in turn, coarse to fine, for as many ``updates`` with as many ``windows``;
-    what each logged.
+def train(
+    network: VisionCLIP,
+    tokenizer,
+    pairs: Pairs,
+    parameters: Mapping,
+    folder: Path,
+    details: LabelledImages | None = None,
+) -> History:
+    """Train at each of the stage's ``sizes`` in turn, coarse to fine, for as many ``updates`` with as many ``windows``
+    of eyes drawn in ``details``; what each logged.
 
     What is learnt at few pixels need not be learnt at many. A stopped run goes on from ``folder``; the text tower is
     warmed up once.
@@ -50,7 +57,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, parameters: Mapping, fol
     for size, updates, windows in steps:
         warmed = {"text_warmup": 0} if log else {}
         of_size = settings(parameters, size=size, updates=updates, windows=windows, **warmed)
-        log = log + contrastive.train(network, tokenizer, pairs, of_size, folder / f"{size}px")
+        log = log + contrastive.train(network, tokenizer, pairs, of_size, folder / f"{size}px", details)
     return log
 
 

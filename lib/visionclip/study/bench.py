@@ -127,9 +127,13 @@ def pretraining(
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_tokenizer([caption.text for caption in table], folder)
     network = VisionCLIP(sized(*widths, len(tokenizer), pyramid_size=pyramid))
-    weights = {"condition_weight": 3.0, "map_weight": 1.0} if pyramid else {}
     settings = contrastive.Settings(
-        updates=updates, batch_size=batch, learning_rate=1e-4, precision=precision, **weights
+        updates=updates,
+        batch_size=batch,
+        learning_rate=1e-4,
+        condition_weight=3.0 if pyramid else 0.0,
+        map_weight=1.0 if pyramid else 0.0,
+        precision=precision,
     )
     clock: list[float] = []
     shapes: list[torch.Size] = []

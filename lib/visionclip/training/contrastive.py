@@ -10,6 +10,7 @@ from torch import distributed, nn
 
 from visionclip import keys, streams
 from visionclip.conditions import FINDINGS
+from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
 from visionclip.models import losses, supervision, visionclip
 from visionclip.models.visionclip import VisionCLIP
@@ -39,16 +40,24 @@ class Settings(loop.Settings):
     size: int = 0  # pixels at which images are seen; 0: as they are
     condition_weight: float = 0.0  # of the loss of every condition stated, that of the captions having 1
     map_weight: float = 0.0  # of the loss of every finding chosen of the cells, which needs a pyramid and masks
-    windows: int = 0  # of images at native scale, beside an update's images: for the maps alone
+    windows: int = 0  # of eyes drawn in detail, beside an update's images: for the maps alone
     chunk: int = 0  # images (and captions) encoded at once, by gradient caching; 0: all
     lock: str = "none"  # the tower ("image", "text") that stays as it is
 
 
-def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path | None) -> History:
+def train(
+    network: VisionCLIP,
+    tokenizer,
+    pairs: Pairs,
+    settings: Settings,
+    folder: Path | None,
+    details: LabelledImages | None = None,
+) -> History:
     """Train ``network`` in place and return what each update logged: the loss, its parts and the temperature.
 
     The parts are that of the ``captions`` with its ``floor``, of the ``conditions`` stated and of the ``maps``, where
-    they have a weight (see ``bank``). With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process
+    they have a weight (see ``bank``). Windows are of eyes drawn in ``details``, whose masks are those of the ``pairs``.
+    With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process
     encodes its share of every batch and the embeddings are gathered with gradients.
     """
     settings = loop.on_this_machine(settings)
@@ -65,7 +74,9 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
     if network.logit_bias is not None and not network.logit_bias.item():  # not trained before, at another size
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
-    key = settings.key(keys.weights(network), config, ids, pairs.key, keys.code(__file__))
+    key = settings.key(
+        keys.weights(network), config, ids, pairs.key, details.key if details else None, keys.code(__file__)
+    )
     if settings.text_warmup:
         warm_up_text(network, tokens, pairs, settings, key, folder)
     objective = losses.OBJECTIVES[settings.loss]
@@ -80,7 +91,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         names = bank.draw_names(update.rng("names of findings")) if with_maps else distinct[:0]
         chosen, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
         of_captions, of_statements, of_names = np.split(places, np.cumsum([len(distinct), len(statements)]))
-        seen = views.of_update(pictures, rows, settings.size, settings.windows, update, settings.augmentation)
+        seen = views.of_update(pictures, rows, settings.size, update, settings.augmentation, details, settings.windows)
 
         def compare(images: gradient_cache.Encoded, texts: gradient_cache.Encoded) -> dict[str, torch.Tensor]:
             image_embeds = gathered(images[0][: seen.whole])  # windows have no captions

@@ -1,4 +1,4 @@
-"""What the image tower sees in an update: whole eyes at few pixels, and windows of others at native scale."""
+"""What the image tower sees in an update: whole eyes at few pixels, and windows of others that were drawn at many."""
 
 from dataclasses import dataclass
 
@@ -39,15 +39,27 @@ class Views:
 
 
 def of_update(
-    images: LabelledImages, rows: np.ndarray, size: int, count: int, update: Update, strength: float
+    images: LabelledImages,
+    rows: np.ndarray,
+    size: int,
+    update: Update,
+    strength: float,
+    details: LabelledImages | None = None,
+    count: int = 0,
 ) -> Views:
     """The images at these ``rows`` at ``size`` pixels (0: as they are), augmented by ``strength``, and beside them
-    ``count`` windows of images that have masks."""
+    ``count`` windows of eyes drawn in ``details``.
+
+    Raises:
+        ValueError: the windows can't be shared out among the processes.
+    """
     size = size or images.pixels.shape[1]
     views = _whole(images, rows, size, update, strength)
-    if not count or views.covered is None:
+    if details is None or not count or views.covered is None:
         return views
-    return views.with_windows(*_windows(images, size, count, update, strength), len(rows), count)
+    if count % update.world:
+        raise ValueError(f"windows: {count} for {update.world} processes; give a multiple of that")
+    return views.with_windows(*_windows(details, size, count, update, strength), len(rows), count)
 
 
 def _whole(images: LabelledImages, rows: np.ndarray, size: int, update: Update, strength: float) -> Views:
@@ -67,14 +79,14 @@ def _whole(images: LabelledImages, rows: np.ndarray, size: int, update: Update, 
 
 
 def _windows(
-    images: LabelledImages, size: int, count: int, update: Update, strength: float
+    details: LabelledImages, size: int, count: int, update: Update, strength: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """This process's share of the windows, n×3×S×S, and what findings cover of their cells, n×C×S/4×S/4."""
     rng = update.rng("windows")
-    cut, masks = windows.draw(images, rng.choice(windows.places(images), count), size, rng)
+    cut, masks = windows.draw(details, rng.integers(len(details), size=count), size, rng)
     source = update.torch_rng("augmentation of windows")
-    batch, covered = augment(
-        to_tensor(cut).to(update.device), strength, source, torch.from_numpy(masks).to(update.device)
-    )
-    own = update.share(np.arange(count))
-    return standardise(windows.centre(batch[own], size)), windows.centre(covered[own], size // STRIDE) / 255
+    drawn, covered = to_tensor(cut).to(update.device), torch.from_numpy(masks).to(update.device)
+    batch, moved = augment(drawn, strength, source, covered)
+    assert moved is not None  # as masks were given
+    own, cells = update.share(np.arange(count)), -(-size // STRIDE)
+    return standardise(windows.centre(batch[own], size)), windows.centre(moved[own], cells) / 255
