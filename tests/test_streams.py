@@ -134,7 +134,7 @@ def test_training_and_held_out_phantoms_share_no_stream_whatever_the_seeds(monke
 
     monkeypatch.setattr(phantoms, "draw", noted)
     for seed in SEEDS:
-        for purpose in (synthesis.TRAINING, synthesis.GENERATING, synthesis.HELD_OUT):
+        for purpose in DRAWN[:3]:
             synthesis.draw(30, purpose, seed, 32, 0.1)
         transfer.draw(transfer.ARMS[transfer.REFERENCE], 30, 32, seed)
         diversity.draw(diversity.ARMS[diversity.REFERENCE], 30, 32, seed)

@@ -24,21 +24,25 @@ def maps(**shown):
     return logits
 
 
+def of_maps(logits):
+    return evidence.of_findings(evidence.seen(logits, NAMES))
+
+
 def test_what_shows_a_finding_of_a_disease_is_evidence_of_it():
-    nothing, spot = evidence.of_maps(maps(), NAMES), evidence.of_maps(maps(exudate=(3, 4, 2, 2)), NAMES)
-    assert nothing.keys() == conditions.DEFINING.keys()
+    nothing, spot = of_maps(maps()), of_maps(maps(exudate=(3, 4, 2, 2)))
+    assert nothing.keys() == set(evidence.FOUND) <= conditions.DEFINING.keys()
     raised = {key for key in spot if spot[key][0] > nothing[key][0]}
-    assert raised == {key for key, findings in conditions.DEFINING.items() if "exudate" in findings}
+    assert raised == {key for key in evidence.FOUND if "exudate" in conditions.DEFINING[key]}
 
 
 def test_the_cup_to_disc_ratio_is_of_areas():
     disc = maps(disc=(4, 4, 10, 10))
     for width, ratio in ((2, 0.2), (5, 0.5), (9, 0.9)):
         both = maps(disc=(4, 4, 10, 10), cup=(5, 5, width, width))
-        assert evidence.of_maps(both, NAMES)["gc"][0] == pytest.approx(ratio, abs=0.06)
+        assert of_maps(both)["gc"][0] == pytest.approx(ratio, abs=0.06)
     elsewhere = maps(disc=(4, 4, 10, 10), cup=(18, 18, 5, 5))
-    assert evidence.of_maps(elsewhere, NAMES)["gc"][0] == pytest.approx(evidence.of_maps(disc, NAMES)["gc"][0])
-    assert evidence.of_maps(maps(cup=(4, 4, 3, 3)), NAMES)["gc"][0] == evidence.NO_DISC
+    assert of_maps(elsewhere)["gc"][0] == pytest.approx(of_maps(disc)["gc"][0])
+    assert of_maps(maps(cup=(4, 4, 3, 3)))["gc"][0] == evidence.NO_DISC
 
 
 def measured(eyes, rng, noise=0.5, disagreeing=False):
@@ -101,13 +105,12 @@ def test_classes_are_unions_of_alternatives(held_out):
     assert evidence.predict(same, Measured(stated, {}), replace(dataset, tasks=[unasked])) == {}
 
 
-def test_photographs_are_measured_at_both_scales(untrained, held_out):
+def test_what_has_a_pyramid_finds_evidence(untrained, held_out):
     network, words = untrained
-    pixels = held_out.pixels[:5]
-    without = evidence.measure(network, words, pixels, 16, [16, 32], ["zh"], 2)
+    without = evidence.measure(network, words, held_out.pixels[:5], ["zh"], 2)
     assert (without.stated.shape, without.evidence) == ((5, len(statements.CONDITIONS)), {})
     torch.manual_seed(0)
-    pointing = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8))
-    seen = evidence.measure(pointing, words, pixels, 16, [16, 32], ["zh"], 2)
-    assert seen.evidence.keys() == conditions.DEFINING.keys()
+    finding = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8))
+    seen = evidence.measure(finding, words, held_out.pixels[:5], ["zh"], 2)
+    assert seen.evidence.keys() == set(evidence.FOUND)
     assert {own.shape for own in seen.evidence.values()} == {(5,)}

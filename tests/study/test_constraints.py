@@ -60,17 +60,7 @@ REFUSED = [
     ("03-pretrain", {"updates": [30]}, "updates has 1 for the 2 of sizes; give as many"),
     ("03-pretrain", {"sizes": [24, 32, 64]}, "updates has 2 for the 3 of sizes; give as many"),
     ("03-pretrain", {"sizes": [32, 32]}, "sizes has 32 twice"),
-    ("03-pretrain", {"windows": [4]}, "windows has 1 for the 2 of sizes; give as many, windows for each size"),
-    (
-        "03-pretrain",
-        {"windows": [0, 4], "pyramid_size": 0},
-        "windows is [0, 4]; they are for maps alone: give pyramid_size",
-    ),
-    (
-        "03-pretrain",
-        {"windows": [0, 4], "sizes": [24, 30]},
-        "sizes has 30; with windows beside it give a multiple of 4",
-    ),
+    ("03-pretrain", {"scales": [1.0, 1.0]}, "scales has 1.0 twice"),
     ("04-zero-shot", {"languages": ["en", "en"]}, "languages has 'en' twice"),
     ("04-zero-shot", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("05-dataset-size", {"sizes": [32, 129]}, "sizes has 129, but 01-synthesis makes 128 images"),

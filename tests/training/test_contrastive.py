@@ -38,7 +38,7 @@ SETTINGS = contrastive.Settings(
 )
 
 
-WITH_MAPS = replace(SETTINGS, condition_weight=2.0, map_weight=1.0, windows=4)
+WITH_MAPS = replace(SETTINGS, condition_weight=2.0, map_weight=1.0)
 
 
 def made_pairs(with_maps=False):
@@ -53,21 +53,6 @@ def made_pairs(with_maps=False):
         masks = rng.integers(0, 256, (24, 2, 8, 8), np.uint8) * marked[:, None, None, None]
         images = replace(images, masks=masks, mask_names=("exudate", "disc"), marked=marked)
     return Pairs(images, table, texts_of)
-
-
-def drawn_in_detail(count=6):
-    """Larger noise, with the same two findings."""
-    rng = np.random.default_rng(9)
-    pixels, masks = (
-        rng.integers(0, 256, (count, 64, 64, 3), np.uint8),
-        rng.integers(0, 256, (count, 2, 16, 16), np.uint8),
-    )
-    keys = [str(i) for i in range(count)]
-    names = ("exudate", "disc")
-    return LabelledImages(pixels, [{}] * count, ["phantom"] * count, keys, masks=masks, mask_names=names)
-
-
-DETAILS = drawn_in_detail()
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +118,7 @@ def test_images_are_seen_at_the_size_that_is_set_and_masks_at_that_of_the_cells(
         network, seen = fresh(tokenizer, pyramid_size=8), []
         network.pyramid.register_forward_hook(lambda *given, seen=seen: seen.append(given[2].shape[-1]))
         settings = replace(WITH_MAPS, updates=1, text_warmup=0, size=size)
-        (losses_at[size],) = contrastive.train(network, tokenizer, with_maps, settings, None, DETAILS)
+        (losses_at[size],) = contrastive.train(network, tokenizer, with_maps, settings, None)
         assert seen == [(size or 32) // 4]
     assert losses_at[0] == losses_at[32]
     assert len({entry["maps"] for entry in losses_at.values()}) == 3
@@ -151,7 +136,7 @@ def test_the_sigmoid_starts_at_the_share_of_true_pairs(pairs, tokenizer):
 def test_a_stopped_run_equals_an_uninterrupted_one(with_maps, tokenizer, tmp_path, monkeypatch, pyramid_size, lock):
     whole, stopped, resumed = (fresh(tokenizer, pyramid_size=pyramid_size) for _ in range(3))
     settings = replace(WITH_MAPS if pyramid_size else SETTINGS, lock=lock, ema=0.9 if lock != "none" else 0)
-    expected = contrastive.train(whole, tokenizer, with_maps, settings, tmp_path / "whole", DETAILS)
+    expected = contrastive.train(whole, tokenizer, with_maps, settings, tmp_path / "whole")
     assert ("maps" in expected[0]) == ("conditions" in expected[0]) == bool(pyramid_size)
 
     def interrupted(items, label, total=None):
@@ -162,9 +147,9 @@ def test_a_stopped_run_equals_an_uninterrupted_one(with_maps, tokenizer, tmp_pat
 
     monkeypatch.setattr(loop, "progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        contrastive.train(stopped, tokenizer, with_maps, settings, tmp_path / "stopped", DETAILS)
+        contrastive.train(stopped, tokenizer, with_maps, settings, tmp_path / "stopped")
     monkeypatch.undo()
-    assert contrastive.train(resumed, tokenizer, with_maps, settings, tmp_path / "stopped", DETAILS) == expected
+    assert contrastive.train(resumed, tokenizer, with_maps, settings, tmp_path / "stopped") == expected
     assert same(whole, resumed)
 
 
@@ -219,7 +204,7 @@ def gradients(network, pairs, tokenizer, chunk, batch=16, settings=SETTINGS):
 
     original, loop.nn.utils.clip_grad_norm_ = loop.nn.utils.clip_grad_norm_, keep
     try:
-        (entry,) = contrastive.train(network, tokenizer, pairs, settings, None, DETAILS)
+        (entry,) = contrastive.train(network, tokenizer, pairs, settings, None)
     finally:
         loop.nn.utils.clip_grad_norm_ = original
     return entry["loss"], taken
@@ -296,29 +281,11 @@ torch.manual_seed(0)
 network = tests.Frozen(visionclip.sized(8, 1, 64, 16, len(tokenizer), pyramid_size=pyramid_size))
 settings = tests.WITH_MAPS if pyramid_size else tests.SETTINGS
 settings = replace(settings, updates=3, text_warmup=2, chunk=chunk)
-log = contrastive.train(network, tokenizer, pairs, settings, None, tests.DETAILS)
+log = contrastive.train(network, tokenizer, pairs, settings, None)
 if sys.argv[3] == "0":
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "weights")
     (folder / "log.json").write_text(json.dumps(log))
 """
-
-
-def test_windows_count_as_images_do_and_their_loss_is_of_maps_alone(with_maps, tokenizer):
-    """Of eyes of which nothing is known but where their findings are."""
-    config = visionclip.sized(8, 1, 64, 16, len(tokenizer), pyramid_size=8)
-    entries = {}
-    for windows, details in ((0, DETAILS), (4, None), (4, DETAILS), (4, drawn_in_detail(5))):
-        torch.manual_seed(0)
-        settings = replace(WITH_MAPS, updates=1, text_warmup=0, windows=windows, augmentation=0)
-        (entry,) = contrastive.train(Frozen(config), tokenizer, with_maps, settings, None, details)
-        entries[windows, len(details or [])] = entry
-    without = entries[0, 6]
-    assert entries[4, 0] == without
-    for count in (6, 5):
-        assert entries[4, count]["captions"] == pytest.approx(without["captions"], rel=1e-5)
-        assert entries[4, count]["conditions"] == pytest.approx(without["conditions"], rel=1e-5)
-        assert entries[4, count]["maps"] != pytest.approx(without["maps"], rel=1e-4)
-    assert entries[4, 6]["maps"] != pytest.approx(entries[4, 5]["maps"], rel=1e-6)
 
 
 @pytest.mark.slow
@@ -329,7 +296,7 @@ def test_several_processes_equal_one(with_maps, tokenizer, tmp_path, monkeypatch
     torch.manual_seed(0)
     alone = Frozen(visionclip.sized(8, 1, 64, 16, len(tokenizer), pyramid_size=pyramid_size))
     settings = replace(WITH_MAPS if pyramid_size else SETTINGS, updates=3, text_warmup=2)
-    expected = contrastive.train(alone, tokenizer, with_maps, settings, None, DETAILS)
+    expected = contrastive.train(alone, tokenizer, with_maps, settings, None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -430,7 +397,7 @@ def test_a_locked_tower_stays_and_all_else_learns(with_maps, tokenizer, lock, py
     network.towers[lock].register_forward_hook(lambda module, *_: modes.append(module.training))
     tower, before = state(network.towers[lock]), state(network)
     settings = replace(WITH_MAPS, updates=4, lock=lock, ema=ema, chunk=chunk, learning_rate=1e-2)
-    log = contrastive.train(network, tokenizer, with_maps, settings, None, DETAILS)
+    log = contrastive.train(network, tokenizer, with_maps, settings, None)
     assert ("maps" in log[0]) == bool(pyramid_size)
     assert moved(network.towers[lock], tower) == set()
     assert not any(modes[modes.index(False) :])

@@ -19,7 +19,7 @@ An eye is of a class if any of its conditions holds; ``{}`` names no disease, a 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ import numpy as np
 import yaml
 
 from visionclip import conditions, runs
-from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
 
 Row = dict[str, str]  # of labels.csv, by column
@@ -74,11 +73,6 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def at(self, size: int) -> "Dataset":
-        """The same images at another side in pixels, and their tasks."""
-        pixels = images.resized(self.images.pixels, size)
-        return replace(self, images=replace(self.images, pixels=pixels))
 
 
 @dataclass(frozen=True)

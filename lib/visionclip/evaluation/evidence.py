@@ -1,7 +1,8 @@
 """Zero-shot prediction by evidence: what the whole image says of a condition beside the findings that define it.
 
-A disease that findings define (``conditions.DEFINING``) is looked for twice: the image is compared with sentences that
-state it, and its cells with the names of those findings. One rule combines the two, fixed on held-out phantoms:
+A disease of ``FOUND``, which findings define (``conditions.DEFINING``), is looked for twice: the image is compared with
+sentences that state it, and its cells with the names of those findings. One rule combines the two, fixed on held-out
+phantoms:
 
 1. The evidence of a disease is the mean, over its findings, of the logit of the cells that show each of them most. Of
    glaucoma it is the cup-to-disc ratio, from the maps of disc and cup (Foster et al., British Journal of Ophthalmology
@@ -12,7 +13,8 @@ state it, and its cells with the names of those findings. One rule combines the 
 4. Grades are "at least" questions; the probability of a grade is the difference of two of them (Frank & Hall, ECML
    2001). A class that allows for several conditions has them if any of its alternatives holds.
 
-Weights that phantoms choose were tried in place of the plain sum and are worse on photographs, see docs/decisions.md.
+Of the other diseases that findings define, the evidence is worse than the sentences on photographs; weights that
+phantoms choose were tried in place of the plain sum and are worse on photographs, see docs/decisions.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +27,15 @@ from scipy import special
 from sklearn.linear_model import LogisticRegression
 
 from visionclip.conditions import DEFINING, DISEASES, FINDINGS, VOCABULARY, Conditions
-from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset
 from visionclip.evaluation import pointing, statements
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style
 
+FOUND = ("dr_grade", "dme", "gc", "pm")  # chosen on the development sets by the worst of them
 PEAK = 1 / 600  # of the cells, whose mean logit says how surely a finding is somewhere
-CUP_TO_DISC = "gc"  # the disease whose evidence is the ratio
+GLAUCOMA, CUP_TO_DISC = "gc", "cup-to-disc ratio"
 NO_DISC = 0.4  # the ratio where no disc is seen: that of most healthy eyes
 LEAST = 5  # phantoms with and without a condition, for it to have a rule
 CERTAIN = 1e-9  # the least probability of a class, which has a logarithm
@@ -72,33 +74,34 @@ def measure(
     network: VisionCLIP,
     tokenizer,
     pixels: np.ndarray,
-    size: int,
-    map_sizes: Sequence[int],
     languages: Sequence[str],
     prompt_count: int,
     style: Style = PLAIN,
 ) -> Measured:
-    """What is seen of prepared uint8 N×S×S×3: whole at ``size`` pixels, and for its findings at ``map_sizes``.
-
-    A model without a feature pyramid finds no evidence.
-    """
-    whole = images.resized(pixels, size)
-    stated = statements.predict(network, tokenizer, whole, statements.CONDITIONS, languages, prompt_count, style)
+    """What is seen of prepared uint8 N×S×S×3; a model without a feature pyramid finds no evidence."""
+    stated = statements.predict(network, tokenizer, pixels, statements.CONDITIONS, languages, prompt_count, style)
     if network.pyramid is None:
         return Measured(stated, {})
     names = list(FINDINGS)
     text_embeds = pointing.name_embeddings(network, tokenizer, names, languages)
-    parts = [of_maps(logits, names) for logits in pointing.map_logits(network, pixels, text_embeds, map_sizes)]
-    return Measured(stated, {key: np.concatenate([part[key] for part in parts]) for key in DEFINING})
+    parts = [seen(logits, names) for logits in pointing.map_logits(network, pixels, text_embeds)]
+    return Measured(stated, of_findings({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}))
 
 
-def of_maps(logits: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The evidence float64 B of each disease of ``DEFINING``, from logits B×C×s×s of the findings ``names``."""
+def seen(logits: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """How surely each of the findings ``names`` is somewhere, from logits B×C×s×s: float64 B, the mean logit of the
+    cells that show it most; and the ``CUP_TO_DISC`` ratio."""
     flat = logits.flatten(2)
     peaks = flat.topk(max(1, round(PEAK * flat.shape[2])), dim=2).values.mean(2).double().numpy()
-    found = {key: peaks[:, [names.index(one) for one in findings]].mean(1) for key, findings in DEFINING.items()}
-    disc, cup = (torch.sigmoid(logits[:, names.index(name)]).numpy() for name in ("disc", "cup"))
-    return found | {CUP_TO_DISC: np.array([cup_to_disc(*pair) for pair in zip(disc, cup, strict=True)])}
+    maps = (torch.sigmoid(logits[:, names.index(name)]).numpy() for name in ("disc", "cup"))
+    ratio = np.array([cup_to_disc(*pair) for pair in zip(*maps, strict=True)])
+    return dict(zip(names, peaks.T, strict=True)) | {CUP_TO_DISC: ratio}
+
+
+def of_findings(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The evidence N of each disease of ``FOUND``, from what is ``seen`` of all findings."""
+    means = {key: np.mean([found[name] for name in DEFINING[key]], axis=0) for key in FOUND}
+    return means | {GLAUCOMA: found[CUP_TO_DISC]}
 
 
 def cup_to_disc(disc: np.ndarray, cup: np.ndarray) -> float:

@@ -35,7 +35,7 @@ def map_loss(
     """Cross-entropy of finding maps N×C×s×s, where ``covered`` is the share (0 to 1) of each cell.
 
     ``known`` is bool N, False where an image has no masks, and ``share`` the share of the whole batch that has, so that
-    n processes together have the loss of one. Cells that show one of the ``small`` findings (bool C: lesions) count as
+    n processes together have the loss of one. Cells that show one of the ``small`` findings (bool C) count as
     full from a third on and weigh more, as they are few; maps of the others are as they are, so that areas can be read
     off them.
     """

@@ -53,7 +53,11 @@ REMOTE = "modeling_visionclip"  # this module's name in a saved folder, beside w
 
 class VisionCLIPConfig(PreTrainedConfig):
     """Sizes of the two towers, of the space they share and of the feature pyramid; ``logit_bias`` for the sigmoid
-    objective. Without a pyramid (0) an image is the mean of its deepest features, as in CLIP, and has no maps."""
+    objective. Without a pyramid (0) an image is the mean of its deepest features, as in CLIP, and has no maps.
+
+    ``scales`` are the shares of an image's side at which it is read once trained, features and maps being averaged:
+    lesions have no one size in all cameras, and what is large is seen better at fewer pixels.
+    """
 
     model_type = "visionclip"
     sub_configs = {"vision_config": ResNetConfig, "text_config": BertConfig}  # noqa: RUF012 (transformers' protocol)
@@ -65,6 +69,7 @@ class VisionCLIPConfig(PreTrainedConfig):
         projection_size: int = 1024,
         logit_bias: bool = False,
         pyramid_size: int = 0,
+        scales: Sequence[float] = (1.0,),
         **kwargs,
     ):
         def of(kind, given):
@@ -75,6 +80,7 @@ class VisionCLIPConfig(PreTrainedConfig):
         self.projection_size = projection_size
         self.logit_bias = logit_bias
         self.pyramid_size = pyramid_size
+        self.scales = list(scales)
         super().__init__(**kwargs)
 
 
@@ -249,7 +255,17 @@ class VisionCLIP(PreTrainedModel):
         return torch.sigmoid(self.maps(self.get_cells(pixel_values.to(self.device)), text_embeds)).cpu().numpy()
 
     def _features(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Pooled features N×D, and cells where there is a pyramid."""
+        """Pooled features N×D, and cells where there is a pyramid: in inference the means over ``scales``."""
+        scales = [1.0] if self.training else self.config.scales
+        pooled, cells = zip(*(self._read(_scaled(pixel_values, scale)) for scale in scales), strict=True)
+        if self.pyramid is None:
+            return torch.stack(pooled).mean(0), None
+        finest = max(one.shape[-1] for one in cells)
+        alike = [_interpolated(one, finest, "bilinear") for one in cells]
+        return torch.stack(pooled).mean(0), torch.stack(alike).mean(0)
+
+    def _read(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Pooled features and cells at one scale."""
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         if self.pyramid is None:
             return self.vision(pixel_values).pooler_output.flatten(1), None
@@ -282,6 +298,18 @@ class VisionCLIP(PreTrainedModel):
         logits = self.scale * image_embeds @ text_embeds.T
         logits = logits if self.logit_bias is None else logits + self.logit_bias
         return VisionCLIPOutput(logits, logits.T, image_embeds, text_embeds, cells)
+
+
+def _scaled(pixel_values: torch.Tensor, scale: float) -> torch.Tensor:
+    """Standardised images at a share of their side; averaging keeps them standardised, within a few percent."""
+    return _interpolated(pixel_values, max(round(pixel_values.shape[-1] * scale), 1), "area")
+
+
+def _interpolated(planes: torch.Tensor, size: int, mode: str) -> torch.Tensor:
+    if planes.shape[-1] == size:
+        return planes
+    aligned = {} if mode == "area" else {"align_corners": False}
+    return functional.interpolate(planes, size=(size, size), mode=mode, **aligned)
 
 
 def _required(part):

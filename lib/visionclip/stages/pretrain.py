@@ -34,30 +34,22 @@ SMALL = {  # towers that learn within minutes, by the stage's parameters: where 
 def settings(parameters: Mapping, **changed: object) -> Settings:
     """How these parameters of the stage train at the coarsest of its ``sizes``, but for what is ``changed``."""
     names = {one.name for one in fields(Settings)} & parameters.keys()
-    first = {"size": parameters["sizes"][0], "updates": parameters["updates"][0], "windows": parameters["windows"][0]}
+    first = {"size": parameters["sizes"][0], "updates": parameters["updates"][0]}
     return Settings(**{name: parameters[name] for name in names} | first | changed)
 
 
-def train(
-    network: VisionCLIP,
-    tokenizer,
-    pairs: Pairs,
-    parameters: Mapping,
-    folder: Path,
-    details: LabelledImages | None = None,
-) -> History:
-    """Train at each of the stage's ``sizes`` in turn, coarse to fine, for as many ``updates`` with as many ``windows``
-    of eyes drawn in ``details``; what each logged.
+def train(network: VisionCLIP, tokenizer, pairs: Pairs, parameters: Mapping, folder: Path) -> History:
+    """Train at each of the stage's ``sizes`` in turn, coarse to fine, for as many ``updates``; what each logged.
 
     What is learnt at few pixels need not be learnt at many. A stopped run goes on from ``folder``; the text tower is
-    warmed up once.
+    warmed up once. The trained network reads images at all of the stage's ``scales``.
     """
     log: History = []
-    steps = zip(parameters["sizes"], parameters["updates"], parameters["windows"], strict=True)
-    for size, updates, windows in steps:
+    for size, updates in zip(parameters["sizes"], parameters["updates"], strict=True):
         warmed = {"text_warmup": 0} if log else {}
-        of_size = settings(parameters, size=size, updates=updates, windows=windows, **warmed)
-        log = log + contrastive.train(network, tokenizer, pairs, of_size, folder / f"{size}px", details)
+        of_size = settings(parameters, size=size, updates=updates, **warmed)
+        log = log + contrastive.train(network, tokenizer, pairs, of_size, folder / f"{size}px")
+    network.config.scales = list(parameters["scales"])
     return log
 
 

@@ -20,7 +20,7 @@ FOLDERS = {
     "pretrained": "03-pretrain",
     "checkpoint": "03-pretrain",
 }
-DISTINCT = ("sizes", "seeds", "schedules", "languages", "arms")  # lists of what is run, each entry once
+DISTINCT = ("sizes", "scales", "seeds", "schedules", "languages", "arms")  # lists of what is run, each entry once
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
 HEAD = 64  # width of an attention head of the text tower
@@ -222,22 +222,8 @@ def _finding_maps(sizes: Sequence[int]) -> str:
 
 @rule("03-pretrain")
 def _updates(sizes: Sequence[int], updates: Sequence[int]) -> str:
-    return _as_many(sizes, "updates", updates)
-
-
-@rule("03-pretrain")
-def _windows(sizes: Sequence[int], windows: Sequence[int], pyramid_size: int) -> str:
-    if any(windows) and not pyramid_size:
-        return f"windows is {list(windows)}; they are for maps alone: give pyramid_size too, or windows 0"
-    wrong = [size for size, count in zip(sizes, windows, strict=False) if count and size % STRIDE]
-    if wrong:
-        return f"sizes has {wrong[0]}; with windows beside it give {_multiple(wrong[0], STRIDE)}"
-    return _as_many(sizes, "windows", windows)
-
-
-def _as_many(sizes: Sequence[int], name: str, values: Sequence[int]) -> str:
-    counts = f"{len(values)} for the {len(sizes)} of sizes"
-    return f"{name} has {counts}; give as many, {name} for each size" if len(sizes) != len(values) else ""
+    counts = f"{len(updates)} for the {len(sizes)} of sizes"
+    return f"updates has {counts}; give as many, updates for each size" if len(sizes) != len(updates) else ""
 
 
 @rule("06-transfer")

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import distributed, nn
+from torch.nn import functional
 
 from visionclip import keys, streams
-from visionclip.conditions import FINDINGS
-from visionclip.data.labelled import LabelledImages
+from visionclip.conditions import SMALL
+from visionclip.data.augment import augment
+from visionclip.data.images import standardise, to_tensor
 from visionclip.data.pairs import Pairs
 from visionclip.models import losses, supervision, visionclip
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text import familiarity
-from visionclip.training import gradient_cache, loop, views
+from visionclip.training import gradient_cache, loop
 from visionclip.training.bank import of_pairs
 from visionclip.training.checkpoints import History
 from visionclip.training.loop import Update
@@ -40,24 +42,15 @@ class Settings(loop.Settings):
     size: int = 0  # pixels at which images are seen; 0: as they are
     condition_weight: float = 0.0  # of the loss of every condition stated, that of the captions having 1
     map_weight: float = 0.0  # of the loss of every finding chosen of the cells, which needs a pyramid and masks
-    windows: int = 0  # of eyes drawn in detail, beside an update's images: for the maps alone
     chunk: int = 0  # images (and captions) encoded at once, by gradient caching; 0: all
     lock: str = "none"  # the tower ("image", "text") that stays as it is
 
 
-def train(
-    network: VisionCLIP,
-    tokenizer,
-    pairs: Pairs,
-    settings: Settings,
-    folder: Path | None,
-    details: LabelledImages | None = None,
-) -> History:
+def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path | None) -> History:
     """Train ``network`` in place and return what each update logged: the loss, its parts and the temperature.
 
     The parts are that of the ``captions`` with its ``floor``, of the ``conditions`` stated and of the ``maps``, where
-    they have a weight (see ``bank``). Windows are of eyes drawn in ``details``, whose masks are those of the ``pairs``.
-    With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process
+    they have a weight (see ``bank``). With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process
     encodes its share of every batch and the embeddings are gathered with gradients.
     """
     settings = loop.on_this_machine(settings)
@@ -69,14 +62,11 @@ def train(
     stated = bool(settings.condition_weight and bank.conditions)
     with_maps = bool(settings.map_weight and bank.named and network.pyramid)
     truth = bank.targets(pairs.images.conditions)
-    small = torch.tensor([FINDINGS[name].lesion for name in pairs.images.mask_names], dtype=torch.bool)
-    pictures = pairs.images if with_maps else pairs.images.without_masks()
+    small = torch.tensor([name in SMALL for name in pairs.images.mask_names], dtype=torch.bool)
     if network.logit_bias is not None and not network.logit_bias.item():  # not trained before, at another size
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
-    key = settings.key(
-        keys.weights(network), config, ids, pairs.key, details.key if details else None, keys.code(__file__)
-    )
+    key = settings.key(keys.weights(network), config, ids, pairs.key, keys.code(__file__))
     if settings.text_warmup:
         warm_up_text(network, tokens, pairs, settings, key, folder)
     objective = losses.OBJECTIVES[settings.loss]
@@ -91,11 +81,11 @@ def train(
         names = bank.draw_names(update.rng("names of findings")) if with_maps else distinct[:0]
         chosen, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
         of_captions, of_statements, of_names = np.split(places, np.cumsum([len(distinct), len(statements)]))
-        seen = views.of_update(pictures, rows, settings.size, update, settings.augmentation, details, settings.windows)
+        batch, masks = _augmented(pairs, rows, settings, update, with_maps)
+        own_rows = update.share(np.arange(len(rows)))
 
         def compare(images: gradient_cache.Encoded, texts: gradient_cache.Encoded) -> dict[str, torch.Tensor]:
-            image_embeds = gathered(images[0][: seen.whole])  # windows have no captions
-            text_embeds = gathered(texts[0])[: len(chosen)]
+            image_embeds, text_embeds = gathered(images[0]), gathered(texts[0])[: len(chosen)]
             captions, floor = objective(
                 image_embeds, text_embeds[of_captions], network.scale, network.logit_bias, matches
             )
@@ -105,14 +95,17 @@ def train(
                 of_rows = torch.from_numpy(truth[rows]).to(update.device)
                 values["conditions"] = supervision.condition_loss(logits, bank.values, of_rows)
                 values["loss"] = values["loss"] + settings.condition_weight * values["conditions"]
-            if seen.covered is not None:
+            if with_maps and masks is not None:
+                covered, known = masks
                 logits = network.maps(images[1], text_embeds[of_names])
-                own_loss = supervision.map_loss(logits, seen.covered, seen.known, seen.share, small.to(logits.device))
+                covered = functional.interpolate(covered[own_rows], size=logits.shape[-2:], mode="area") / 255
+                share = known.float().mean()
+                own_loss = supervision.map_loss(logits, covered, known[own_rows], share, small.to(logits.device))
                 values["maps"] = gathered(own_loss[None]).mean()
                 values["loss"] = values["loss"] + settings.map_weight * values["maps"]
             return values
 
-        images, texts = parts(update, seen.pixels, tokens, chosen, settings.chunk, with_maps)
+        images, texts = parts(update, batch, tokens, chosen, settings.chunk, with_maps)
         if settings.chunk:
             return gradient_cache.propagate(network, images, texts, compare)
         return compare(images[0](), texts[0]())
@@ -126,6 +119,24 @@ def train(
         folder / "checkpoint.safetensors" if folder else None,
         parameter_groups(network, settings),
     )
+
+
+def _augmented(
+    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, with_maps: bool
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+    """The images of a batch as the network sees them, N×3×S×S, and their masks N×C×s×s with which have any (bool N)."""
+    batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
+    if settings.size and settings.size != batch.shape[-1]:
+        shrinks = settings.size < batch.shape[-1]
+        batch = functional.interpolate(batch.float(), size=settings.size, mode="area" if shrinks else "bilinear")
+    masks, marked = None, pairs.images.marked
+    if with_maps and pairs.images.masks is not None:
+        masks = torch.from_numpy(pairs.images.masks[rows]).to(update.device)
+    batch, masks = augment(batch, settings.augmentation, update.torch_rng("augmentation"), masks)
+    if masks is None:
+        return standardise(batch), None
+    known = np.ones(len(rows), bool) if marked is None else marked[rows]
+    return standardise(batch), (masks, torch.from_numpy(known).to(update.device))
 
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
@@ -151,12 +162,13 @@ def positive_rate(pairs: Pairs, settings: Settings) -> float:
 def parts(
     update: Update, pixels: torch.Tensor, tokens: Tokens, chosen: np.ndarray, chunk: int, with_maps: bool = False
 ) -> tuple[list[gradient_cache.Part], list[gradient_cache.Part]]:
-    """How this process encodes its own standardised ``pixels`` and its share of the texts ``chosen``, part by part.
+    """How this process encodes its share of standardised ``pixels`` and of the texts ``chosen``, part by part.
 
     Every process has as many texts, the last one again where they don't divide. ``with_maps`` images bring their cells.
     """
     padded = -(-len(chosen) // update.world) * update.world
     own_texts = update.share(chosen[np.arange(padded).clip(max=len(chosen) - 1)])
+    own = pixels[update.share(np.arange(len(pixels)))]
 
     def image_part(part: torch.Tensor) -> gradient_cache.Part:
         def encode() -> gradient_cache.Encoded:
@@ -168,7 +180,7 @@ def parts(
     def text_part(part: np.ndarray) -> gradient_cache.Part:
         return lambda: (update.network(**trimmed(tokens, part, update.device)).text_embeds,)
 
-    images = pixels.split(chunk or len(pixels))
+    images = own.split(chunk or len(own))
     texts = np.split(own_texts, range(chunk, len(own_texts), chunk)) if chunk else [own_texts]
     return [image_part(part) for part in images], [text_part(part) for part in texts]
 
