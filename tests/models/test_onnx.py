@@ -22,6 +22,7 @@ SIZE = 50  # whose quarter is no whole number, as the blur of the preprocessing 
 def network(request):
     torch.manual_seed(0)
     sizes = visionclip.sized(8, 2, 64, 16, len(WORDS), logit_bias=True, pyramid_size=request.param)
+    sizes.scales = [0.5, 1.0] if request.param else [1.0]
     network = visionclip.VisionCLIP(sizes).train(False)
     with torch.no_grad():
         network.logit_bias.fill_(-3)

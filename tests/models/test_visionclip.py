@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 from transformers import (
     AutoImageProcessor,
     AutoModel,
@@ -154,7 +155,33 @@ def test_a_model_without_a_pyramid_refuses_maps_in_one_line(network, asked):
     assert network(torch.randn(1, 3, 32, 32)).cells is None
 
 
+def test_a_trained_model_reads_at_all_its_scales_and_averages_what_it_sees(with_pyramid, network):
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    half = functional.interpolate(pixels, size=32, mode="area")
+    for one in (with_pyramid, network):
+        alone = [one.get_pooled_features(given) for given in (half, pixels)]
+        one.config.scales = [0.5, 1.0]
+        torch.testing.assert_close(one.get_pooled_features(pixels), (alone[0] + alone[1]) / 2)
+        training = one.train(True).get_pooled_features(pixels)
+        one.config.scales = [1.0]
+        torch.testing.assert_close(training, one.get_pooled_features(pixels), atol=1e-4, rtol=1e-4)
+        one.train(False)
+
+
+def test_maps_of_several_scales_are_the_mean_of_their_logits_on_the_finest_grid(with_pyramid):
+    pixels, text = torch.randn(1, 3, 64, 64), functional.normalize(torch.randn(3, 16), dim=1)
+    coarse, fine = (
+        with_pyramid.maps(with_pyramid.get_cells(given), text)
+        for given in (functional.interpolate(pixels, size=32, mode="area"), pixels)
+    )
+    with_pyramid.config.scales = [0.5, 1.0]
+    both = with_pyramid.maps(with_pyramid.get_cells(pixels), text)
+    enlarged = functional.interpolate(coarse, size=16, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(both, (enlarged + fine) / 2, atol=1e-5, rtol=1e-4)
+
+
 def test_a_saved_pyramid_gives_the_same_maps(with_pyramid, tokenizer, tmp_path):
+    with_pyramid.config.scales = [0.5, 1.0]
     visionclip.save(with_pyramid, tokenizer, 32, tmp_path / "model")
     loaded, _, _ = visionclip.load(tmp_path / "model")
     assert loaded.config.pyramid_size == 12

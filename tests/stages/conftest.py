@@ -28,6 +28,7 @@ PARAMETERS = {
     "loss": "multi_positive",
     "sizes": [24, 32],
     "updates": [5, 3],
+    "scales": [0.5, 1.0],
     "condition_weight": 1.0,
     "map_weight": 1.0,
     "batch_size": 8,

@@ -21,6 +21,7 @@ TOWERS = {
     "loss": "multi_positive",
     "sizes": [16, 32],
     "updates": [100, 50],
+    "scales": [1.0],
     "condition_weight": 1.0,
     "map_weight": 1.0,
     "batch_size": 16,

@@ -151,6 +151,7 @@ def test_a_locked_tower_comes_from_its_folder_with_its_tokenizer_and_stays(given
     again, _, _ = visionclip.load(tmp_path / "model")
     assert tiny_images.same(again, network)
     assert again.locked == "none"
+    assert again.config.scales == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("stopped_at", [2, 6])

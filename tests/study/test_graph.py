@@ -99,13 +99,10 @@ def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
     assert len({rule(stage) for stage in STAGES} | {"point", "report", "all"}) == len(STAGES) + 3
 
 
-def test_the_table_says_which_notebooks_look_at_photographs():
-    named = {
-        stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage))
-        for stage in STAGES
-        if stage != "01-synthesis"  # whose seeds may be photographs
-    }
-    assert {stage: row.photographs for stage, row in STAGES.items()} == {"01-synthesis": ("seeds",), **named}
+def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
+    named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
+    named |= {"01-synthesis": ("seeds",), "03-pretrain": ("tower",)}
+    assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 
 
@@ -244,21 +241,22 @@ def test_a_changed_mark_is_a_reason_to_explain_again(tmp_path):
     for content in ("some", "other"):
         mask.write_text(content)
         fingerprint.cache_clear()
-        reasons.append(graph.reasons("07-explanation")["photographs"])
+        reasons.append(graph.reasons("07-explanation")["given"])
     assert reasons[0][:-1] == reasons[1][:-1]
     assert str(tmp_path) in reasons[0]
     assert reasons[0] != reasons[1]
 
 
-def test_seed_photographs_and_a_word_list_that_change_are_reasons_to_run_again(tmp_path):
-    graph, stages = Graph({"preset": "smoke"}), ("01-synthesis", "02-captions")
+def test_seeds_a_word_list_and_a_tower_that_change_are_reasons_to_run_again(tmp_path):
+    graph, stages = Graph({"preset": "smoke"}), ("01-synthesis", "02-captions", "03-pretrain")
     plain = [graph.reasons(stage) for stage in stages]
-    assert [reasons["photographs"] for reasons in plain] == [[], []]
-    assert graph.reasons("08-diversity")["photographs"] == [], "its seeds are numbers"
+    assert [reasons["given"] for reasons in plain] == [[], [], []]
+    assert graph.reasons("08-diversity")["given"] == [], "its seeds are numbers"
     for name in ("eye.png", "vocab.txt"):
         (tmp_path / name).write_text("some")
     graph.parameters["01-synthesis"].seeds = str(tmp_path)
     graph.parameters["02-captions"].vocabulary = str(tmp_path / "vocab.txt")
+    graph.parameters["03-pretrain"].tower = str(tmp_path)
     given = [graph.reasons(stage) for stage in stages]
     for name in ("eye.png", "vocab.txt"):
         (tmp_path / name).write_text("other")

@@ -11,7 +11,7 @@ import pandas
 from transformers import PreTrainedTokenizerBase
 
 from visionclip import conditions, streams
-from visionclip.data import labelled, phantoms, shards
+from visionclip.data import labelled, phantoms, shards, streaming
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.phantoms import STRIDE
 from visionclip.evaluation import fidelity, statements
@@ -93,7 +93,7 @@ def write_sets(folder: Path, training: Sequence[LabelledImages], held_out: Label
     read back."""
     shards.write(folder / "synthetic", chain.from_iterable(shards.samples(part, seed) for part in training))
     shards.write(folder / "validation", shards.samples(held_out, seed))
-    sources = shards.load(folder / "synthetic").sources
+    sources = streaming.load(folder / "synthetic").sources
     return {name: sources.count(name) for name in sorted(set(sources))}
 
 

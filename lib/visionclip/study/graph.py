@@ -2,7 +2,7 @@
 
 A stage runs again when its notebook or its parameter file changes, an earlier stage was run again, or one of its
 ``reasons`` is another: the library code that it imports (comments and docstrings aside), the folders that it is given,
-the vocabulary and, for those that look at photographs or learn from them, every file among them.
+the vocabulary and every file of the folders from elsewhere that it reads: photographs, marks, a tower.
 """
 
 import os
@@ -25,31 +25,29 @@ fingerprint = cache(listing.fingerprint)  # a folder is looked at once for all i
 class Row:
     """A stage of the study.
 
-    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder; ``photographs`` the
-    parameters that name a folder of photographs. One with ``all_cores`` takes the whole machine, one with ``gpu`` only
+    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder; ``given`` the
+    parameters that name a folder from elsewhere. One with ``all_cores`` takes the whole machine, one with ``gpu`` only
     where a GPU does its work; of several that could run, the highest ``priority`` goes first.
     """
 
     inputs: Mapping[str, str] = field(default_factory=dict)
-    photographs: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
     gpu: bool = True
     all_cores: bool = False
     priority: int = 0
 
 
 STAGES = {
-    "01-synthesis": Row(photographs=("seeds",), all_cores=True, priority=1),
+    "01-synthesis": Row(given=("seeds",), all_cores=True, priority=1),
     "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False, priority=1),  # short, and the longest wait for it
-    "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, priority=1),
-    "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=("external",)),
+    "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, given=("tower",), priority=1),
+    "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),
     "05-dataset-size": Row(
         {"synthesis": "01-synthesis", "captions_folder": "02-captions", "pretrained": "03-pretrain"},
-        photographs=("external",),
+        given=("external",),
     ),
-    "06-transfer": Row(photographs=("external",)),
-    "07-explanation": Row(
-        {"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, photographs=("external", "marks")
-    ),
+    "06-transfer": Row(given=("external",)),
+    "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
 }
 SIZES = "05-dataset-size"
@@ -123,14 +121,14 @@ class Graph:
         return {
             "code": keys.code(runs.resolve(f"notebooks/{stage}.ipynb")),
             "paths": self.paths(stage),
-            "photographs": self.photographs(stage),
+            "given": self.given(stage),
             **({"vocabulary": words} if (words := self.vocabulary(stage)) else {}),
         }
 
-    def photographs(self, stage: str) -> list[str]:
-        """The folders in which a stage looks for photographs, each with its fingerprint; none where it doesn't look."""
+    def given(self, stage: str) -> list[str]:
+        """The folders from elsewhere that a stage reads, each with its fingerprint; none where it reads none."""
         looked: list[str] = []
-        for name in STAGES[stage].photographs:
+        for name in STAGES[stage].given:
             folder = getattr(self.parameters[stage], name, "")
             if name in PHOTOGRAPHS and folder == declared(stage)[name].default:
                 folder = os.environ.get(PHOTOGRAPHS[name]) or folder
