@@ -139,8 +139,3 @@ def test_no_two_findings_or_diseases_share_a_name():
     diseases = [conditions.VOCABULARY[key] for key in conditions.DISEASES]
     names = Counter(name.lower() for one in (*lesions, *diseases) for name in (*one.chinese, *one.english))
     assert {name for name, count in names.items() if count > 1} == set()
-
-
-def test_findings_are_small_or_large():
-    assert set(conditions.SMALL) | set(conditions.LARGE) == conditions.FINDINGS.keys()
-    assert not set(conditions.SMALL) & set(conditions.LARGE)

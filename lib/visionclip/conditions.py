@@ -182,10 +182,6 @@ FINDINGS: dict[str, Finding] = {
         ),
     )
 }
-# What covers a disc's area or more is seen at few pixels, as it needs its surroundings; the others are small, and need
-# pixels.
-LARGE: tuple[str, ...] = ("atrophy", "scar", "membrane", "swelling", "disc", "cup", "fovea")
-SMALL: tuple[str, ...] = tuple(key for key in FINDINGS if key not in LARGE)
 COUNTED: tuple[str, ...] = tuple(key for key, finding in FINDINGS.items() if finding.counted)
 # The findings by which a disease is defined or graded, where it is by findings that can be outlined. Those that several
 # diseases share (the haemorrhages of an occluded vein, say) define none.

@@ -1,6 +1,5 @@
 """Both losses against their formulas written out answer by answer and cell by cell."""
 
-import itertools
 import math
 
 import numpy as np
@@ -62,19 +61,17 @@ def test_a_grade_is_ordered_and_a_near_miss_costs_less_than_a_far_one():
 MAPS = torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(1))
 COVERED = torch.rand(6, 2, 3, 3, generator=torch.Generator().manual_seed(2)) ** 4
 KNOWN = torch.tensor([True, False, True, True, False, True])
-SMALL = torch.tensor([True, False])
-ONE = SMALL[:1]
 
 
 def test_maps_equal_their_formula():
-    """Of a lesion a third of a cell fills it, and what is touched at all counts seven times; a disc is as it is."""
+    """A third of a cell fills it; what is touched at all counts seven times."""
     total = 0.0
-    for image, channel in itertools.product(np.flatnonzero(KNOWN), range(2)):
-        own = (MAPS[image, channel].flatten().tolist(), COVERED[image, channel].flatten().tolist())
-        for logit, covered in zip(*own, strict=True):
-            full, weight = (min(3 * covered, 1.0), 7 if covered > 1 / 30 else 1) if channel == 0 else (covered, 1)
-            total += weight * (full * softplus(-logit) + (1 - full) * softplus(logit))
-    found = supervision.map_loss(MAPS, COVERED, KNOWN, KNOWN.float().mean(), SMALL)
+    for image in np.flatnonzero(KNOWN):
+        cells = zip(MAPS[image].flatten().tolist(), COVERED[image].flatten().tolist(), strict=True)
+        for logit, covered in cells:
+            full = min(3 * covered, 1.0)
+            total += (7 if covered > 1 / 30 else 1) * (full * softplus(-logit) + (1 - full) * softplus(logit))
+    found = supervision.map_loss(MAPS, COVERED, KNOWN, KNOWN.float().mean())
     assert found.item() == pytest.approx(total / (4 * 2 * 9), rel=1e-5)
 
 
@@ -82,7 +79,7 @@ def test_cells_that_show_a_finding_count_more():
     """From half a pixel of sixteen on a cell shows a finding: a microaneurysm at 192 px is hardly more."""
     one, weights = (1, 1, 1, 1), []
     for covered in (0.99 / 30, 1.01 / 30):
-        loss = supervision.map_loss(torch.zeros(one), torch.full(one, covered), torch.tensor([True]), 1, ONE)
+        loss = supervision.map_loss(torch.zeros(one), torch.full(one, covered), torch.tensor([True]), 1)
         weights.append(loss.item() / math.log(2))  # of a logit of 0 the loss is the same whatever is there
     assert weights == pytest.approx([1, 1 + supervision.RARE], rel=1e-5)
     assert pytest.approx(1 / 30) == supervision.SHOWN
@@ -103,13 +100,13 @@ def test_a_finding_counts_more_than_an_empty_cell_and_a_third_of_a_cell_as_all_o
 
 def test_an_image_without_masks_counts_nothing():
     logits = MAPS.clone().requires_grad_()
-    loss = supervision.map_loss(logits, COVERED, KNOWN, KNOWN.float().mean(), SMALL)
+    loss = supervision.map_loss(logits, COVERED, KNOWN, KNOWN.float().mean())
     loss.backward()
     assert [value > 0 for value in logits.grad.abs().sum((1, 2, 3))] == KNOWN.tolist()
-    alone = supervision.map_loss(MAPS[KNOWN], COVERED[KNOWN], KNOWN[KNOWN], 1, SMALL)
+    alone = supervision.map_loss(MAPS[KNOWN], COVERED[KNOWN], KNOWN[KNOWN], 1)
     assert loss.item() == pytest.approx(alone.item(), rel=1e-5)
     nobody = torch.zeros(6, dtype=torch.bool)
-    assert supervision.map_loss(MAPS, COVERED, nobody, nobody.float().mean(), SMALL).item() == 0
+    assert supervision.map_loss(MAPS, COVERED, nobody, nobody.float().mean()).item() == 0
 
 
 @pytest.mark.parametrize("shares", [2, 3])
@@ -117,7 +114,7 @@ def test_shares_of_a_batch_have_the_whole_s_loss_as_their_mean(shares):
     """However unevenly the images with masks are shared out."""
     share = KNOWN.float().mean()
     parts = zip(MAPS.chunk(shares), COVERED.chunk(shares), KNOWN.chunk(shares), strict=True)
-    each = [supervision.map_loss(*part, share, SMALL).item() for part in parts]
+    each = [supervision.map_loss(*part, share).item() for part in parts]
     assert len({round(value, 4) for value in each}) == shares
-    whole = supervision.map_loss(MAPS, COVERED, KNOWN, share, SMALL).item()
+    whole = supervision.map_loss(MAPS, COVERED, KNOWN, share).item()
     assert sum(each) / shares == pytest.approx(whole, rel=1e-5)

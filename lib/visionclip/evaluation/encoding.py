@@ -13,7 +13,7 @@ from visionclip.text.familiarity import warn
 
 @torch.no_grad()
 def encode_images(
-    network: VisionCLIP, pixels: np.ndarray, batch_size: int = 128, projected: bool = True
+    network: VisionCLIP, pixels: np.ndarray, batch_size: int = 32, projected: bool = True
 ) -> torch.Tensor:
     """Unit-length float32 N×P of prepared uint8 N×S×S×3; N×D before the projection if not ``projected``."""
     network.train(False)

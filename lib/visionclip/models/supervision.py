@@ -30,16 +30,13 @@ def condition_loss(logits: torch.Tensor, values: Sequence[int], truth: torch.Ten
 
 
 def map_loss(
-    logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor, share: float | torch.Tensor, small: torch.Tensor
+    logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor, share: float | torch.Tensor
 ) -> torch.Tensor:
     """Cross-entropy of finding maps N×C×s×s, where ``covered`` is the share (0 to 1) of each cell.
 
     ``known`` is bool N, False where an image has no masks, and ``share`` the share of the whole batch that has, so that
-    n processes together have the loss of one. Cells that show one of the ``small`` findings (bool C) count as
-    full from a third on and weigh more, as they are few; maps of the others are as they are, so that areas can be read
-    off them.
+    n processes together have the loss of one. Cells that show a finding weigh more: they are few.
     """
-    small = small[:, None, None]
-    cells = torch.where(small, (FULL * covered).clamp(max=1), covered)
-    weight = (1 + RARE * (small & (covered > SHOWN))) * known[:, None, None, None]
+    cells = (FULL * covered).clamp(max=1)
+    weight = (1 + RARE * (covered > SHOWN)) * known[:, None, None, None]
     return functional.binary_cross_entropy_with_logits(logits, cells, weight) / max(float(share), 1e-6)

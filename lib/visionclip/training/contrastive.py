@@ -10,7 +10,6 @@ from torch import distributed, nn
 from torch.nn import functional
 
 from visionclip import keys, streams
-from visionclip.conditions import SMALL
 from visionclip.data.augment import augment
 from visionclip.data.images import standardise, to_tensor
 from visionclip.data.pairs import Pairs
@@ -62,7 +61,6 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
     stated = bool(settings.condition_weight and bank.conditions)
     with_maps = bool(settings.map_weight and bank.named and network.pyramid)
     truth = bank.targets(pairs.images.conditions)
-    small = torch.tensor([name in SMALL for name in pairs.images.mask_names], dtype=torch.bool)
     if network.logit_bias is not None and not network.logit_bias.item():  # not trained before, at another size
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
@@ -99,8 +97,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
                 covered, known = masks
                 logits = network.maps(images[1], text_embeds[of_names])
                 covered = functional.interpolate(covered[own_rows], size=logits.shape[-2:], mode="area") / 255
-                share = known.float().mean()
-                own_loss = supervision.map_loss(logits, covered, known[own_rows], share, small.to(logits.device))
+                own_loss = supervision.map_loss(logits, covered, known[own_rows], known.float().mean())
                 values["maps"] = gathered(own_loss[None]).mean()
                 values["loss"] = values["loss"] + settings.map_weight * values["maps"]
             return values
