@@ -89,9 +89,7 @@ def test_a_finding_counts_more_than_an_empty_cell_and_a_third_of_a_cell_as_all_o
     everywhere, marked = (1, 1, 2, 2), torch.tensor([True])
 
     def loss(logit, covered):
-        return supervision.map_loss(
-            torch.full(everywhere, logit), torch.full(everywhere, covered), marked, 1, ONE
-        ).item()
+        return supervision.map_loss(torch.full(everywhere, logit), torch.full(everywhere, covered), marked, 1).item()
 
     missed, invented = loss(-3.0, 1.0), loss(3.0, 0.0)
     assert missed == pytest.approx((1 + supervision.RARE) * invented)
