@@ -1,6 +1,9 @@
+import copy
+
 import numpy as np
 import torch
 
+from visionclip.evaluation import encoding
 from visionclip.evaluation.encoding import encode_images, encode_texts
 
 
@@ -11,6 +14,7 @@ def test_embeddings_have_unit_length_and_do_not_hang_on_the_batch(untrained, hel
     assert not network.training
     assert whole.shape == (10, 16)
     assert torch.allclose(whole.norm(dim=1), torch.ones(10), atol=1e-5)
+    encoding.KEPT.clear()
     assert torch.allclose(whole, encode_images(network, held_out.pixels[:10], batch_size=3), atol=1e-5)
 
 
@@ -19,6 +23,28 @@ def test_features_before_the_projection_lead_to_the_embedding(untrained, held_ou
     features = encode_images(network, held_out.pixels[:4], projected=False)
     projected = torch.nn.functional.normalize(network.vision_projection(features), dim=1)
     assert torch.allclose(projected, encode_images(network, held_out.pixels[:4]), atol=1e-5)
+
+
+def test_a_set_is_encoded_once_and_again_where_weights_scales_or_pixels_are_others(untrained, held_out, monkeypatch):
+    network, _ = copy.deepcopy(untrained[0]), encoding.KEPT.clear()
+    asked, pooled = [], type(network).get_pooled_features
+    monkeypatch.setattr(type(network), "get_pooled_features", lambda *given: asked.append(1) or pooled(*given))
+    pixels = held_out.pixels[:4].copy()
+    first = encode_images(network, pixels)
+    encode_images(network, pixels, projected=False)
+    assert torch.equal(first, encode_images(network, pixels.copy()))
+    assert len(asked) == 1
+    pixels[0, 3, 3] ^= 255
+    encode_images(network, pixels)
+    network.config.scales = [0.5, 1.0]
+    encode_images(network, pixels)
+    with torch.no_grad():
+        network.vision_projection.weight.mul_(-1)
+    encode_images(network, pixels)
+    assert len(asked) == 4
+    monkeypatch.setattr(encoding, "SETS", 2)
+    encode_images(network, held_out.pixels[5:8])
+    assert len(encoding.KEPT) == 2
 
 
 def test_a_sentence_is_embedded_the_same_in_any_company(untrained, texts):

@@ -1,25 +1,45 @@
 """Images and sentences as embeddings, in inference mode and batch by batch."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from visionclip import keys
 from visionclip.data import images
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.progress import progress
 from visionclip.text.familiarity import warn
+
+SETS = 12  # whose features are kept: a few megabytes each
+KEPT: OrderedDict[str, torch.Tensor] = OrderedDict()
 
 
 @torch.no_grad()
 def encode_images(
     network: VisionCLIP, pixels: np.ndarray, batch_size: int = 32, projected: bool = True
 ) -> torch.Tensor:
-    """Unit-length float32 N×P of prepared uint8 N×S×S×3; N×D before the projection if not ``projected``."""
+    """Unit-length float32 N×P of prepared uint8 N×S×S×3; N×D before the projection if not ``projected``.
+
+    The last sets encoded in this process are kept, by weights and pixels, as sentences, controls and probe ask for the
+    same ones.
+    """
     network.train(False)
-    encode = network.get_image_features if projected else network.get_pooled_features
+    key = keys.digest([keys.weights(network), network.config.to_json_string(use_diff=False), keys.arrays(pixels)])
+    if key not in KEPT:
+        KEPT[key] = _pooled(network, pixels, batch_size)
+    KEPT.move_to_end(key)
+    while len(KEPT) > SETS:
+        KEPT.popitem(last=False)
+    features = KEPT[key]
+    return network.project(features.to(network.device)).cpu() if projected else features
+
+
+def _pooled(network: VisionCLIP, pixels: np.ndarray, batch_size: int) -> torch.Tensor:
     parts = progress(images.to_tensor(pixels).split(batch_size), "encode images")
-    return torch.cat([encode(images.standardise(part.to(network.device))).cpu().float() for part in parts])
+    encoded = [network.get_pooled_features(images.standardise(part.to(network.device))) for part in parts]
+    return torch.cat([one.cpu().float() for one in encoded])
 
 
 @torch.no_grad()

@@ -213,7 +213,7 @@ class VisionCLIP(PreTrainedModel):
 
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → unit-length float32 N×P."""
-        return self._projected(self.get_pooled_features(pixel_values))
+        return self.project(self.get_pooled_features(pixel_values))
 
     def get_cells(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → N×D×S/4×S/4, what ``maps`` asks.
@@ -275,7 +275,8 @@ class VisionCLIP(PreTrainedModel):
         pooled = [deepest.mean((2, 3)), deepest.amax((2, 3)), cells.mean((2, 3)), peak]
         return torch.cat([one.float() for one in pooled], dim=1), cells
 
-    def _projected(self, pooled: torch.Tensor) -> torch.Tensor:
+    def project(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Pooled features N×D → unit-length float32 N×P."""
         return functional.normalize(self.vision_projection(pooled).float(), dim=1)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -291,7 +292,7 @@ class VisionCLIP(PreTrainedModel):
     def forward(self, pixel_values=None, input_ids=None, attention_mask=None, **_) -> VisionCLIPOutput:
         """Embeddings of what is given (standardised images, token ids), and their logits where both are."""
         pooled, cells = (None, None) if pixel_values is None else self._features(pixel_values)
-        image_embeds = None if pooled is None else self._projected(pooled)
+        image_embeds = None if pooled is None else self.project(pooled)
         text_embeds = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
         if image_embeds is None or text_embeds is None:
             return VisionCLIPOutput(None, None, image_embeds, text_embeds, cells)
