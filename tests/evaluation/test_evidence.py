@@ -82,27 +82,30 @@ def test_evidence_speaks_where_sentences_say_nothing(held_out):
     assert scoring.evaluate(tasks, blind, 0, 100)[1]["auc"].value < 0.7
 
 
-def test_classes_are_unions_of_alternatives(held_out):
-    """Grades exclude each other, diseases do not, and an eye that states nothing has none of them."""
+def test_classes_are_unions_of_the_values_of_one_condition(held_out):
+    """Where several conditions take part nothing is predicted: the sentences answer."""
     seen = measured(held_out.conditions, np.random.default_rng(2))
-    rules = {f"{key}>=1": evidence.fit(seen, held_out)["dr_grade>=1"] for key in conditions.DISEASES}
-    rules |= {f"dr_grade>={value}": rules["dr_grade>=1"] for value in (2, 3, 4)}
-    rules = {name: replace(rule, evidence=None) for name, rule in rules.items() if name in statements.CONDITIONS}
-    diseased = [{"dr_grade": value} for value in (1, 2, 3, 4)] + [{"gc": 1}]
-    classes = [
-        ClassOf("normal", [{}]),
-        ClassOf("diseased", diseased),
-        ClassOf("any", [{"dr_grade": 0}, {"dr_grade": 1}]),
-    ]
-    task = Task("t", False, classes, np.zeros(len(held_out), int))
-    dataset = Dataset("d", "all", held_out, [task], {}, {}, [])
-    stated = np.full((len(held_out), len(statements.CONDITIONS)), rules["gc>=1"].stated[0])
-    same = {name: replace(rule, slope=1.0, intercept=0.0) for name, rule in rules.items()}
-    (logits,) = evidence.predict(same, Measured(stated, {}), dataset).values()
-    single = [key for key in conditions.DISEASES if f"{key}>=1" in statements.CONDITIONS]
-    assert np.exp(logits[0]) == pytest.approx([0.5 ** len(single), 0.75, 0.5])
-    unasked = replace(task, classes=[ClassOf("left", [{"eye_side": 0}]), ClassOf("right", [{"eye_side": 1}])])
-    assert evidence.predict(same, Measured(stated, {}), replace(dataset, tasks=[unasked])) == {}
+    fitted = evidence.fit(seen, held_out)["dr_grade>=1"]
+    intercepts = {"dr_grade>=1": 1.0, "dr_grade>=2": 0.0, "dr_grade>=3": 0.5, "dr_grade>=4": -2.0}
+    rules = {name: replace(fitted, evidence=None, slope=1.0, intercept=x) for name, x in intercepts.items()}
+    stated = np.full((len(held_out), len(statements.CONDITIONS)), fitted.stated[0])
+
+    def predicted(*classes, known=rules):
+        task = Task("t", False, [ClassOf(str(place), facts) for place, facts in enumerate(classes)], np.array([], int))
+        dataset = Dataset("d", "all", held_out, [task], {}, {}, [])
+        return evidence.predict(known, Measured(stated, {}), dataset)
+
+    at_least = 1 / (1 + np.exp([-1.0, 0.0, 0.0, 2.0]))  # a grade of 3 or more is no likelier than one of 2 or more
+    (logits,) = predicted(
+        [{"dr_grade": 0}], [{"dr_grade": 1}, {"dr_grade": 2}], [{"dr_grade": 3}, {"dr_grade": 4}]
+    ).values()
+    assert np.exp(logits[0]) == pytest.approx([1 - at_least[0], at_least[0] - at_least[2], at_least[2]])
+    (none,) = predicted([{"dr_grade": 2}], [{"dr_grade": 3}]).values()
+    assert np.exp(none[0]) == pytest.approx([evidence.CERTAIN, at_least[2] - at_least[3]])
+    assert predicted([{}], [{"dr_grade": 4}]) == {}
+    assert predicted([{"dr_grade": 0}], [{"gc": 1}]) == {}
+    assert predicted([{"gc": 0}], [{"gc": 1}]) == {}
+    assert predicted([{"dr_grade": 0}], [{"dr_grade": 1}], known={"dr_grade>=1": fitted}) == {}
 
 
 def test_what_has_a_pyramid_finds_evidence(untrained, held_out):

@@ -11,7 +11,7 @@ phantoms:
 3. A logistic regression on the phantoms, in which both answers weigh as much, makes a logit of the sum: above 0 the
    condition is predicted (Platt, 1999). Conditions that no findings define have their statements alone.
 4. Grades are "at least" questions; the probability of a grade is the difference of two of them (Frank & Hall, ECML
-   2001). A class that allows for several conditions has them if any of its alternatives holds.
+   2001).
 
 Of the other diseases that findings define, the evidence is worse than the sentences on photographs; weights that
 phantoms choose were tried in place of the plain sum and are worse on photographs, see docs/decisions.md.
@@ -26,7 +26,7 @@ import torch
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
-from visionclip.conditions import DEFINING, DISEASES, FINDINGS, VOCABULARY, Conditions
+from visionclip.conditions import DEFINING, FINDINGS
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset
 from visionclip.evaluation import pointing, statements
@@ -150,21 +150,24 @@ def _fit(stated: np.ndarray, evidence: np.ndarray | None, truth: np.ndarray) -> 
 
 
 def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Logits float64 N×K of the classes of each task of the dataset whose conditions all have rules."""
+    """Logits float64 N×K of the classes of each task of the dataset that is about one condition, which has rules.
+
+    Where classes are of several conditions, the sentences are compared with each other and need no thresholds.
+    """
     logits = {
         name: rule.logits(
             measured.stated[:, statements.CONDITIONS.index(name)], measured.evidence.get(name.split(">=")[0])
         )
         for name, rule in rules.items()
     }
-    values = {
-        key: _values(key, logits) for key in VOCABULARY if _questions(key) and set(_questions(key)) <= set(logits)
-    }
-    return {
-        task.name: np.stack([_class_logit(one, values) for one in task.classes], axis=1)
-        for task in dataset.tasks
-        if all(_keys(one) <= set(values) for one in task.classes)
-    }
+    predicted = {}
+    for task in dataset.tasks:
+        keys = {key for one in task.classes for facts in one.facts for key in facts}
+        names = _questions(next(iter(keys))) if len(keys) == 1 and all(all(one.facts) for one in task.classes) else []
+        if names and set(names) <= set(logits):
+            values = _values([logits[name] for name in names])
+            predicted[task.name] = np.stack([_class_logit(one, values) for one in task.classes], axis=1)
+    return predicted
 
 
 def _questions(key: str) -> list[str]:
@@ -173,29 +176,15 @@ def _questions(key: str) -> list[str]:
     return [name for name in statements.CONDITIONS if name.split(">=")[0] == one]
 
 
-def _values(key: str, logits: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The probability N×V of each value of a condition."""
-    at_least = special.expit(np.stack([logits[name] for name in _questions(key)], axis=1))
-    at_least = np.minimum.accumulate(at_least, axis=1)  # a higher grade is no likelier than a lower one
-    ends = np.ones((len(at_least), 1))
-    return -np.diff(np.concatenate([ends, at_least, 0 * ends], axis=1), axis=1)
+def _values(at_least: Sequence[np.ndarray]) -> np.ndarray:
+    """The probability N×V of each value of a condition, from the logits N of its "at least" questions in order."""
+    # A higher grade is no likelier than a lower one.
+    probability = np.minimum.accumulate(special.expit(np.stack(at_least, axis=1)), axis=1)
+    ends = np.ones((len(probability), 1))
+    return -np.diff(np.concatenate([ends, probability, 0 * ends], axis=1), axis=1)
 
 
-def _facts(alternative: Conditions) -> Conditions:
-    """What an alternative states; one that states nothing is an eye without any disease."""
-    return alternative or {key: 0 for key in DISEASES if f"{key}>=1" in statements.CONDITIONS}
-
-
-def _keys(one: ClassOf) -> set[str]:
-    return {key for alternative in one.facts for key in _facts(alternative)}
-
-
-def _class_logit(one: ClassOf, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The log-probability N of a class: that any of its alternatives holds, of which those of one condition exclude
-    each other and those of several do not."""
-    absent: dict[frozenset, np.ndarray] = {}
-    for alternative in map(_facts, one.facts):
-        holds = np.prod([values[key][:, value] for key, value in alternative.items()], axis=0)
-        place = frozenset(alternative)
-        absent[place] = absent.get(place, 1.0) - holds
-    return np.log(np.clip(1 - np.prod([*absent.values()], axis=0), CERTAIN, 1))
+def _class_logit(one: ClassOf, values: np.ndarray) -> np.ndarray:
+    """The log-probability N of a class, whose alternatives are values of one condition, from those of all N×V."""
+    chosen = sorted({value for facts in one.facts for value in facts.values()})
+    return np.log(values[:, chosen].sum(axis=1).clip(CERTAIN, 1))
