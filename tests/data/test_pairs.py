@@ -34,6 +34,16 @@ def test_at_another_size_only_the_images_are_others(size):
     assert whole.images.pixels.shape == (12, 32, 32, 3)
 
 
+def test_a_set_is_held_at_few_pixels_where_it_fits(monkeypatch):
+    whole = made()
+    monkeypatch.setattr(pairs, "DECODED", 5)
+    for size in (16, 32):
+        bytes_taken = 12 * 3 * size**2
+        assert np.array_equal(whole.held_at(size, bytes_taken).images.pixels, whole.at(size).images.pixels)
+        assert whole.held_at(size, bytes_taken - 1) is whole
+    assert whole.held_at(48) is whole
+
+
 def test_a_streamed_set_is_in_memory_at_another_size(tmp_path):
     whole = made()
     shards.write(tmp_path / "01/synthetic", shards.samples(whole.images, 0))

@@ -15,6 +15,7 @@ from visionclip.text import captions
 from visionclip.text.captions import Caption
 
 HELD = 4 << 30  # bytes of images that are held in memory
+DECODED = 256  # images at once, where all are made smaller
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,15 @@ class Pairs:
         return Pairs(self.images.take(order), self.captions, [self.texts_of[index] for index in order])
 
     def at(self, size: int) -> "Pairs":
-        """The same pairs, their images in memory at another side in pixels."""
-        pixels = images.resized(self.images.pixels[np.arange(len(self))], size)
+        """The same pairs, their images in memory at another side in pixels; those on disk are decoded part by part."""
+        parts = np.array_split(np.arange(len(self)), -(-len(self) // DECODED))
+        pixels = np.concatenate([images.resized(self.images.pixels[part], size) for part in parts])
         return replace(self, images=replace(self.images, pixels=pixels))
+
+    def held_at(self, size: int, held: int = HELD) -> "Pairs":
+        """The same pairs ``at`` a size no larger, if there they take at most ``held`` bytes; else as they are."""
+        fits = size <= self.images.pixels.shape[1] and 3 * len(self) * size**2 <= held
+        return self.at(size) if fits else self
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One caption for each of these images (int B, places in the set): int B, indices into ``captions``."""

@@ -39,8 +39,8 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
     folder = runs.resolve(out) / POINTS
 
     def compute() -> list[dict]:
-        whole = pairs.load(sources["synthesis"], sources["captions_folder"], "synthetic")
-        training = whole.subset(one.images, one.seed)
+        whole = pairs.load(sources["synthesis"], sources["captions_folder"], "synthetic", held=0)
+        training = whole.subset(one.images, one.seed).held_at(settings.size)
         of_captions = load_tokenizer(runs.resolve(sources["captions_folder"]) / "tokenizer")
         tokenizer = pretrain.words(parameters, of_captions)
         network = pretrain.network(parameters, len(tokenizer), one.seed)
