@@ -81,20 +81,25 @@ def test_training_goes_from_few_pixels_to_many_and_warms_the_text_up_once(given,
     assert all(np.isfinite(entry["loss"]) for entry in log)
 
 
-@pytest.mark.parametrize("stopped_at", [2, 6])
-def test_a_run_stopped_at_either_size_ends_as_one_that_was_not(given, tmp_path, monkeypatch, stopped_at):
-    whole, expected = trained(given, tmp_path / "whole")
+def stop_at(monkeypatch, update):
+    """Training is saved after every update and ended by hand before this one."""
     taken = []
 
     def interrupted(items, label, total=None):
         for item in items:
-            if label == "pretrain" and len(taken) == stopped_at:
+            if label == "pretrain" and len(taken) == update:
                 raise KeyboardInterrupt
             taken.append(item) if label == "pretrain" else None
             yield item
 
     tiny_images.save_every_update(monkeypatch)
     monkeypatch.setattr(contrastive.loop, "progress", interrupted)
+
+
+@pytest.mark.parametrize("stopped_at", [2, 6])
+def test_a_run_stopped_at_either_size_ends_as_one_that_was_not(given, tmp_path, monkeypatch, stopped_at):
+    whole, expected = trained(given, tmp_path / "whole")
+    stop_at(monkeypatch, stopped_at)
     with pytest.raises(KeyboardInterrupt):
         trained(given, tmp_path / "stopped")
     numbers = tiny_images.watch(monkeypatch)
@@ -161,17 +166,7 @@ def test_a_run_with_a_locked_tower_that_stopped_goes_on(given, tmp_path, monkeyp
     changed = {"tower": own_model[0], "lock": lock, "ema": 0.9}
     given = parameters, pretrain.words({**parameters, **changed}, words), training
     whole, expected = trained(given, tmp_path / "whole", **changed)
-    taken = []
-
-    def interrupted(items, label, total=None):
-        for item in items:
-            if label == "pretrain" and len(taken) == stopped_at:
-                raise KeyboardInterrupt
-            taken.append(item) if label == "pretrain" else None
-            yield item
-
-    tiny_images.save_every_update(monkeypatch)
-    monkeypatch.setattr(contrastive.loop, "progress", interrupted)
+    stop_at(monkeypatch, stopped_at)
     with pytest.raises(KeyboardInterrupt):
         trained(given, tmp_path / "stopped", **changed)
     numbers = tiny_images.watch(monkeypatch)

@@ -9,12 +9,12 @@ phantoms:
    2002).
 2. Statements and evidence, each standardised by their mean and spread over the phantoms, are added.
 3. A logistic regression on the phantoms, in which both answers weigh as much, makes a logit of the sum: above 0 the
-   condition is predicted (Platt, 1999). Conditions that no findings define have their statements alone.
+   condition is predicted (Platt, 1999). Conditions without evidence have their statements alone.
 4. Grades are "at least" questions; the probability of a grade is the difference of two of them (Frank & Hall, ECML
    2001).
 
-Of the other diseases that findings define, the evidence is worse than the sentences on photographs; weights that
-phantoms choose were tried in place of the plain sum and are worse on photographs, see docs/decisions.md.
+Of the other diseases that findings define, adding the evidence lost something on one development set or another; so do
+weights that phantoms choose, in place of the plain sum: see docs/decisions.md.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Pretraining: both towers from random weights, on images and one true caption of each, contrastively."""
+"""Pretraining: both towers, from random weights or as given, on images and one true caption of each, contrastively."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
