@@ -116,3 +116,50 @@ def test_shares_of_a_batch_have_the_whole_s_loss_as_their_mean(shares):
     assert len({round(value, 4) for value in each}) == shares
     whole = supervision.map_loss(MAPS, COVERED, KNOWN, share).item()
     assert sum(each) / shares == pytest.approx(whole, rel=1e-5)
+
+
+def test_dice_equals_its_formula():
+    told, cells = torch.sigmoid(MAPS)[KNOWN].numpy(), np.minimum(3 * COVERED[KNOWN].numpy(), 1)
+    each = [
+        1 - (2 * (told[:, place] * cells[:, place]).sum() + 1) / (told[:, place].sum() + cells[:, place].sum() + 1)
+        for place in range(2)
+    ]
+    found = supervision.dice_loss(supervision.overlaps(MAPS, COVERED, KNOWN))
+    assert found.item() == pytest.approx(np.mean(each), rel=1e-5)
+
+
+@pytest.mark.parametrize("shares", [2, 3])
+def test_overlaps_of_the_shares_of_a_batch_add_up(shares):
+    parts = zip(MAPS.chunk(shares), COVERED.chunk(shares), KNOWN.chunk(shares), strict=True)
+    added = sum(supervision.overlaps(*part) for part in parts)
+    assert torch.allclose(added, supervision.overlaps(MAPS, COVERED, KNOWN))
+
+
+def test_dice_weighs_a_small_finding_as_a_large_one():
+    """Of 16×16 cells one lesion fills one and another a quarter; either of them missed costs as much."""
+    covered = torch.zeros(1, 2, 16, 16)
+    covered[0, 0, 0, 0] = covered[0, 1, :8, :8] = 1
+
+    def missing(finding):
+        logits = torch.where(covered > 0, 20.0, -20.0)
+        logits[0, finding] = -20.0
+        return supervision.dice_loss(supervision.overlaps(logits, covered, torch.tensor([True]))).item()
+
+    small, large = missing(0), missing(1)
+    assert (small, large) == pytest.approx((0.25, 0.49), abs=0.01)  # but for SMOOTH the same
+    entropies = [
+        supervision.map_loss(torch.full((1, 1, 16, 16), -20.0), one, torch.tensor([True]), 1).item()
+        for one in covered.split(1, dim=1)
+    ]
+    assert entropies[1] > 60 * entropies[0]
+
+
+def test_dice_of_a_finding_that_is_nowhere_asks_for_silence():
+    nothing, known = torch.zeros(1, 1, 4, 4), torch.tensor([True])
+    losses = [
+        supervision.dice_loss(supervision.overlaps(torch.full((1, 1, 4, 4), one), nothing, known)).item()
+        for one in (-20.0, 0.0)
+    ]
+    assert losses == pytest.approx([0, 1 - 1 / 9], abs=1e-5)
+    nobody = torch.zeros(6, dtype=torch.bool)
+    assert supervision.dice_loss(supervision.overlaps(MAPS, COVERED, nobody)).item() == 0

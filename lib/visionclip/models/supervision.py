@@ -8,6 +8,7 @@ from torch.nn import functional
 FULL = 3.0  # a cell counts as full when a third of it is covered: small lesions fill no cell
 SHOWN = 1 / 30  # of a cell, from which on it shows a finding, here and where maps are scored: half a pixel of sixteen
 RARE = 6.0  # further weight of cells that show a finding
+SMOOTH = 1.0  # cells added to both sides of a Dice score: a finding that no eye of a batch has still has one
 
 
 def condition_loss(logits: torch.Tensor, values: Sequence[int], truth: torch.Tensor) -> torch.Tensor:
@@ -40,3 +41,21 @@ def map_loss(
     cells = (FULL * covered).clamp(max=1)
     weight = (1 + RARE * (covered > SHOWN)) * known[:, None, None, None]
     return functional.binary_cross_entropy_with_logits(logits, cells, weight) / max(float(share), 1e-6)
+
+
+def overlaps(logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """What the Dice score of each finding is made of, 2×C, to be added up over the parts of a batch: cells that show it
+    and are said to, and both counts together. Arguments as of ``map_loss``.
+    """
+    cells = (FULL * covered).clamp(max=1)
+    told, counted = torch.sigmoid(logits.float()), known[:, None, None, None].float()
+    return torch.stack([(counted * told * cells).sum((0, 2, 3)), (counted * (told + cells)).sum((0, 2, 3))])
+
+
+def dice_loss(overlaps: torch.Tensor) -> torch.Tensor:
+    """One minus the Dice score over all cells of a batch (Milletari et al., 3DV 2016), the mean over the findings.
+
+    In it a microaneurysm weighs as much as all vessels, which fill a thousand times as many cells.
+    """
+    shared, both = overlaps
+    return (1 - (2 * shared + SMOOTH) / (both + SMOOTH)).mean()

@@ -97,8 +97,10 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
                 covered, known = masks
                 logits = network.maps(images[1], text_embeds[of_names])
                 covered = functional.interpolate(covered[own_rows], size=logits.shape[-2:], mode="area") / 255
-                own_loss = supervision.map_loss(logits, covered, known[own_rows], known.float().mean())
-                values["maps"] = gathered(own_loss[None]).mean()
+                of_own = logits, covered, known[own_rows]
+                entropy = supervision.map_loss(*of_own, known.float().mean())
+                overlaps = gathered(supervision.overlaps(*of_own)[None]).sum(0)
+                values["maps"] = gathered(entropy[None]).mean() + supervision.dice_loss(overlaps)
                 values["loss"] = values["loss"] + settings.map_weight * values["maps"]
             return values
 
