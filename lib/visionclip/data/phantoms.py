@@ -29,7 +29,7 @@ MANY = {"microaneurysms": 10, "haemorrhage": 10, "exudate": 10, "cotton_wool": 3
 STRIDE = 4  # of a finding map, in pixels of the image
 # fmt: off
 COUNTS = {  # the whole numbers among the factors; all others are written as floats, in every eye
-    "jpeg_quality", "dust", "lashes", "disc_haemorrhage", "disc_drusen", "hard_drusen", "microaneurysms",
+    "jpeg_quality", "dust", "ghosts", "lashes", "disc_haemorrhage", "disc_drusen", "hard_drusen", "microaneurysms",
     "haemorrhages", "flames", "exudates", "macular_exudates", "macular_star", "cotton_wool", "irma", "neovessels",
     "preretinal", "fibrosis", "laser", "drusen", "macular_pigment", "scars", "active_lesions", "bone_spicules",
     "patchy_atrophy", "lacquer_cracks",

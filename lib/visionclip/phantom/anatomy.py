@@ -1,12 +1,11 @@
-"""The healthy eye: pigment and choroid, vessels, nerve-fibre sheen, disc and fovea, and its innocent look-alikes."""
+"""The healthy eye but for its vessels: pigment and choroid, nerve-fibre sheen, disc, fovea, innocent look-alikes."""
 
 import cv2
 import numpy as np
 
-from visionclip.phantom.eye import SHIFT, Eye, blobs
+from visionclip.phantom.eye import Eye, blobs
 
 BLOND, DARK = np.array([0.78, 0.43, 0.24]), np.array([0.54, 0.26, 0.13])
-ARTERY, VEIN = (0.07, 0.30, 0.22), (0.17, 0.45, 0.36)  # share of the light that a full vessel absorbs, R G B
 
 
 def background(eye: Eye) -> None:
@@ -71,133 +70,6 @@ def choroid(eye: Eye) -> None:
         eye.absorb(None, alpha * lines, (-0.22, -0.04, 0.1))
     else:
         eye.absorb(None, alpha * lines, (0.12, 0.32, 0.28))
-
-
-# Vessels ----------------------------------------------------------------------------------------------------------
-
-
-def _grow(starts, heading, step, rng, wobble):
-    """Lines B×K×2 from ``starts`` B×2 along ``heading`` B×K (radians), with smooth wandering of size ``wobble``."""
-    count, length = heading.shape
-    drift = rng.normal(0, wobble, (count, length))
-    for index in range(1, length):
-        drift[:, index] += 0.75 * drift[:, index - 1]
-    angle = heading + drift
-    path = np.cumsum(np.stack((np.cos(angle), np.sin(angle)), axis=2) * np.reshape(step, (-1, 1, 1)), axis=1)
-    return np.concatenate((starts[:, None], starts[:, None] + path), axis=1)
-
-
-def _trunks(rng, wobble, cup_to_disc):
-    """Four arcades: headings swing from near vertical at the disc to horizontal above and below the macula.
-
-    A large cup pushes their origin to the nasal side (EGS guidelines).
-    """
-    arc = np.linspace(0, 5.8, 29)
-    rows = []
-    for side in (-1, 1):  # superior, inferior
-        first = np.deg2rad(rng.normal(82, 8))
-        swing = np.clip(arc / rng.normal(3.3, 0.25), 0, 1)
-        late = np.clip((arc - 3.2) / 3, 0, 1) * np.deg2rad(rng.uniform(0, 25))
-        rows.append(side * (first * (1 - swing) - late))
-        drift = np.clip(arc / 4, 0, 1) * np.deg2rad(rng.uniform(-30, 20))
-        rows.append(side * (np.deg2rad(rng.normal(128, 12)) + drift))
-    nasal = -0.08 - 0.3 * max(cup_to_disc - 0.5, 0)
-    starts = np.array([(nasal, -0.03), (nasal, -0.03), (nasal, 0.03), (nasal, 0.03)]) + rng.normal(0, 0.05, (4, 2))
-    return _grow(starts, np.stack(rows), np.full(4, 0.2), rng, wobble)
-
-
-def _branches(
-    parents: np.ndarray,
-    widths: np.ndarray,
-    rng: np.random.Generator,
-    wobble: float,
-    each: int,
-    steps: int,
-    reach: float,
-    shrink: tuple[float, float],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Branches leave ``parents`` P×K×2 at both sides; returns their lines and starting widths."""
-    count = len(parents) * each
-    owner = np.repeat(np.arange(len(parents)), each)
-    length = parents.shape[1]
-    spots = np.tile((np.arange(each) + 0.7) / (each + 0.4), len(parents)) + rng.normal(0, 0.05, count)
-    knots = np.clip((spots * (length - 2)).astype(int), 1, length - 2)
-    starts = parents[owner, knots]
-    along = parents[owner, knots + 1] - starts
-    side = np.where((np.arange(count) + rng.integers(2)) % 2, 1, -1)
-    angle = np.arctan2(along[:, 1], along[:, 0]) + side * rng.uniform(0.45, 1.1, count)
-    bend = -side * rng.uniform(-0.1, 0.7, count)
-    heading = angle[:, None] + bend[:, None] * np.linspace(0, 1, steps)
-    lines = _grow(starts, heading, reach * rng.uniform(0.6, 1.3, count) / steps, rng, wobble)
-    start_width = widths[owner, knots] * rng.uniform(*shrink, count)
-    return lines, start_width[:, None] * np.linspace(1, 0.35, steps + 1)
-
-
-def _draw_tree(eye: Eye, generations, canvas: np.ndarray) -> None:
-    """Ribbons of varying width, finest first; each ends where it would enter the foveal avascular zone."""
-    for lines, widths in reversed(generations):
-        near = np.hypot(*np.moveaxis(lines - eye.fovea, 2, 0)) < 0.32
-        ends = np.where(near.any(axis=1), near.argmax(axis=1), lines.shape[1]).tolist()
-        if widths.mean() * eye.scale * eye.fine < 1.6:
-            eye.stroke(canvas, lines, float(widths.mean()), ends=ends)
-            continue
-        tangent = np.gradient(lines, axis=1)
-        normal = np.stack((-tangent[..., 1], tangent[..., 0]), axis=2)
-        half = normal * (widths / 2 / (np.linalg.norm(normal, axis=2) + 1e-6))[..., None]
-        left, right = eye.fixed_point(lines + half), eye.fixed_point(lines - half)
-        for one, other, end in zip(left, right, ends, strict=True):
-            if end > 2:
-                cv2.fillPoly(canvas, [np.concatenate((one[:end], other[end - 1 :: -1]))], 255, cv2.LINE_AA, SHIFT)
-
-
-def _tree(eye: Eye, name: str, calibre: float, wobble: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage of one vessel tree, two orders of branches, and of its light reflex; ``calibre`` is the trunks' width in
-    DD."""
-    rng, factors = eye.dice(name), eye.factors
-    calibre *= rng.uniform(0.85, 1.15)
-    trunks = _trunks(rng, wobble, factors["cup_to_disc"])
-    thickness = np.array([1, 0.75, 1, 0.75])[:, None] * calibre * np.linspace(1, 0.5, trunks.shape[1])
-    if name == "vein" and factors["beading"]:
-        arc = np.arange(trunks.shape[1])
-        thickness *= 1 + 0.55 * factors["beading"] * np.sin(arc * 2.4 + rng.uniform(0, 6)) * (arc > 5)
-    first = _branches(trunks, thickness, rng, wobble * 1.4, 6, 14, 2.3, (0.4, 0.72))
-    second = _branches(*first, rng, wobble * 1.8, 3, 9, 1.0, (0.4, 0.7))
-    canvas = eye.canvas()
-    _draw_tree(eye, [(trunks, thickness), first, second], canvas)
-    eye.parameters[f"{name}_calibre"] = round(float(calibre), 4)
-    return eye.coverage(canvas), _reflex(eye, trunks, thickness)
-
-
-def _reflex(eye: Eye, trunks: np.ndarray, thickness: np.ndarray) -> np.ndarray:
-    """Coverage of the bright line along the middle third of the trunks; none where it would be under half a pixel."""
-    width = 0.3 * float(thickness.mean())
-    canvas = eye.canvas()
-    if eye.factors["light_reflex"] and width * eye.scale > 0.5:
-        eye.stroke(canvas, trunks, width)
-    return eye.coverage(canvas)
-
-
-def vessels(eye: Eye) -> None:
-    """Retinal arteries and veins, artery to vein 2:3, from the disc along the arcades; never into the fovea.
-
-    Where a vein is nicked it vanishes beside the artery that crosses it; in a large cup vessels dive out of sight
-    and reappear at its edge (bayoneting).
-    """
-    factors = eye.factors
-    vein, vein_reflex = _tree(eye, "vein", 0.1 * factors["vein_dilation"], 0.07 * factors["tortuosity"])
-    artery, artery_reflex = _tree(
-        eye, "artery", 0.072 * (1 - 0.5 * factors["narrowing"]), 0.056 * factors["tortuosity"]
-    )
-    if factors["nicking"]:
-        beside = cv2.GaussianBlur(np.minimum(vein, artery), (0, 0), 0.09 * eye.scale)
-        vein = vein * np.clip(1 - 6 * factors["nicking"] * beside, 0, 1)
-    eye.vessels = {"vein": vein, "artery": artery}
-    depth = eye.dice("vessel depth").uniform(0.5, 1.05)
-    dive = 1 - 1.2 * max(factors["cup_to_disc"] - 0.5, 0) * eye.masks["cup"].astype(np.float32)
-    eye.absorb("vein", vein * depth * dive, VEIN)
-    eye.absorb("artery", artery * depth * dive, ARTERY)
-    reflex = factors["light_reflex"] * (artery_reflex + 0.4 * vein_reflex)
-    eye.absorb(None, reflex * dive, (-0.12, -0.4, -0.3))
 
 
 def sheen(eye: Eye) -> None:

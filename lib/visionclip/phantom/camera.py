@@ -91,7 +91,7 @@ def lashes(eye: Eye) -> None:
 
 
 def stray_light(eye: Eye) -> None:
-    """Flare crescents at the rim and dust on the lens: bright and dark things that are no disease."""
+    """Flare crescents, veils, shadows, lens ghosts and dust: bright and dark things that are no disease."""
     rng = eye.dice("stray")
     flare = eye.factors["flare"]
     if flare:
@@ -99,13 +99,71 @@ def stray_light(eye: Eye) -> None:
         crescent = np.clip((eye.radius - 0.78) / 0.2, 0, 1) * np.clip((side - 0.4) / 0.4, 0, 1)
         hue = [(0.75, 0.8, 0.35), (0.95, 0.35, 0.1), (0.3, 0.42, 0.4), (0.9, 0.85, 0.75)][rng.integers(4)]
         eye.cover(None, crescent * flare * 0.9, hue)
+    _veil(eye)
+    _shadow(eye)
+    _ghosts(eye)
+    _dust(eye)
+
+
+def _veil(eye: Eye) -> None:
+    """A pale sheet of light over one side of the field, without an edge, from a misaligned pupil."""
+    if not eye.factors["glow"]:
+        return
+    rng = eye.dice("veil")
+    sheet = np.clip((_side(eye, rng) + rng.uniform(-0.2, 0.5)) / rng.uniform(0.6, 1.4) + 0.1 * eye.noise(rng, 4), 0, 1)
+    hue = ((0.85, 0.8, 0.7), (0.5, 0.5, 0.52), (0.7, 0.72, 0.45), (0.9, 0.6, 0.4))[rng.integers(4)]
+    eye.cover(None, 0.6 * eye.factors["glow"] * sheet, hue)
+
+
+def _shadow(eye: Eye) -> None:
+    """A grey patch without an edge, mostly towards the middle: what floats in the vitreous, or too small a pupil."""
+    if not eye.factors["shadow"]:
+        return
+    rng = eye.dice("shadow")
+    place = eye.gaze + rng.normal(0, 0.35, 2) * eye.factors["field_radius"]
+    size, blue = rng.uniform(0.35, 1.3), rng.uniform(0.4, 1)
+    warped = eye.distance(place) / size + 0.15 * eye.noise(rng, 5)
+    eye.absorb(None, eye.factors["shadow"] * np.exp(-(warped**2)), (0.85, 0.8, 0.8 * blue))
+
+
+def _spot(eye: Eye, place: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the image within 1.6 ``size`` DD of ``place``, 3×h×w, and distances from there in ``size``, h×w."""
+    (column, row), half = eye.pixels(place), 1.6 * size * eye.scale + 1
+    window = tuple(slice(max(0, int(at - half)), max(0, int(at + half) + 1)) for at in (row, column))
+    distance = np.hypot(eye.x[window] - place[0], eye.y[window] - place[1]) / size
+    return eye.image[(slice(None), *window)], distance.astype(np.float32)
+
+
+def _ghosts(eye: Eye) -> None:
+    """Reflexes of lens and cornea: pale bluish, green or white discs and rings, and bright points, often opposite each
+    other about the middle of the field."""
+    rng = eye.dice("ghosts")
+    axis = rng.uniform(0, 2 * np.pi)
+    for _ in range(int(eye.factors["ghosts"])):
+        away, angle = rng.normal(0, 0.25) * eye.factors["field_radius"], axis + rng.normal(0, 0.25)
+        place = eye.gaze + away * np.array((np.cos(angle), np.sin(angle))) + rng.normal(0, 0.08, 2)
+        size = np.exp(rng.uniform(np.log(0.02), np.log(0.35)))
+        image, distance = _spot(eye, place, size)
+        disc = np.clip((1 - distance) / rng.uniform(0.15, 1) + 0.5, 0, 1)
+        if size > 0.08 and rng.random() < 0.3:
+            disc *= np.clip(distance, 0.2, 1) ** 2
+        hue = ((0.75, 0.72, 0.95), (0.55, 0.75, 0.6), (0.95, 0.93, 0.88), (0.95, 0.8, 0.55))[rng.integers(4)]
+        disc *= rng.uniform(0.08, 0.35 if size > 0.08 else 0.8)
+        image += disc * (np.array(hue, np.float32)[:, None, None] - image)
+
+
+def _dust(eye: Eye) -> None:
+    """Specks on the lens, bright or dark anywhere in the field: sharp points, and soft discs where out of focus."""
+    rng = eye.dice("dust")
     for _ in range(int(eye.factors["dust"])):
-        spot = eye.gaze + rng.normal(0, 0.45, 2) * eye.factors["field_radius"]
-        speck = np.clip(1.3 - eye.distance(spot) / rng.uniform(0.03, 0.09), 0, 1)
-        if rng.random() < 0.5:
-            eye.cover(None, 0.3 * speck, (0.8, 0.75, 0.65))
+        place = eye.gaze + rng.normal(0, 0.45, 2) * eye.factors["field_radius"]
+        size, depth = np.exp(rng.uniform(np.log(0.015), np.log(0.12))), rng.uniform(0.1, 0.6)
+        image, distance = _spot(eye, place, size)
+        speck = depth * np.clip((1 - distance) / rng.uniform(0.15, 1) + 0.3, 0, 1)
+        if rng.random() < 0.7:
+            image += speck * (np.array((0.85, 0.8, 0.7), np.float32)[:, None, None] - image)
         else:
-            eye.absorb(None, 0.3 * speck, (0.9, 0.9, 0.9))
+            image *= 1 - 0.55 * speck
 
 
 def hide(eye: Eye) -> None:
@@ -165,12 +223,14 @@ def sensor(eye: Eye, inside: np.ndarray) -> np.ndarray:
     image = cv2.merge(list(eye.image * 255))
     if eye.factors["noise"]:
         grain = eye.dice("sensor").standard_normal(image.shape, np.float32)
-        image += 255 * eye.factors["noise"] * grain * np.array((0.8, 0.8, 1.6), np.float32)
-    pixels = np.clip(image, 0, 255).astype(np.uint8)
-    pixels[~inside] = 0
+        grain *= 255 * eye.factors["noise"] * np.array((0.8, 0.8, 1.6), np.float32)
+        image += grain
+    field = np.asarray(cv2.merge([inside.astype(np.uint8)] * 3), np.uint8)
+    pixels = np.clip(image, 0, 255).astype(np.uint8) * field
     quality = int(eye.factors["jpeg_quality"])
     if quality < 100:
-        _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-        pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1].copy()
-        pixels[~inside] = 0
+        swapped = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        _, encoded = cv2.imencode(".jpg", swapped, (cv2.IMWRITE_JPEG_QUALITY, quality))
+        decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+        pixels = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8) * field
     return pixels

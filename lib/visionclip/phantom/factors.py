@@ -68,6 +68,9 @@ FACTORS: dict[str, Factor] = {
     "jpeg_quality": Factor("quality of the lossy file; 100 leaves it out", 20, 100),
     "flare": Factor("crescent of stray light at the rim"),
     "dust": Factor("specks on the lens", 0, 20),
+    "ghosts": Factor("count of lens ghosts: pale discs and points near the middle of the field", 0, 8),
+    "shadow": Factor("depth of a blurred dark patch: an opacity before the retina, a small pupil"),
+    "glow": Factor("strength of a pale veil over one side of the field"),
     "lashes": Factor("count of eyelashes in front of the lens", 0, 40),
     "lens_opacity": Factor("cataract: haze, yellowing, blur, loss of contrast"),
     "fault": Factor("why the photograph as a whole is unusable", choices=("none", "dark", "flash", "blur", "lid")),
@@ -247,12 +250,15 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
         "aberration": float(rng.uniform(0, 0.008 if loose else 0.003)),
         "jpeg_quality": int(rng.choice([100, int(rng.integers(65, 98))])),
         "flare": float(rng.uniform(0.2, 1) if rng.random() < (0.35 if loose else 0.15) else 0),
-        "dust": int(rng.integers(1, 7) if rng.random() < 0.25 else 0),
+        "dust": int(np.exp(rng.uniform(0, np.log(15))) if rng.random() < (0.45 if loose else 0.25) else 0),
         "lashes": int(rng.integers(1, 5) if rng.random() < 0.05 else 0),
         "fault": "none",
         "macula_fault": "none",
         "disc_fault": "none",
         "retina_fault": "none",
+        "ghosts": int(rng.integers(1, 6) if rng.random() < (0.45 if loose else 0.3) else 0),
+        "shadow": float(rng.uniform(0.15, 0.65) if rng.random() < 0.2 else 0),
+        "glow": float(rng.uniform(0.1, 0.8) if rng.random() < (0.3 if loose else 0.15) else 0),
     }
 
 
@@ -277,7 +283,7 @@ def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
         "cup_to_disc": float(rng.uniform(0.52, 0.65) if rng.random() < 0.1 else bell(rng, 0.38, 0.09, 0.18, 0.55)),
         "disc_tilt": float(rng.beta(1, 5) * 0.5),
         "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
-        "tessellation": float(rng.uniform(0.2, 0.55) if rng.random() < 0.15 + 0.2 * old else rng.uniform(0, 0.2)),
+        "tessellation": float(rng.uniform(0.2, 0.55) if rng.random() < 0.2 + 0.25 * old else rng.uniform(0, 0.2)),
         "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.1 + 0.6 * young else 0.5 * rng.beta(1, 2)),
         "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.2 + 0.5 * young else 0),
         "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.06 + 0.25 * old else 0),
@@ -296,13 +302,13 @@ def diabetic_retinopathy(drawn: dict, eye: Conditions, rng: np.random.Generator)
     if grade == 1:
         drawn["microaneurysms"] = int(rng.integers(2, 12))
         return
-    drawn["microaneurysms"] = int(rng.integers(5, 30))
+    drawn["microaneurysms"] = int(np.exp(rng.uniform(np.log(6), np.log(110))))
     drawn["haemorrhages"] = int(np.exp(rng.uniform(0, np.log(30)))) if grade == 2 else int(rng.integers(15, 60))
     drawn["exudates"] = int(rng.integers(1, 5)) if rng.random() < 0.5 else 0
     drawn["cotton_wool"] = int(rng.integers(1, 4 + grade)) if rng.random() < 0.25 + 0.08 * grade else 0
     drawn["flames"] = int(rng.integers(1, 3 * grade)) if rng.random() < 0.3 else 0
     if grade == 3:
-        signs = rng.random(3) < (0.6, 0.35, 0.35)
+        signs = rng.random(3) < (0.45, 0.4, 0.4)
         if not signs.any():
             signs[rng.integers(3)] = True
         drawn["haemorrhages"] = int(rng.integers(96, 170)) if signs[0] else drawn["haemorrhages"]

@@ -14,7 +14,7 @@ from visionclip.phantom.eye import Eye, blobs, fibre_direction
 from visionclip.phantom.factors import bell
 
 DISC_DIAMETER = 1800  # micrometres
-BLOOD = (0.34, 0.64, 0.50)  # share of light absorbed by intraretinal blood, R G B
+BLOOD = (0.28, 0.64, 0.48)  # share of light absorbed by intraretinal blood, R G B
 DEEP_BLOOD = (0.44, 0.74, 0.60)
 LIPID = (1.06, 0.84, 0.37)
 
@@ -27,28 +27,67 @@ def _towards(centre: np.ndarray, spread: float):
 # Diabetic and vascular --------------------------------------------------------------------------------------------
 
 
+def _deposits(
+    eye: Eye,
+    canvas: np.ndarray,
+    centres: np.ndarray,
+    radii: np.ndarray,
+    strength: np.ndarray | float,
+    rng: np.random.Generator,
+    rough: float = 0.1,
+    stretch: np.ndarray | float = 1.0,
+    direction: np.ndarray | float = 0.0,
+) -> None:
+    """Fill irregular ellipses (as ``blobs``) whose area is right however small they are.
+
+    OpenCV's smooth edge makes a filled outline wider by 0.65 pixels of the canvas, and none smaller than 0.85: as much
+    as a microaneurysm's own radius at the sizes that are trained on. What is smaller is drawn fainter instead.
+    """
+    pixel = 1 / (eye.scale * eye.fine)  # of the canvas, DD
+    inner = np.maximum(radii - 0.65 * pixel, 0.2 * pixel)
+    longer = np.maximum((radii * stretch - 0.65 * pixel) / inner, 1)
+    faint = np.minimum((radii / (0.85 * pixel)) ** 2, 1)
+    eye.fill(canvas, blobs(centres, inner, rng, rough, longer, direction), strength * faint)
+
+
+def _threads(eye: Eye, canvas: np.ndarray, lines: np.ndarray, width: float, strength: float = 1.0) -> None:
+    """Draw N lines N×K×2 as wide as ``width`` DD says, thinner than a pixel of the canvas as fainter ones.
+
+    OpenCV's smooth lines of 1 and 2 pixels are 1.3 and 3.6 pixels wide, thicker ones 1.7 wider than they are called.
+    """
+    pixel = 1 / (eye.scale * eye.fine)
+    wanted = width / pixel
+    thickness = 1 if wanted < 2.2 else max(2, round(wanted - 1.7))
+    drawn = 1.3 if thickness == 1 else thickness + 1.7
+    eye.stroke(canvas, lines, thickness * pixel, strength * min(wanted / drawn, 1))
+
+
 def microaneurysms(eye: Eye) -> None:
-    """Round red dots under 125 micrometres (0.07 DD), mostly at the posterior pole (ETDRS report 10)."""
+    """Round red dots of 20 to 110 micrometres with a soft edge, mostly at the posterior pole (ETDRS report 10: under
+    125 micrometres)."""
     count, rng = int(eye.factors["microaneurysms"]), eye.dice("microaneurysms")
-    centres = eye.scatter(count, rng, _towards(eye.fovea, 2.0))
+    centres = eye.scatter(count, rng, _towards(eye.fovea, 2.4))
+    radii = np.exp(rng.normal(np.log(0.0145), 0.3, count)).clip(10 / DISC_DIAMETER, 55 / DISC_DIAMETER)
     canvas = eye.canvas()
-    eye.fill(canvas, blobs(centres, rng.uniform(0.016, 0.034, count), rng, 0.08), rng.uniform(0.6, 1, count))
-    eye.absorb("microaneurysms", eye.coverage(canvas) * rng.uniform(0.3, 1), BLOOD)
+    _deposits(eye, canvas, centres, radii, rng.uniform(0.5, 1, count), rng, 0.08, rng.uniform(1, 1.25, count))
+    eye.absorb("microaneurysms", eye.coverage(canvas, rng.uniform(0.002, 0.007)) * rng.uniform(0.35, 1), BLOOD)
 
 
 def haemorrhages(eye: Eye) -> None:
-    """Dot and blot haemorrhages of the deep retina, irregular, 0.03-0.15 DD (ETDRS report 10). The many of a severe
+    """Dot and blot haemorrhages of the deep retina, irregular, 0.03-0.3 DD (ETDRS report 10). The many of a severe
     retinopathy are spread over all four quadrants (4-2-1 rule); in a vein occlusion they keep to its territory."""
     count, rng = int(eye.factors["haemorrhages"]), eye.dice("haemorrhages")
     if count >= 90:
         centres = np.concatenate([eye.scatter(-(-count // 4), rng, _quadrant(eye, index)) for index in range(4)])
     else:
         centres = eye.scatter(count, rng, _territory(eye))
-    radii = np.exp(rng.normal(np.log(rng.uniform(0.026, 0.042)), 0.5, len(centres))).clip(0.016, 0.2)
-    outlines = blobs(centres, radii, rng, 0.3, rng.uniform(1, 1.7, len(centres)), rng.uniform(0, np.pi, len(centres)))
+    count = len(centres)
+    radii = np.exp(rng.normal(np.log(rng.uniform(0.018, 0.032)), 0.6, count)).clip(0.012, 0.18)
+    stretch = 1 + rng.gamma(2, 0.5, count).clip(0, 2.5)  # dots are round, blots are drawn out
     canvas = eye.canvas()
-    eye.fill(canvas, outlines, rng.uniform(0.4, 1, len(centres)))
-    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.008, 0.04)) * rng.uniform(0.2, 1), BLOOD)
+    strength, direction = rng.uniform(0.4, 1, count), rng.uniform(0, np.pi, count)
+    _deposits(eye, canvas, centres, radii, strength, rng, 0.25, stretch, direction)
+    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.003, 0.016)) * rng.uniform(0.25, 1), BLOOD)
     eye.parameters["haemorrhages_by_quadrant"] = quadrant_counts(eye, centres)
 
 
@@ -81,59 +120,80 @@ def _territory(eye: Eye):
 
 
 def flames(eye: Eye) -> None:
-    """Flame haemorrhages: blood between nerve fibres, so drawn along them, with frayed ends. Near the disc in
-    hypertension (Keith-Wagener-Barker 3), in the occluded vein's territory in vein occlusion."""
+    """Flame haemorrhages: blood between nerve fibres, so drawn along them, a slim body with frayed ends. Near the disc
+    in hypertension (Keith-Wagener-Barker 3), in the occluded vein's territory in vein occlusion."""
     count, rng = int(eye.factors["flames"]), eye.dice("flames")
     territory = _territory(eye)
     spread = 2.6 if eye.factors["vein_occlusion"] != "none" else 1.6
     near = _towards(np.zeros(2), spread)
     centres = eye.scatter(count, rng, lambda points: territory(points) * near(points))
-    size = 1.0 if eye.factors["vein_occlusion"] == "none" else 1.35
-    lengths = (rng.uniform(0.07, 0.26, count) * size)[:, None, None]
-    heading = fibre_direction(centres, eye.fovea) + rng.normal(0, 0.12, count)
+    size = 1.0 if eye.factors["vein_occlusion"] == "none" else 1.4
+    half = size * np.exp(rng.normal(np.log(0.085), 0.45, count)).clip(0.035, 0.22)
+    heading = fibre_direction(centres, eye.fovea) + rng.normal(0, 0.1, count)
+    slim = rng.uniform(0.1, 0.32, count)
+    canvas = eye.canvas()
+    _deposits(eye, canvas, centres, slim * half, rng.uniform(0.5, 0.95, count), rng, 0.3, 0.7 / slim, heading)
     along = np.stack((np.cos(heading), np.sin(heading)), axis=1)[:, None]
     across = along[..., ::-1] * (-1, 1)
-    offset = rng.normal(0, 0.5, (count, 10, 1)).clip(-1, 1)  # threads are longest in the middle of the flame
-    middle = centres[:, None] + lengths * (0.4 * offset * across + rng.normal(0, 0.25, (count, 10, 1)) * along)
-    half = along * lengths * (1.1 - offset**2) * rng.uniform(0.5, 1, (count, 10, 1))
-    lines = np.stack((middle - half, middle, middle + half), axis=2).reshape(-1, 3, 2)
-    canvas = eye.canvas()
-    eye.stroke(canvas, lines[::2], 0.02 * size, 0.8)
-    eye.stroke(canvas, lines[1::2], 0.04 * size, 1.0)
-    eye.absorb("haemorrhage", eye.coverage(canvas, 0.015), (0.30, 0.64, 0.52))
+    offset = rng.uniform(-1, 1, (count, 8, 1))  # threads are longest in the middle of the flame
+    middle = 1.3 * offset * slim[:, None, None] * across + rng.normal(0, 0.2, (count, 8, 1)) * along
+    reach = along * (1.15 - 0.6 * offset**2) * rng.uniform(0.5, 1, (count, 8, 1))
+    bow = 0.12 * offset * across
+    threads = np.stack((middle - reach - bow, middle, middle + reach - bow), axis=2) * half[:, None, None, None]
+    lines = (centres[:, None, None] + threads).reshape(-1, 3, 2)
+    _threads(eye, canvas, lines[::2], 0.008 * size, 0.8)
+    _threads(eye, canvas, lines[1::2], 0.014 * size, 0.9)
+    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.004, 0.012)), (0.26, 0.64, 0.48))
+
+
+def _cluster(rng: np.random.Generator, typical: float, load: float) -> tuple[np.ndarray, np.ndarray]:
+    """One group of hard exudates about the origin, of ``typical`` radius, more of them with the eye's ``load``: places
+    N×2 and radii N in DD.
+
+    Loose specks; a circinate ring or a part of it; or a confluent plaque among specks.
+    """
+    kind = rng.choice(("specks", "ring", "plaque"), p=(0.4, 0.28, 0.32))
+    count = int(np.clip(load * np.exp(rng.uniform(0, np.log(130))), 1, 250))
+    radii = np.exp(rng.normal(np.log(typical), 0.5, count))
+    if kind == "ring":
+        angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.uniform(0.8, 2.2), count)
+        bent = 1 + rng.normal(0, 0.12) * np.cos(2 * angle) + rng.normal(0, 0.12) * np.sin(3 * angle)
+        ring = rng.uniform(0.18, 0.55) * bent * rng.normal(1, rng.uniform(0.06, 0.2), count)
+        return np.stack((ring * np.cos(angle), ring * np.sin(angle) * rng.uniform(0.6, 1)), axis=1), radii
+    places = rng.normal(0, rng.uniform(0.1, 0.42, 2), (count, 2))
+    if kind == "plaque":
+        pieces = int(np.exp(rng.uniform(np.log(3), np.log(50))))
+        walk = np.cumsum(rng.normal(0, rng.uniform(0.6, 1.3) * 0.028, (pieces, 2)), axis=0)  # grown piece by piece
+        places = np.concatenate((places, walk))
+        radii = np.concatenate((radii, np.exp(rng.normal(np.log(0.026), 0.45, pieces))))
+    return places, radii
 
 
 def _lipid(eye: Eye, centres: np.ndarray, rng: np.random.Generator, outside: float = 0.0) -> None:
-    """Hard exudates: small waxy yellow deposits with sharp margins, in loose clusters or circinate rings (ETDRS); none
-    within ``outside`` DD of the fovea."""
+    """Hard exudates: small waxy yellow deposits with sharp margins, from single specks to rings and plaques (ETDRS);
+    none within ``outside`` DD of the fovea."""
     canvas = eye.canvas()
+    typical = np.exp(rng.uniform(np.log(0.008), np.log(0.016)))
+    load = np.exp(rng.normal(0, 0.8))
     for centre in centres:
-        count = int(np.exp(rng.uniform(np.log(2), np.log(45))))
-        if rng.random() < 0.35:
-            angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.uniform(0.8, 2), count)
-            ring = rng.uniform(0.2, 0.45) * rng.normal(1, 0.12, count)
-            spots = centre + np.stack((ring * np.cos(angle), ring * np.sin(angle)), axis=1)
-        else:
-            spots = centre + rng.normal(0, rng.uniform(0.07, 0.24, 2), (count, 2))
+        offsets, radii = _cluster(rng, typical, load)
+        spots = centre + offsets
         if outside:
-            spots = spots[np.hypot(*(spots - eye.fovea).T) > outside + 0.15]
-            count = len(spots)
-        radii = np.exp(rng.normal(np.log(rng.uniform(0.008, 0.026)), 0.55, count)).clip(0.01, 0.13)
-        eye.fill(
-            canvas,
-            blobs(spots, radii, rng, 0.35, rng.uniform(1, 1.8, count), rng.uniform(0, 3, count)),
-            rng.uniform(0.5, 1, count),
-        )
-    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.004, 0.025)) * rng.uniform(0.25, 1), LIPID)
+            away = np.hypot(*(spots - eye.fovea).T) > outside + 0.15
+            spots, radii = spots[away], radii[away]
+        count, radii = len(spots), radii.clip(0.005, 0.1)
+        strength, stretch = rng.uniform(0.5, 1, count), rng.uniform(1, 2, count)
+        _deposits(eye, canvas, spots, radii, strength, rng, 0.35, stretch, rng.uniform(0, np.pi, count))
+    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.001, 0.009)) * rng.uniform(0.15, 0.9), LIPID)
 
 
 def exudates(eye: Eye) -> None:
     """Clusters of hard exudates more than 1 DD from the fovea: retinopathy without macular edema."""
     rng = eye.dice("exudates")
-    near = _towards(eye.fovea, 2.6)
+    near = _towards(eye.fovea, 2.2)
 
     def weight(points: np.ndarray) -> np.ndarray:
-        return near(points) * (np.hypot(*(points - eye.fovea).T) > 1.85)
+        return near(points) * (np.hypot(*(points - eye.fovea).T) > 1.4)
 
     _lipid(eye, eye.scatter(int(eye.factors["exudates"]), rng, weight, rim=0.85), rng, outside=1.05)
 
@@ -155,8 +215,8 @@ def macular_star(eye: Eye) -> None:
     for theta in angle:
         reach = np.arange(0.22, rng.uniform(0.45, 0.95), 0.06)
         spots = eye.fovea + reach[:, None] * (np.cos(theta), np.sin(theta)) + rng.normal(0, 0.012, (len(reach), 2))
-        eye.fill(canvas, blobs(spots, rng.uniform(0.014, 0.028, len(reach)), rng, 0.2, 1.8, theta), 0.95)
-    eye.cover("exudate", eye.coverage(canvas, 0.006), LIPID)
+        _deposits(eye, canvas, spots, rng.uniform(0.008, 0.022, len(reach)), 0.95, rng, 0.2, 1.8, theta)
+    eye.cover("exudate", eye.coverage(canvas, 0.005), LIPID)
 
 
 def macular_swelling(eye: Eye) -> None:
@@ -168,36 +228,69 @@ def macular_swelling(eye: Eye) -> None:
 
 
 def cotton_wool(eye: Eye) -> None:
-    """Nerve-fibre infarcts: fluffy white-grey patches 0.1-0.35 DD, within 3 DD of the disc (ETDRS soft exudates)."""
+    """Nerve-fibre infarcts: white-grey patches of 0.1-0.4 DD across the fibres, feathered along them, within 3 DD of
+    the disc (ETDRS soft exudates)."""
     count, rng = int(eye.factors["cotton_wool"]), eye.dice("cotton wool")
     territory = _territory(eye)
 
     def weight(points: np.ndarray) -> np.ndarray:
-        near = np.exp(-(((np.hypot(*points.T) - 1.8) / 1.0) ** 2))
+        near = np.exp(-(((np.hypot(*points.T) - 2.2) / 1.3) ** 2))
         return territory(points) * near * (np.hypot(*(points - eye.fovea).T) > 0.8)
 
     centres = eye.scatter(count, rng, weight)
-    across = fibre_direction(centres, eye.fovea) + np.pi / 2
+    fibres = fibre_direction(centres, eye.fovea)
+    radii = np.exp(rng.normal(np.log(0.052), 0.42, count)).clip(0.025, 0.15)
+    stretch, strength = rng.uniform(1.2, 2.8, count), rng.uniform(0.5, 1, count)
     canvas = eye.canvas()
-    outlines = blobs(centres, rng.uniform(0.06, 0.15, count), rng, 0.35, rng.uniform(1, 1.8, count), across)
-    eye.fill(canvas, outlines, rng.uniform(0.6, 1, count))
-    eye.cover("cotton_wool", rng.uniform(0.3, 0.85) * eye.coverage(canvas, 0.04), (0.95, 0.83, 0.62))
+    _deposits(eye, canvas, centres, radii, strength, rng, 0.4, stretch, fibres + np.pi / 2)
+    along = np.stack((np.cos(fibres), np.sin(fibres)), axis=1)[:, None]
+    across = along[..., ::-1] * (-1, 1) * stretch[:, None, None]
+    offset = rng.uniform(-0.8, 0.8, (count, 10, 1))
+    begin = offset * across - along * rng.uniform(0.4, 1.5, (count, 10, 1))
+    end = offset * across + along * rng.uniform(0.4, 1.5, (count, 10, 1))
+    wisps = centres[:, None, None] + np.stack((begin, end), axis=2) * radii[:, None, None, None]
+    _threads(eye, canvas, wisps.reshape(-1, 2, 2), 0.012, 0.6)
+    alpha = rng.uniform(0.2, 0.8) * eye.coverage(canvas, rng.uniform(0.012, 0.028))
+    eye.cover("cotton_wool", alpha, (0.95, 0.83, 0.62))
 
 
-def _tangle(origin: np.ndarray, count: int, reach: float, rng: np.random.Generator) -> np.ndarray:
-    """``count`` looping lines from ``origin``, count×20×2."""
-    heading = rng.uniform(0, 2 * np.pi, count)[:, None] + np.cumsum(rng.normal(0, 0.55, (count, 20)), axis=1)
-    path = np.cumsum(np.stack((np.cos(heading), np.sin(heading)), axis=2), axis=1) * reach / 12
-    return origin + rng.normal(0, 0.04, (count, 1, 2)) + path
+def _capillaries(
+    eye: Eye, canvas: np.ndarray, origin: np.ndarray, stems: int, reach: float, fan: float, rng: np.random.Generator
+) -> None:
+    """A net of fine new or widened capillaries, ``reach`` DD long: stems leave ``origin`` over ``fan`` radians, fork
+    twice and thin out (30 to 12 micrometres), and loops join their ends."""
+    heading = rng.uniform(0, 2 * np.pi) + fan * (np.linspace(-0.5, 0.5, stems) + rng.normal(0, 0.1, stems))
+    start, length = origin + rng.normal(0, 0.02, (stems, 2)), np.full(stems, 0.5 * reach)
+    for width in (0.017, 0.011, 0.007):
+        length = length * rng.uniform(0.6, 1.3, len(start))
+        curl = np.cumsum(rng.normal(0, 0.22, (len(start), 9)), axis=1) + rng.normal(0, 0.06, (len(start), 1)) * range(9)
+        angle = heading[:, None] + curl
+        step = (length / 9)[:, None, None]
+        path = np.cumsum(np.stack((np.cos(angle), np.sin(angle)), axis=2) * step, axis=1)
+        lines = np.concatenate((start[:, None], start[:, None] + path), axis=1)
+        _threads(eye, canvas, lines[:, :6], width, 0.95)
+        _threads(eye, canvas, lines[:, 5:], 0.8 * width, 0.9)
+        owner = np.repeat(np.arange(len(lines)), 2)
+        start = lines[owner, rng.integers(4, 10, len(owner))]
+        heading = angle[owner, -1] + np.tile((-1, 1), len(lines)) * rng.uniform(0.3, 1.1, len(owner))
+        length = 0.6 * length[owner]
+    ends, beyond = lines[:, -1], 1.18  # neighbours' ends are joined by loops that bulge outwards
+    order = np.argsort(np.arctan2(*(ends - origin).T[::-1]))
+    ends, following = ends[order], np.roll(ends[order], -1, axis=0)
+    close = np.hypot(*(ends - following).T) < 0.45 * reach
+    top = origin + beyond * (0.5 * (ends + following) - origin)
+    t = np.linspace(0, 1, 7)[:, None]
+    loops = (1 - t) ** 2 * ends[:, None] + 2 * t * (1 - t) * top[:, None] + t**2 * following[:, None]
+    _threads(eye, canvas, loops[close], 0.008, 0.9)
 
 
 def irma(eye: Eye) -> None:
-    """Intraretinal microvascular abnormalities: small tortuous loops beside vessels (ICDR severe)."""
+    """Intraretinal microvascular abnormalities: small tortuous loops between vessels (ICDR severe)."""
     rng = eye.dice("irma")
     canvas = eye.canvas()
     for origin in eye.scatter(int(eye.factors["irma"]), rng, rim=0.8):
-        eye.stroke(canvas, _tangle(origin, int(rng.integers(4, 8)), 0.3, rng), 0.02, 0.9)
-    eye.absorb("neovessel", eye.coverage(canvas), (0.26, 0.6, 0.45))
+        _capillaries(eye, canvas, origin, int(rng.integers(2, 4)), rng.uniform(0.2, 0.45), rng.uniform(1, 3), rng)
+    eye.absorb("neovessel", eye.coverage(canvas) * rng.uniform(0.5, 1), (0.24, 0.6, 0.45))
 
 
 def neovessels(eye: Eye) -> None:
@@ -208,8 +301,8 @@ def neovessels(eye: Eye) -> None:
         origins[:1] = rng.normal(0, 0.2, 2)
     canvas = eye.canvas()
     for origin in origins:
-        eye.stroke(canvas, _tangle(origin, int(rng.integers(8, 18)), rng.uniform(0.35, 0.8), rng), 0.02, 0.9)
-    eye.absorb("neovessel", eye.coverage(canvas), (0.24, 0.62, 0.46))
+        _capillaries(eye, canvas, origin, int(rng.integers(4, 9)), rng.uniform(0.45, 1.1), rng.uniform(2, 5), rng)
+    eye.absorb("neovessel", eye.coverage(canvas) * rng.uniform(0.5, 1), (0.22, 0.62, 0.46))
 
 
 def preretinal(eye: Eye) -> None:
@@ -251,8 +344,9 @@ def laser(eye: Eye) -> None:
     count = len(centres)
     radii = rng.uniform(0.055, 0.1, count)
     canvas, pigment = eye.canvas(), eye.canvas()
-    eye.fill(canvas, blobs(centres, radii, rng, 0.2), rng.uniform(0.4, 0.9, count))
-    eye.fill(pigment, blobs(centres + rng.normal(0, 0.02, (count, 2)), 0.5 * radii, rng, 0.4), rng.uniform(0, 1, count))
+    _deposits(eye, canvas, centres, radii, rng.uniform(0.4, 0.9, count), rng, 0.2)
+    dark = centres + rng.normal(0, 0.02, (count, 2))
+    _deposits(eye, pigment, dark, 0.5 * radii, rng.uniform(0, 1, count), rng, 0.4)
     eye.cover("scar", 0.7 * eye.coverage(canvas, 0.012), (0.92, 0.76, 0.48))
     eye.absorb("scar", eye.coverage(pigment), (0.6, 0.65, 0.6))
     eye.parameters["laser_spots"] = count
@@ -269,8 +363,8 @@ def drusen(eye: Eye) -> None:
     median = eye.factors["drusen_size"] / 2 / DISC_DIAMETER
     radii = np.exp(rng.normal(np.log(median), 0.35, count)).clip(0.6 * median, 2.5 * median)
     canvas = eye.canvas()
-    eye.fill(canvas, blobs(centres, radii, rng, 0.15), rng.uniform(0.5, 1, count))
-    alpha = eye.coverage(canvas, rng.uniform(0.008, 0.03)) * rng.uniform(0.3, 0.75)
+    _deposits(eye, canvas, centres, radii, rng.uniform(0.5, 1, count), rng, 0.15)
+    alpha = eye.coverage(canvas, median * rng.uniform(0.4, 0.9)) * rng.uniform(0.25, 0.75)  # no sharp margin
     eye.cover("drusen", alpha, (0.96, 0.80, 0.48))
 
 
@@ -366,7 +460,7 @@ def bone_spicules(eye: Eye) -> None:
     )
     lines = (centres[:, None, None] + path).reshape(-1, 4, 2)
     canvas = eye.canvas()
-    eye.stroke(canvas, lines, 0.035)
+    _threads(eye, canvas, lines, 0.035)
     eye.absorb("pigment", eye.coverage(canvas), (0.7, 0.72, 0.65))
 
 
@@ -399,7 +493,7 @@ def lacquer_cracks(eye: Eye) -> None:
     heading = rng.normal(0, 0.5) + rng.normal(0, 0.35, (count, 1)) + np.cumsum(rng.normal(0, 0.25, (count, 16)), axis=1)
     path = np.cumsum(np.stack((np.cos(heading), np.sin(heading)), axis=2), axis=1) * rng.uniform(0.05, 0.12)
     canvas = eye.canvas()
-    eye.stroke(canvas, start[:, None] + path, rng.uniform(0.025, 0.05))
+    _threads(eye, canvas, start[:, None] + path, rng.uniform(0.025, 0.05))
     eye.cover("atrophy", 0.75 * eye.coverage(canvas, 0.01), (0.95, 0.82, 0.52))
 
 
@@ -430,7 +524,7 @@ def membrane(eye: Eye) -> None:
         start = centre + rng.normal(0, 0.45, 2)
         theta = np.arctan2(*(start - epicentre)[::-1]) + np.cumsum(rng.normal(0, 0.12, 8))
         line = start + np.cumsum(np.stack((np.cos(theta), np.sin(theta)), axis=1), axis=0) * rng.uniform(0.04, 0.09)
-        eye.stroke(canvas, line[None], rng.uniform(0.015, 0.04), rng.uniform(0.5, 1))
+        _threads(eye, canvas, line[None], rng.uniform(0.015, 0.04), rng.uniform(0.5, 1))
     eye.cover("membrane", 0.4 * density * eye.coverage(canvas, 0.01), (0.95, 0.93, 0.82))
 
 
