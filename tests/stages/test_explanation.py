@@ -59,7 +59,7 @@ def marked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def maps(network, tokenizer, held_out, marked):
-    return explanation.find(network, tokenizer, held_out, marked, LANGUAGES, [32, 48])
+    return explanation.find(network, tokenizer, held_out, marked, LANGUAGES, [32, 48], [64])
 
 
 # --- The model ----------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_maps_are_read_at_the_finest_of_the_sizes(maps, held_out, marked):
     assert maps.keys() == {explanation.PHANTOMS, "clinic"}
     assert maps[explanation.PHANTOMS]["exudate"].shape == (len(held_out), 12, 12)
     assert maps["clinic"].keys() == {"exudate"}
-    assert maps["clinic"]["exudate"].shape == (5, 12, 12)
+    assert maps["clinic"]["exudate"].shape == (5, 16, 16), "fine findings are read at their own sizes in photographs"
 
 
 def test_results_have_the_shape_that_others_rely_on(maps, held_out, marked):

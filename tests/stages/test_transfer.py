@@ -1,5 +1,7 @@
 """Which parts are left out, what eyes look like, and predictions that are kept until something changes."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pandas
@@ -7,6 +9,7 @@ import pytest
 from scipy import stats
 
 from visionclip import conditions, phantom
+from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics
@@ -53,7 +56,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real(folder):
-    return transfer.load_train_splits(folder, 32)
+    return transfer.load_development(folder, 32)
 
 
 @pytest.fixture
@@ -78,14 +81,32 @@ def predict(folder, datasets, name=transfer.REFERENCE, count=32, updates=2, size
 def test_only_train_splits_are_taken(real, tmp_path):
     (found,) = real
     assert (found.name, found.split, len(found)) == ("clinic", "train", 10)
-    assert transfer.load_train_splits(tmp_path / "nothing", 32) == []
+    assert transfer.load_development(tmp_path / "nothing", 32) == []
+
+
+def test_a_set_for_development_is_taken_whole(folder, tmp_path):
+    shutil.copytree(folder / "clinic", tmp_path / "cameras_dev")
+    (tmp_path / "cameras_dev/tasks.yaml").write_text(PLAN.replace("test: {split: test}\n", ""))
+    (found,) = transfer.load_development(tmp_path, 32)
+    assert (found.name, found.split, len(found)) == ("cameras_dev", folders.DEVELOPMENT, 12)
+
+
+def test_a_set_scores_the_mean_of_its_tasks(real):
+    truth = {name: task.targets for name, (_, task) in transfer.tasks_of(real).items()}
+    wrong = {name: -targets for name, targets in truth.items()}
+    mixed = {name: own if "myopia" in name else wrong[name] for name, own in truth.items()}
+    scores = transfer.by_set({transfer.REFERENCE: [truth, mixed], "other": [wrong, wrong]}, real)
+    assert {arm: own["clinic"].tolist() for arm, own in scores.items()} == {
+        transfer.REFERENCE: [1.0, 0.5],
+        "other": [0.0, 0.0],
+    }
 
 
 def test_a_broken_dataset_is_not_passed_over(tmp_path):
     (tmp_path / "split").mkdir()
     (tmp_path / "split" / "labels.csv").write_text("nothing,here\n1,2\n")
     with pytest.raises(ValueError, match="no column `file`"):
-        transfer.load_train_splits(tmp_path, 32)
+        transfer.load_development(tmp_path, 32)
 
 
 @pytest.mark.parametrize("arm", transfer.ARMS.values(), ids=transfer.ARMS)

@@ -41,6 +41,7 @@ from visionclip.progress import progress
 
 LABELS, TASKS = "labels.csv", "tasks.yaml"
 DEFAULT_FOLDER = "data/external"
+DEVELOPMENT = "development"  # the split of a set that is there to choose by
 SEEDS = "seed folder"  # the source of labelled seed images
 PICTURES = (*archives.PICTURES, ".bmp", ".webp")  # what a name without extension may stand for
 
@@ -80,7 +81,8 @@ def load(folder: str | Path, size: int, rows: Mapping[str, object] | None = None
         if column not in table[0]:
             here = f"{runs.relative(folder / LABELS)}: no column {column!r}"
             raise ValueError(f"{here}, which {TASKS} or the call needs; it has {', '.join(table[0])}")
-    split = ", ".join(value if column == "split" else f"{column} {value}" for column, value in chosen.items()) or "all"
+    whole = DEVELOPMENT if is_development(folder) else "all"
+    split = ", ".join(value if column == "split" else f"{column} {value}" for column, value in chosen.items()) or whole
     kept, skipped = _select(table, split, chosen, plan.drop)
     if not kept:
         raise NothingToScore(_why_nothing(folder, table, split, list(chosen)))
@@ -114,6 +116,11 @@ def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
         raise ValueError(f"protocol: {protocol!r} is not known; choose flair or own")
     published = _published(runs.resolve(folder))
     return {"split": published.own} if protocol == "own" and published and published.own else None
+
+
+def is_development(folder: Path) -> bool:
+    """True of a set that is there to choose by, whole, and whose scores are no result: its name ends in "dev"."""
+    return re.search(r"[-_]dev$", folder.name) is not None
 
 
 def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:

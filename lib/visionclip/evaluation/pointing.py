@@ -17,6 +17,9 @@ from visionclip.models.visionclip import VisionCLIP
 from visionclip.progress import progress
 from visionclip.text.grammar import phrases
 
+# A few pixels wide even at the size trained at, and smaller on photographs than drawn: read at more pixels there,
+# chosen on the marks of IDRiD train, HEI-MED and DRIVE, see docs/decisions.md.
+FINE = ("microaneurysms", "exudate", "artery", "vein", "vessels")
 PAINT = (  # findings, their colour and its opacity, each over those before it
     (("disc", "fovea"), (60, 200, 90), 0.35),
     (("exudate", "cotton_wool", "drusen", "atrophy"), (255, 220, 40), 0.9),

@@ -48,8 +48,8 @@ def overlaps(logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor) -
     and are said to, and both counts together. Arguments as of ``map_loss``.
     """
     cells = (FULL * covered).clamp(max=1)
-    told, counted = torch.sigmoid(logits.float()), known[:, None, None, None].float()
-    return torch.stack([(counted * told * cells).sum((0, 2, 3)), (counted * (told + cells)).sum((0, 2, 3))])
+    likely, counted = torch.sigmoid(logits.float()), known[:, None, None, None].float()
+    return torch.stack([(counted * likely * cells).sum((0, 2, 3)), (counted * (likely + cells)).sum((0, 2, 3))])
 
 
 def dice_loss(overlaps: torch.Tensor) -> torch.Tensor:

@@ -55,8 +55,8 @@ class VisionCLIPConfig(PreTrainedConfig):
     """Sizes of the two towers, of the space they share and of the feature pyramid; ``logit_bias`` for the sigmoid
     objective. Without a pyramid (0) an image is the mean of its deepest features, as in CLIP, and has no maps.
 
-    ``scales`` are the shares of an image's side at which it is read once trained, features and maps being averaged:
-    lesions have no one size in all cameras, and what is large is seen better at fewer pixels.
+    ``scales`` are the shares of an image's side at which it is read once trained, its features being averaged: lesions
+    have no one size in all cameras, and what is large is seen better at fewer pixels. Maps are those of the largest.
     """
 
     model_type = "visionclip"
@@ -221,7 +221,8 @@ class VisionCLIP(PreTrainedModel):
         Raises:
             ValueError: the model has no pyramid.
         """
-        return _required(self._features(pixel_values)[1])
+        _required(self.pyramid)
+        return self._read(_scaled(pixel_values, max(self.config.scales)))[1]
 
     def maps(self, cells: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
         """Logits float32 N×U×s×s of whether each of the cells N×D×s×s shows what each text (unit length, U×P) names."""
@@ -255,14 +256,10 @@ class VisionCLIP(PreTrainedModel):
         return torch.sigmoid(self.maps(self.get_cells(pixel_values.to(self.device)), text_embeds)).cpu().numpy()
 
     def _features(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Pooled features N×D, and cells where there is a pyramid: in inference the means over ``scales``."""
-        scales = [1.0] if self.training else self.config.scales
+        """Pooled features N×D, in inference their mean over ``scales``, and the cells of the largest scale, if any."""
+        scales = [1.0] if self.training else sorted(self.config.scales)
         pooled, cells = zip(*(self._read(_scaled(pixel_values, scale)) for scale in scales), strict=True)
-        if self.pyramid is None:
-            return torch.stack(pooled).mean(0), None
-        finest = max(one.shape[-1] for one in cells)
-        alike = [_interpolated(one, finest, "bilinear") for one in cells]
-        return torch.stack(pooled).mean(0), torch.stack(alike).mean(0)
+        return torch.stack(pooled).mean(0), cells[-1]
 
     def _read(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Pooled features and cells at one scale."""
@@ -303,14 +300,8 @@ class VisionCLIP(PreTrainedModel):
 
 def _scaled(pixel_values: torch.Tensor, scale: float) -> torch.Tensor:
     """Standardised images at a share of their side; averaging keeps them standardised, within a few percent."""
-    return _interpolated(pixel_values, max(round(pixel_values.shape[-1] * scale), 1), "area")
-
-
-def _interpolated(planes: torch.Tensor, size: int, mode: str) -> torch.Tensor:
-    if planes.shape[-1] == size:
-        return planes
-    aligned = {} if mode == "area" else {"align_corners": False}
-    return functional.interpolate(planes, size=(size, size), mode=mode, **aligned)
+    size = max(round(pixel_values.shape[-1] * scale), 1)
+    return pixel_values if scale == 1 else functional.interpolate(pixel_values, size=(size, size), mode="area")
 
 
 def _required(part):

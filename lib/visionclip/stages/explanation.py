@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from visionclip import conditions, runs
@@ -73,19 +74,36 @@ def find(
     marked: Sequence[Marks],
     languages: Sequence[str],
     sizes: Sequence[int],
+    fine_sizes: Sequence[int],
 ) -> dict[str, Maps]:
     """Maps of the findings that each set has marks of, and the phantoms, by the name of the set.
 
-    Probabilities float32 N×s×s, 0 to 1, of images seen at each of ``sizes`` pixels.
+    Probabilities float32 N×s×s, 0 to 1, of images seen at each of ``sizes`` pixels; those of ``pointing.FINE`` in
+    photographs at each of ``fine_sizes``, which makes real lesions as large as drawn ones.
     """
-    seen = {PHANTOMS: (images.resized(held_out.pixels, max(sizes)), list(held_out.mask_names))}
-    seen |= {one.name: (one.pixels, list(one.masks)) for one in marked}
-    found = {}
-    for name, (pixels, findings) in seen.items():
-        named = pointing.name_embeddings(network, tokenizer, findings, languages)
-        maps = pointing.finding_maps(network, pixels, named, sizes)
-        found[name] = dict(zip(findings, maps.swapaxes(0, 1), strict=True))
+    drawn = images.resized(held_out.pixels, max(sizes))
+    found = {PHANTOMS: _found(network, tokenizer, drawn, list(held_out.mask_names), languages, sizes)}
+    for one in marked:
+        fine = [finding for finding in one.masks if finding in pointing.FINE]
+        others = [finding for finding in one.masks if finding not in fine]
+        found[one.name] = _found(network, tokenizer, one.pixels, others, languages, sizes)
+        found[one.name] |= _found(network, tokenizer, one.pixels, fine, languages, fine_sizes)
     return found
+
+
+def _found(
+    network: VisionCLIP,
+    tokenizer,
+    pixels: np.ndarray,
+    findings: Sequence[str],
+    languages: Sequence[str],
+    sizes: Sequence[int],
+) -> Maps:
+    if not findings:
+        return {}
+    named = pointing.name_embeddings(network, tokenizer, findings, languages)
+    maps = pointing.finding_maps(network, pixels, named, sizes)
+    return dict(zip(findings, maps.swapaxes(0, 1), strict=True))
 
 
 def localise(
@@ -113,11 +131,15 @@ def cases(held_out: LabelledImages, marked: Sequence[Marks]) -> list[Case]:
 
 
 def dense(cases: Sequence[Case], maps: Mapping[str, Maps]) -> list[np.ndarray]:
-    """Of each case the maps N×s×s of any of the findings that define its disease."""
-    return [
-        attribution.any_of(np.stack([maps[case.dataset][finding][case.places] for finding in case.findings], axis=1))
-        for case in cases
-    ]
+    """Of each case the maps N×s×s of any of the findings that define its disease, on the finest of their grids."""
+    return [attribution.any_of(_stacked(maps[case.dataset], case.findings, case.places)) for case in cases]
+
+
+def _stacked(maps: Maps, findings: Sequence[str], places: Sequence[int]) -> np.ndarray:
+    """Maps N×C×s×s of the findings at these places, on the finest of their grids."""
+    side = max(maps[finding].shape[-1] for finding in findings)
+    each = [[cv2.resize(one, (side, side)) for one in maps[finding][places]] for finding in findings]
+    return np.stack([np.stack(of_finding) for of_finding in each], axis=1)
 
 
 def gradcams(
@@ -212,11 +234,10 @@ def pictures(
         attribution.gradcam(network, small[[place]], directions[disease])[0]
         for place, disease in enumerate(shown.diseases)
     ]
-    seen = np.stack([maps[finding][shown.places] for finding in shown.findings], axis=1)
     return {
         "image": list(shown.pixels),
         "marks": _painted(shown, shown.masks),
-        "maps": _painted(shown, seen),
+        "maps": _painted(shown, _stacked(maps, shown.findings, shown.places)),
         "Grad-CAM": attribution.overlay(shown.pixels, np.stack(heat)),
     }
 

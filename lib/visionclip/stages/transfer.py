@@ -1,7 +1,8 @@
 """Stage 06: which parts of the phantoms, and of what is learnt from them, hold on real eyes.
 
-The model is trained on phantoms from which one part is left out, and asked by sentences of real photographs of the
-``train`` splits, which no report quotes: what is learnt here may choose how phantoms are drawn.
+The model is trained on phantoms from which one part is left out, and asked by sentences of photographs that are there
+to choose by: ``train`` splits, and sets for development. No report quotes them as a result, so that what is learnt here
+may choose how phantoms are drawn; ``choices`` says by which rule.
 """
 
 from collections import defaultdict
@@ -19,7 +20,7 @@ from visionclip import keys, phantom, runs, streams
 from visionclip.data import field_of_view, folders, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
-from visionclip.evaluation import scoring, zero_shot
+from visionclip.evaluation import choices, scoring, zero_shot
 from visionclip.evaluation.intervals import Interval, adjusted, over_seeds, paired
 from visionclip.stages import pretrain
 from visionclip.training.contrastive import Settings
@@ -99,11 +100,15 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
     return {name: [drawn(**{name: value}) for value in values] for name, values in SWEEPS.items()}
 
 
-def load_train_splits(folder: Path, size: int) -> list[Dataset]:
-    """The ``train`` splits of the dataset folders below ``folder``; none where there is none."""
-    train = {"split": "train"}
-    paths = folders.find(folder)
-    return [folders.load(path, size, train) for path in paths if folders.has_rows(path, train)]
+def load_development(folder: Path, size: int) -> list[Dataset]:
+    """What may be chosen by, of the dataset folders below ``folder``: sets for development, and ``train`` splits."""
+    train, sets = {"split": "train"}, []
+    for path in folders.find(folder):
+        if folders.is_development(path):
+            sets.append(folders.load(path, size))
+        elif folders.has_rows(path, train):
+            sets.append(folders.load(path, size, train))
+    return sets
 
 
 def appearance(pixels: np.ndarray) -> pandas.DataFrame:
@@ -232,11 +237,7 @@ def compare(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Se
     ``arms`` holds of each arm what ``predict`` gave for each seed, in the same order for all arms; ``REFERENCE`` is one
     of them.
     """
-    tasks = {name: task for name, (_, task) in tasks_of(datasets).items()}
-    aucs = {
-        arm: {name: np.array([_auc(task, of_seed[name]) for of_seed in seeds]) for name, task in tasks.items()}
-        for arm, seeds in arms.items()
-    }
+    tasks, aucs = list(tasks_of(datasets)), _aucs(arms, datasets)
     means = {arm: {ALL: np.mean(list(of_arm.values()), axis=0)} | of_arm for arm, of_arm in aucs.items() if of_arm}
     rows = []
     for task in (ALL, *tasks) if tasks else ():
@@ -254,6 +255,29 @@ def compare(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Se
             for arm, of_arm in means.items()
         ]
     return rows
+
+
+def by_set(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Sequence[Dataset]) -> choices.Scores:
+    """What each arm (see ``compare``) reaches on each dataset, the mean AUC over its tasks, float R: one a seed."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, (dataset, _) in tasks_of(datasets).items():
+        names[dataset.name].append(name)
+    aucs = _aucs(arms, datasets)
+    return {
+        arm: {dataset: np.mean([of_arm[name] for name in own], axis=0) for dataset, own in names.items()}
+        for arm, of_arm in aucs.items()
+    }
+
+
+def _aucs(
+    arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Sequence[Dataset]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Of each arm the AUC of each task, float R: one a seed."""
+    tasks = {name: task for name, (_, task) in tasks_of(datasets).items()}
+    return {
+        arm: {name: np.array([_auc(task, of_seed[name]) for of_seed in seeds]) for name, task in tasks.items()}
+        for arm, seeds in arms.items()
+    }
 
 
 def _auc(task: Task, logits: np.ndarray) -> float:

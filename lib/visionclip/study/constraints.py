@@ -20,7 +20,8 @@ FOLDERS = {
     "pretrained": "03-pretrain",
     "checkpoint": "03-pretrain",
 }
-DISTINCT = ("sizes", "scales", "seeds", "schedules", "languages", "arms")  # lists of what is run, each entry once
+# Lists of what is run, each entry once.
+DISTINCT = ("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms")
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
 HEAD = 64  # width of an attention head of the text tower
