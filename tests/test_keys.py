@@ -99,7 +99,7 @@ MADE_BY = {
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
     "models/generator.py": {"denoising", "01-synthesis"},
     "training/loop.py": LEARNING | {"denoising"},
-    "evaluation/controls.py": {"04-zero-shot", "07-explanation"},
+    "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},
 }
 
 

@@ -80,9 +80,7 @@ def test_what_looks_otherwise_can_be(change):
     rows = distance.evaluate(eyes(60, 0), [photographs(eyes(40, 1, **change)), photographs(eyes(40, 1))], 0, 200)
     assert rows[0]["auc"].value > 0.95
     assert rows[1]["auc"].value < 0.75
-    assert [(row["n"], row["photographs"], row["features"]) for row in rows] == [
-        (60, 40, "image statistics")
-    ] * 2
+    assert [(row["n"], row["photographs"], row["features"]) for row in rows] == [(60, 40, "image statistics")] * 2
 
 
 def test_a_shift_of_one_spread_has_the_auc_of_two_normal_distributions():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import runs
+from visionclip import conditions, runs
 from visionclip.data import shards
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.marks import Marks
-from visionclip.evaluation import prompt_matrix, scoring
+from visionclip.evaluation import false_alarms, prompt_matrix, scoring
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
 from visionclip.report import figures
@@ -227,3 +227,36 @@ def test_a_notebook_takes_a_model_that_was_saved_anywhere(name, network, tokeniz
         assert [row["dataset"] for row in numbers["localisation"]] == ["phantoms", "clinic", "idrid"]
         assert numbers["localisation"][2]["dice"].keys() == {"value", "low", "high"}
         assert {row["dataset"] for row in numbers["prompt_matrix"]} == {scoring.PHANTOMS, "clinic"}
+
+
+# --- Healthy eyes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half_healthy(held_out):
+    """The phantoms as if every second one were healthy, and the same eyes as a labelled set that may be shown."""
+    eyes = [conditions.complete({"dr_grade": 3 * (place % 2)}) for place in range(len(held_out))]
+    drawn = replace(held_out, conditions=eyes)
+    return drawn, replace(scoring.phantom_tasks(drawn), name="idrid", split="test")
+
+
+def test_healthy_photographs_are_held_against_healthy_phantoms(network, tokenizer, half_healthy, monkeypatch):
+    drawn, photographs = half_healthy
+    monkeypatch.setattr(false_alarms, "FEWEST", 2)
+    found = explanation.alarms(network, tokenizer, drawn, [photographs], LANGUAGES, 0, 20)
+    assert {row["dataset"] for row in found.rows} == {"idrid (test)"}
+    assert {row["n"] for row in found.rows} == {(len(drawn) + 1) // 2}
+    assert all(row["exceed"].value <= 0.5 for row in found.rows[:-1]), "these are the eyes that the limits are of"
+    assert all(eye["place"] % 2 == 0 for eye in found.surest["idrid"])
+    rows, findings, credit = explanation.alarm_pictures(network, tokenizer, [photographs], found, LANGUAGES)
+    assert [len(row) for row in rows.values()] == [len(findings)] * 2
+    assert "IDRiD" in credit
+
+
+def test_without_healthy_eyes_or_phantoms_there_are_no_alarms(network, tokenizer, half_healthy, monkeypatch):
+    drawn, photographs = half_healthy
+    monkeypatch.setattr(false_alarms, "FEWEST", len(drawn))
+    for datasets in ([], [photographs]):
+        found = explanation.alarms(network, tokenizer, drawn, datasets, LANGUAGES, 0, 20)
+        assert (found.rows, found.surest) == ([], {})
+    assert explanation.alarm_pictures(network, tokenizer, [photographs], found, LANGUAGES) == ({}, [], "")

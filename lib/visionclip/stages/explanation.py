@@ -12,7 +12,8 @@ from visionclip.conditions import DEFINING, FINDINGS
 from visionclip.data import images, marks
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.marks import Marks
-from visionclip.evaluation import attribution, localisation, pointing
+from visionclip.data.tasks import Dataset
+from visionclip.evaluation import attribution, false_alarms, localisation, pointing
 from visionclip.evaluation.attribution import Case
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
@@ -23,6 +24,8 @@ PHANTOMS = "phantoms"  # the dataset of a row
 REPORTED = ("test", "all", attribution.HELD_OUT)  # splits that chose nothing
 # Sets whose owner lets photographs be shown, with the words that have to stand beside them.
 CREDITS = {"idrid": "IDRiD, Porwal et al., CC BY 4.0"}
+
+ALARMS = 6  # healthy eyes that are shown
 
 Maps = dict[str, np.ndarray]  # float32 N×s×s of each finding
 
@@ -175,6 +178,55 @@ def compare(
             scored = attribution.evaluate(case, of_cases[place], known, seed, resamples)
             rows.append({"method": method, **scored})
     return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Alarms:
+    """What is taken for disease in healthy eyes: ``rows`` of ``false_alarms.rates``, and by dataset the eyes that show
+    it most surely, rows of ``false_alarms.surest`` with their places in the dataset."""
+
+    rows: list[dict]
+    surest: dict[str, list[dict]]
+
+
+def alarms(
+    network: VisionCLIP,
+    tokenizer,
+    held_out: LabelledImages,
+    datasets: Sequence[Dataset],
+    languages: Sequence[str],
+    seed: int,
+    resamples: int,
+) -> Alarms:
+    """The findings that the maps show in healthy photographs of each dataset, by limits fixed on healthy phantoms.
+
+    Nothing where no dataset has healthy eyes, or fewer than ``false_alarms.FEWEST`` phantoms are healthy.
+    """
+    healthy = {one.name: (one, false_alarms.healthy(one)) for one in datasets}
+    healthy = {name: (one, places) for name, (one, places) in healthy.items() if places}
+    if not healthy or sum(map(conditions.is_normal, held_out.conditions)) < false_alarms.FEWEST:
+        return Alarms([], {})
+    limits = false_alarms.limits(false_alarms.signs(network, tokenizer, held_out.pixels, languages), held_out)
+    rows, surest = [], {}
+    for name, (one, places) in healthy.items():
+        eyes = one.images.take(places)
+        above = false_alarms.excess(false_alarms.signs(network, tokenizer, eyes.pixels, languages), limits)
+        rows += false_alarms.rates(f"{name} ({one.split})", above, eyes.members, seed, resamples)
+        found = false_alarms.surest(above, ALARMS)
+        surest[name] = [{**eye, "place": places[eye["place"]]} for eye in found]
+    return Alarms(rows, surest)
+
+
+def alarm_pictures(
+    network: VisionCLIP, tokenizer, datasets: Sequence[Dataset], alarms: Alarms, languages: Sequence[str]
+) -> tuple[dict[str, Sequence[np.ndarray]], list[str], str]:
+    """Rows of a gallery, the finding of each eye, and whom to credit; no rows where no set may be shown."""
+    for one in datasets:
+        if one.name in CREDITS and one.name in alarms.surest:
+            eyes = alarms.surest[one.name]
+            pixels, findings = one.images.pixels[[eye["place"] for eye in eyes]], [eye["finding"] for eye in eyes]
+            return false_alarms.pictures(network, tokenizer, pixels, findings, languages), findings, CREDITS[one.name]
+    return {}, [], ""
 
 
 # --- Pictures -----------------------------------------------------------------------------------------------------
