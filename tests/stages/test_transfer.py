@@ -86,7 +86,6 @@ def test_only_train_splits_are_taken(real, tmp_path):
 
 def test_a_set_for_development_is_taken_whole(folder, tmp_path):
     shutil.copytree(folder / "clinic", tmp_path / "cameras_dev")
-    (tmp_path / "cameras_dev/tasks.yaml").write_text(PLAN.replace("test: {split: test}\n", ""))
     (found,) = transfer.load_development(tmp_path, 32)
     assert (found.name, found.split, len(found)) == ("cameras_dev", folders.DEVELOPMENT, 12)
 

@@ -119,7 +119,8 @@ def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
 
 
 def is_development(folder: Path) -> bool:
-    """True of a set that is there to choose by, whole, and whose scores are no result: its name ends in "dev"."""
+    """True of a set that is there to choose by, whole, and whose scores are no result: its name ends in "_dev"
+    or "-dev"."""
     return re.search(r"[-_]dev$", folder.name) is not None
 
 

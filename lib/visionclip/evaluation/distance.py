@@ -85,7 +85,7 @@ def separability(
     logits = probe.out_of_fold(np.concatenate([drawn, real]), task, groups, seed)
     if logits is None:
         return Interval(None)
-    rng = streams.rng(seed, "bootstrap")
+    rng = streams.rng(seed, "bootstrap of the distance")
     return metrics.scores_with_intervals(task.targets, logits, False, rng, resamples, groups)["auc"]
 
 

@@ -38,16 +38,21 @@ def map_loss(
     ``known`` is bool N, False where an image has no masks, and ``share`` the share of the whole batch that has, so that
     n processes together have the loss of one. Cells that show a finding weigh more: they are few.
     """
-    cells = (FULL * covered).clamp(max=1)
+    cells = _full(covered)
     weight = (1 + RARE * (covered > SHOWN)) * known[:, None, None, None]
     return functional.binary_cross_entropy_with_logits(logits, cells, weight) / max(float(share), 1e-6)
+
+
+def _full(covered: torch.Tensor) -> torch.Tensor:
+    """How far each cell counts as one that shows a finding, 0 to 1, from the share of it that is covered."""
+    return (FULL * covered).clamp(max=1)
 
 
 def overlaps(logits: torch.Tensor, covered: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """What the Dice score of each finding is made of, 2×C, to be added up over the parts of a batch: cells that show it
     and are said to, and both counts together. Arguments as of ``map_loss``.
     """
-    cells = (FULL * covered).clamp(max=1)
+    cells = _full(covered)
     likely, counted = torch.sigmoid(logits.float()), known[:, None, None, None].float()
     return torch.stack([(counted * likely * cells).sum((0, 2, 3)), (counted * (likely + cells)).sum((0, 2, 3))])
 

@@ -221,8 +221,7 @@ class VisionCLIP(PreTrainedModel):
         Raises:
             ValueError: the model has no pyramid.
         """
-        _required(self.pyramid)
-        return self._read(_scaled(pixel_values, max(self.config.scales)))[1]
+        return _required(self._read(_scaled(pixel_values, max(self.config.scales)))[1])
 
     def maps(self, cells: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
         """Logits float32 N×U×s×s of whether each of the cells N×D×s×s shows what each text (unit length, U×P) names."""

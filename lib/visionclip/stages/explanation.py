@@ -138,7 +138,7 @@ def dense(cases: Sequence[Case], maps: Mapping[str, Maps]) -> list[np.ndarray]:
     return [attribution.any_of(_stacked(maps[case.dataset], case.findings, case.places)) for case in cases]
 
 
-def _stacked(maps: Maps, findings: Sequence[str], places: Sequence[int]) -> np.ndarray:
+def _stacked(maps: Maps, findings: Sequence[str], places: Sequence[int] | np.ndarray) -> np.ndarray:
     """Maps N×C×s×s of the findings at these places, on the finest of their grids."""
     side = max(maps[finding].shape[-1] for finding in findings)
     each = [[cv2.resize(one, (side, side)) for one in maps[finding][places]] for finding in findings]

@@ -101,11 +101,11 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
 
 
 def load_development(folder: Path, size: int) -> list[Dataset]:
-    """What may be chosen by, of the dataset folders below ``folder``: sets for development, and ``train`` splits."""
+    """What may be chosen by, of the sets below ``folder``: those for development, whole, and ``train`` splits."""
     train, sets = {"split": "train"}, []
     for path in folders.find(folder):
         if folders.is_development(path):
-            sets.append(folders.load(path, size))
+            sets.append(folders.load(path, size, {}))
         elif folders.has_rows(path, train):
             sets.append(folders.load(path, size, train))
     return sets
