@@ -1,12 +1,13 @@
 """What the photograph adds: things that look like disease, in every eye alike, and in no mask."""
 
+import cv2
 import numpy as np
 import pytest
 
-from visionclip.phantom import render
+from visionclip.phantom import LESIONS, render
 
 LOOK_ALIKES = {"ghosts": 6, "dust": 12, "shadow": 0.6, "glow": 0.7}
-ABSENT = dict.fromkeys(LOOK_ALIKES, 0) | {"jpeg_quality": 100, "noise": 0}
+ABSENT = dict.fromkeys(LOOK_ALIKES, 0) | {"jpeg_quality": 100, "noise": 0, "local_contrast": 0, "sharpening": 0}
 
 
 def phantom(seed, size=192, **factors):
@@ -43,3 +44,40 @@ def test_a_look_alike_is_the_same_at_any_size(name):
         change = images[1] - images[0]
         changes.append(change.reshape(8, size // 8, 8, size // 8).mean((1, 3)).ravel())
     assert np.corrcoef(*changes)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_saturation_goes_from_grey_to_neon(seed):
+    plain, grey, neon = (phantom(seed, saturation=value).image.astype(int) for value in (1, 0, 1.8))
+    spread = [np.ptp(image, axis=2).mean() for image in (grey, plain, neon)]
+    assert spread[0] < 1
+    assert spread[1] < 0.9 * spread[2]
+
+
+@pytest.mark.parametrize(
+    ("enhanced", "width"), [({"sharpening": 1.5, "sharpening_radius": 0.08}, 3), ({"local_contrast": 0.8}, 8)]
+)
+def test_enhancement_keeps_the_mean_and_lifts_what_differs_from_its_surroundings(enhanced, width):
+    for seed in range(4):
+        drawn = [phantom(seed, exposure=0.7, **factors) for factors in ({}, enhanced)]
+        inside = cv2.erode(drawn[0].masks["field"].astype(np.uint8), np.ones((49, 49))) > 0
+        plain, changed = (one.image[..., 1].astype(np.float32) for one in drawn)
+        assert changed[inside].mean() == pytest.approx(plain[inside].mean(), rel=0.04)
+        contrast = [(green - cv2.GaussianBlur(green, (0, 0), width))[inside].std() for green in (plain, changed)]
+        assert contrast[1] > 1.2 * contrast[0]
+        assert all(np.array_equal(drawn[0].masks[mask], drawn[1].masks[mask]) for mask in drawn[0].masks)
+
+
+def test_strangeness_alters_colours_and_no_mask_and_twins_share_it():
+    ill = {"dr_grade": 3}
+    plain, strange, sick = (
+        render(conditions, np.random.default_rng(5), 128, **ABSENT, strangeness=value)
+        for conditions, value in (({}, 0), ({}, 1), (ill, 1))
+    )
+    inside = plain.masks["field"]
+    hues = [drawn.image[inside].astype(float).mean(0) for drawn in (plain, strange)]
+    assert np.abs(hues[0] / hues[0].sum() - hues[1] / hues[1].sum()).max() > 0.03
+    assert all(np.array_equal(plain.masks[mask], strange.masks[mask]) for mask in plain.masks)
+    touched = np.any([sick.masks[mask] for mask in LESIONS], axis=0)
+    untouched = inside & (cv2.dilate(touched.astype(np.uint8), np.ones((15, 15))) == 0)
+    assert np.median(np.abs(sick.image.astype(int) - strange.image)[untouched]) < 3

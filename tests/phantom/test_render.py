@@ -19,6 +19,12 @@ CLEAR = {
     "lens_opacity": 0,
     "field_shape": "circle",
     "colour": "pink",
+    "exposure": 1,
+    "tint": 0,
+    "strangeness": 0,
+    "saturation": 1,
+    "local_contrast": 0,
+    "sharpening": 0,
     "aberration": 0,
 }
 

@@ -1,8 +1,8 @@
 """Phantoms: fundus photographs drawn from clinical parameters, with a pixel-exact mask of everything drawn.
 
 One road leads from words to pixels: ``factors`` turns conditions into numbers (counts, sizes, camera), ``anatomy``
-draws the healthy eye, ``lesions`` what disease changes, ``camera`` what the photograph adds; ``eye`` holds the paper
-and the brushes, and ``render`` calls them in turn. ``layout`` sums the masks up for the generator, ``sets`` draws
+draws the healthy eye, ``vessels`` grows its vessels, ``lesions`` draws what disease changes, ``camera`` what the
+photograph adds; ``eye`` holds the paper and the brushes, and ``render`` calls them in turn. ``layout`` sums the masks up for the generator, ``sets`` draws
 many eyes at once.
 """
 

@@ -17,7 +17,8 @@ def background(eye: Eye) -> None:
     slow = 0.055 * mottled[0] * eye.noise(rng, 4) + 0.025 * mottled[1] * eye.noise(rng, 11)
     slow = slow + 0.015 * mottled[2] * eye.noise(rng, 36)
     grain = 0.012 * eye.noise(rng, min(eye.size, 110))
-    light = 1 + slow + grain
+    strange = 0.12 * eye.factors["strangeness"] * rng.random() * eye.noise(rng, int(rng.integers(5, 90)))
+    light = 1 + slow + grain + strange
     for plane, level, weight in zip(eye.image, base, (0.6, 1.0, 0.9), strict=True):
         tint = 0.035 * eye.noise(rng, 5)  # hue drifts over the field, red least
         plane[:] = float(level) * (1 + weight * (light - 1 + tint))
@@ -52,7 +53,7 @@ def bare_choroid(eye: Eye, rng: np.random.Generator, depth: float) -> np.ndarray
 def choroid(eye: Eye) -> None:
     """Tessellation: choroidal vessels seen through thin pigment, orange between dark spaces (dark red on a blond eye).
 
-    Mild forms are normal, mostly below the disc and outside the macula.
+    Mild forms are normal, in patches, mostly below the disc and outside the macula.
     """
     strength = eye.factors["tessellation"]
     if strength < 0.03:
@@ -60,11 +61,13 @@ def choroid(eye: Eye) -> None:
     rng = eye.dice("choroid")
     lines = choroid_lines(eye, rng, int(rng.integers(220, 420)), rng.uniform(0.03, 0.06), 0.28)
     place = np.clip(0.75 + 0.5 * eye.noise(rng, 4), 0, 1.3)
+    lines = lines * np.clip(0.7 + 0.5 * eye.noise(rng, 6), 0.15, 1)  # some lie deeper
     if strength < 0.6:
         place *= np.clip(eye.distance(eye.fovea) / 1.6 - 0.2, 0, 1)
+        place *= np.clip(0.65 + rng.uniform(-0.1, 0.5) * eye.y / 2 + 0.6 * eye.noise(rng, 3), 0, 1.2)
     elif rng.random() < 0.5:
         place *= 1.2 * np.exp(-((eye.distance(0.5 * eye.fovea) / rng.uniform(1.6, 2.8)) ** 2))
-    alpha = strength * place * rng.uniform(0.4, 1)
+    alpha = strength * place * rng.uniform(0.5, 1.3)
     if eye.factors["pigment"] > rng.uniform(0.1, 0.35):
         eye.absorb(None, alpha * (1 - lines), (0.26, 0.34, 0.36))
         eye.absorb(None, alpha * lines, (-0.22, -0.04, 0.1))

@@ -27,7 +27,7 @@ def expose(eye: Eye) -> None:
     """Illumination, camera colours, and light scattered by lens and vitreous."""
     factors, rng = eye.factors, eye.dice("light")
     usual, gamma, scatter = COLOURS[factors["colour"]]
-    gain = np.array(usual) * np.exp(rng.normal(0, (0.04, 0.07, 0.18)))
+    gain = np.array(usual) * np.exp(rng.normal(0, (0.05, 0.09, 0.2)) + factors["tint"] * rng.normal(0, 0.3, 3))
     gamma *= rng.uniform(0.85, 1.2)
     light = 1 - 0.7 * factors["vignette"] * eye.radius ** rng.uniform(1.2, 3)
     light *= 1 + factors["unevenness"] * (0.5 * _side(eye, rng) + 0.14 * eye.noise(rng, 3))
@@ -218,13 +218,29 @@ def field(eye: Eye) -> np.ndarray:
     return inside
 
 
-def sensor(eye: Eye, inside: np.ndarray) -> np.ndarray:
-    """Noise, black surround and the losses of a JPEG file; uint8 size×size×3."""
+def develop(eye: Eye) -> None:
+    """What a camera makes of its picture: noise, then colours from grey to neon, local contrast and sharp edges.
+
+    Both enhancements add what a pixel is above its surroundings (unsharp masking), wide ones for the local contrast.
+    """
+    factors = eye.factors
+    if factors["noise"]:
+        grain = eye.dice("sensor").standard_normal(eye.image.shape, np.float32)
+        grain *= factors["noise"] * np.array((0.8, 0.8, 1.6), np.float32)[:, None, None]
+        eye.image += grain
+    grey = np.tensordot(np.array((0.3, 0.59, 0.11), np.float32), eye.image, 1)
+    eye.image += (factors["saturation"] - 1) * (eye.image - grey)
+    if factors["local_contrast"]:
+        eye.image += factors["local_contrast"] * (grey - cv2.blur(grey, [1 + 2 * round(0.45 * eye.scale)] * 2))
+    if factors["sharpening"]:
+        sigma = max(0.6, factors["sharpening_radius"] * eye.scale)
+        for plane in eye.image:
+            plane += factors["sharpening"] * (plane - cv2.GaussianBlur(plane, (0, 0), sigma))
+
+
+def save(eye: Eye, inside: np.ndarray) -> np.ndarray:
+    """Black surround and the losses of a JPEG file; uint8 size×size×3."""
     image = cv2.merge(list(eye.image * 255))
-    if eye.factors["noise"]:
-        grain = eye.dice("sensor").standard_normal(image.shape, np.float32)
-        grain *= 255 * eye.factors["noise"] * np.array((0.8, 0.8, 1.6), np.float32)
-        image += grain
     field = np.asarray(cv2.merge([inside.astype(np.uint8)] * 3), np.uint8)
     pixels = np.clip(image, 0, 255).astype(np.uint8) * field
     quality = int(eye.factors["jpeg_quality"])

@@ -5,6 +5,7 @@ Positions are in disc diameters (DD) in the frame of a left eye: the disc centre
 (R, G, B) with 1 for white: quicker than S×S×3.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import cv2
@@ -33,7 +34,7 @@ class Eye:
         rng = dice("geometry")
         self.mirror = -1.0 if conditions["eye_side"] else 1.0
         self.fovea = np.array([rng.normal(2.45, 0.12), rng.normal(0.3, 0.12)], np.float32)
-        self.reach = rng.uniform(0.93, 1.0) * size / 2  # radius of the field, pixels
+        self.reach = rng.uniform(0.94, 1.03) * size / 2  # radius of the field, pixels
         self.scale = self.reach / factors["field_radius"]  # pixels per DD
         tilt = np.deg2rad(factors["rotation"])
         self.turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]], np.float32)
@@ -141,6 +142,19 @@ class Eye:
         for plane, taken in zip(self.image, share, strict=True):
             plane *= 1 - alpha * float(taken)
         self.mark(name, alpha * max(map(abs, share)), 0.05)
+
+    def layer(self, painter: Callable[["Eye"], None]) -> None:
+        """Let ``painter`` draw; where the eye is strange, what it changes comes out stronger or fainter in each channel.
+
+        Colours and contrasts beyond what is plausible leave shape and context to learn from (domain randomisation:
+        Billot et al., Med Image Anal 2023). A painter's strangeness depends on its name, so that twins share it.
+        """
+        if not self.factors["strangeness"]:
+            return painter(self)
+        before, rng = self.image.copy(), self.dice(f"strangeness of {painter.__name__}")
+        painter(self)
+        gain = np.exp(self.factors["strangeness"] * (rng.normal(0, 0.35) + rng.normal(0, 0.3, 3)))
+        self.image = before + gain.astype(np.float32)[:, None, None] * (self.image - before)
 
     # Places ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from visionclip.conditions import Conditions
 
 COLOURS = ("orange", "pink", "dim", "neutral", "red", "dull")
 DEGREES = 7.03  # of visual angle in a disc diameter
+STRANGE = 0.35  # share of the eyes whose colours and contrasts are beyond the plausible
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Factor:
 FACTORS: dict[str, Factor] = {
     "camera": Factor("make of the camera: its field, outline, usual colours and faults", choices=tuple(MAKES)),
     "colour": Factor("colour rendering", choices=COLOURS),
+    "strangeness": Factor("how far colours and contrasts of every layer are beyond an eye's"),
     "exposure": Factor("overall brightness, 1 as usual", 0.2, 2.0),
     "pigment": Factor("0 blond to 1 dark fundus"),
     "age": Factor(
@@ -64,6 +66,11 @@ FACTORS: dict[str, Factor] = {
     "haze": Factor("scattered light"),
     "vignette": Factor("loss of light towards the rim"),
     "unevenness": Factor("one-sided illumination"),
+    "tint": Factor("how far the colours are from the usual ones of the rendering"),
+    "saturation": Factor("colour saturation, 1 as the sensor has it", 0, 2),
+    "local_contrast": Factor("enhancement of contrast to surroundings of half a DD", 0, 2),
+    "sharpening": Factor("enhancement of edges: share of what a pixel is above its surroundings", 0, 3),
+    "sharpening_radius": Factor("width of these surroundings, DD", 0, 0.1),
     "aberration": Factor("lateral chromatic aberration: share by which red is larger than blue", 0, 0.02),
     "jpeg_quality": Factor("quality of the lossy file; 100 leaves it out", 20, 100),
     "flare": Factor("crescent of stray light at the rim"),
@@ -233,7 +240,7 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
     return {
         "camera": camera,
         "colour": make.colour if rng.random() < 0.5 else str(rng.choice(COLOURS)),
-        "exposure": float(np.exp(bell(rng, 0, 0.2, -0.5, 0.45))),
+        "exposure": float(np.exp(bell(rng, 0.1, 0.28, -0.6, 0.65))),
         "field_radius": float(rng.uniform(*make.degrees) / 2 / DEGREES * np.exp(bell(rng, 0, 0.07, -0.2, 0.2))),
         "field_shape": str(rng.choice(list(make.outlines), p=list(make.outlines.values()))),
         "gaze": float(rng.uniform(-0.05, 0.4) if macula_centred else rng.uniform(0.4, 1.05)),
@@ -243,7 +250,7 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
                 [0, rng.uniform(0, 0.02), rng.uniform(0.02, 0.06)], p=[0.2, 0.4, 0.4] if loose else [0.45, 0.4, 0.15]
             )
         ),
-        "noise": float(rng.uniform(0, 0.011)),
+        "noise": float(np.exp(rng.uniform(np.log(0.002), np.log(0.015)))),
         "haze": float(rng.beta(1, 3 if loose else 5)),
         "vignette": float(rng.beta(2.2, 2)),
         "unevenness": float(rng.beta(2.5 if loose else 1.5, 2.2)),
@@ -259,6 +266,12 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
         "ghosts": int(rng.integers(1, 6) if rng.random() < (0.45 if loose else 0.3) else 0),
         "shadow": float(rng.uniform(0.15, 0.65) if rng.random() < 0.2 else 0),
         "glow": float(rng.uniform(0.1, 0.8) if rng.random() < (0.3 if loose else 0.15) else 0),
+        "strangeness": float(rng.uniform(0.2, 1) if rng.random() < STRANGE else 0),
+        "tint": float(rng.uniform(0.2, 1) if rng.random() < 0.4 else 0),
+        "saturation": float(rng.uniform(0.5, 1.2)),
+        "local_contrast": float(rng.uniform(0.05, 0.5) if rng.random() < 0.35 else 0),
+        "sharpening": float(rng.uniform(0.2, 1.4) if rng.random() < 0.5 else 0),
+        "sharpening_radius": float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))),
     }
 
 
@@ -283,7 +296,7 @@ def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
         "cup_to_disc": float(rng.uniform(0.52, 0.65) if rng.random() < 0.1 else bell(rng, 0.38, 0.09, 0.18, 0.55)),
         "disc_tilt": float(rng.beta(1, 5) * 0.5),
         "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
-        "tessellation": float(rng.uniform(0.2, 0.55) if rng.random() < 0.2 + 0.25 * old else rng.uniform(0, 0.2)),
+        "tessellation": float(rng.uniform(0.2, 0.58) if rng.random() < 0.3 + 0.25 * old else rng.uniform(0, 0.2)),
         "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.1 + 0.6 * young else 0.5 * rng.beta(1, 2)),
         "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.2 + 0.5 * young else 0),
         "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.06 + 0.25 * old else 0),

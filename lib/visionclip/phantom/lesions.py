@@ -590,4 +590,4 @@ def paint(eye: Eye, painters: tuple) -> None:
     """Call each painter whose factor is not zero."""
     for painter in painters:
         if eye.factors[painter.__name__]:
-            painter(eye)
+            eye.layer(painter)

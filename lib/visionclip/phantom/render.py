@@ -55,13 +55,11 @@ def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **
     eye_conditions = complete(check(conditions, "render", VOCABULARY))
     dice = Dice(rng)
     eye = Eye(eye_conditions, draw(eye_conditions, dice, fixed), dice, size)
-    anatomy.background(eye)
-    anatomy.choroid(eye)
-    anatomy.fovea(eye)
+    for painter in (anatomy.background, anatomy.choroid, anatomy.fovea):
+        eye.layer(painter)
     lesions.paint(eye, lesions.UNDER)
-    anatomy.disc(eye)
-    vessels.vessels(eye)
-    anatomy.sheen(eye)
+    for painter in (anatomy.disc, vessels.vessels, anatomy.sheen):
+        eye.layer(painter)
     lesions.paint(eye, lesions.OVER)
     camera.expose(eye)
     camera.lens(eye)
@@ -70,8 +68,9 @@ def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **
     camera.stray_light(eye)
     camera.hide(eye)
     camera.lashes(eye)
+    camera.develop(eye)
     inside = camera.field(eye)
-    image = camera.sensor(eye, inside)
+    image = camera.save(eye, inside)
     return Phantom(image, _masks(eye, inside), _parameters(eye))
 
 

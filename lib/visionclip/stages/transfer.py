@@ -58,6 +58,10 @@ OPTICS = {
     "vignette": 0.3,
     "unevenness": 0.2,
     "aberration": 0,
+    "tint": 0,
+    "saturation": 1,
+    "local_contrast": 0,
+    "sharpening": 0,
     "jpeg_quality": 100,
 }
 # What is left out, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
@@ -65,11 +69,14 @@ ARMS: dict[str, Arm] = {
     REFERENCE: Arm(),
     "no camera": Arm(CAMERA | {"field_shape": "circle", "field_radius": 3.2} | OPTICS),
     "no look-alikes": Arm(
-        {"hard_drusen": 0, "foveal_reflex": 0, "sheen": 0, "flare": 0, "dust": 0, "lashes": 0, "light_reflex": 0}
+        {"hard_drusen": 0, "foveal_reflex": 0, "sheen": 0, "light_reflex": 0}
+        | {"flare": 0, "dust": 0, "ghosts": 0, "shadow": 0, "glow": 0, "lashes": 0}
     ),
     "one anatomy": Arm(
         {"pigment": 0.5, "age": 50, "rotation": 0, "gaze": 0.2, "tortuosity": 1.0, "vein_dilation": 1.0}
     ),
+    "plausible alone": Arm({"strangeness": 0}),
+    "beyond plausible alone": Arm({"strangeness": 0.8}),
     "no minor lesions": Arm({"microaneurysms": 0, "cotton_wool": 0, "flames": 0, "irma": 0}),
     "no healthy twins": Arm(twins=0.0),
     "no augmentation": Arm(augmentation=0.0),
