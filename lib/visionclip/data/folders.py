@@ -42,6 +42,7 @@ from visionclip.progress import progress
 LABELS, TASKS = "labels.csv", "tasks.yaml"
 DEFAULT_FOLDER = "data/external"
 DEVELOPMENT = "development"  # the split of a set that is there to choose by
+CREDITS = {"idrid": "IDRiD, Porwal et al., CC BY 4.0"}  # sets whose licence lets a report show their photographs
 SEEDS = "seed folder"  # the source of labelled seed images
 PICTURES = (*archives.PICTURES, ".bmp", ".webp")  # what a name without extension may stand for
 

@@ -2,8 +2,8 @@
 
 One road leads from words to pixels: ``factors`` turns conditions into numbers (counts, sizes, camera), ``anatomy``
 draws the healthy eye, ``vessels`` grows its vessels, ``lesions`` draws what disease changes, ``camera`` what the
-photograph adds; ``eye`` holds the paper and the brushes, and ``render`` calls them in turn. ``layout`` sums the masks up for the generator, ``sets`` draws
-many eyes at once.
+photograph adds; ``eye`` holds the paper and the brushes, and ``render`` calls them in turn. ``layout`` sums the masks
+up for the generator, ``sets`` draws many eyes at once.
 """
 
 from visionclip.phantom.factors import FACTORS

@@ -144,7 +144,7 @@ class Eye:
         self.mark(name, alpha * max(map(abs, share)), 0.05)
 
     def layer(self, painter: Callable[["Eye"], None]) -> None:
-        """Let ``painter`` draw; where the eye is strange, what it changes comes out stronger or fainter in each channel.
+        """Let ``painter`` draw; in a strange eye what it changes comes out stronger or fainter in each channel.
 
         Colours and contrasts beyond what is plausible leave shape and context to learn from (domain randomisation:
         Billot et al., Med Image Anal 2023). A painter's strangeness depends on its name, so that twins share it.

@@ -9,7 +9,7 @@ import numpy as np
 
 from visionclip import conditions, runs
 from visionclip.conditions import DEFINING, FINDINGS
-from visionclip.data import images, marks
+from visionclip.data import folders, images, marks
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.marks import Marks
 from visionclip.data.tasks import Dataset
@@ -23,7 +23,6 @@ from visionclip.progress import progress
 PHANTOMS = "phantoms"  # the dataset of a row
 REPORTED = ("test", "all", attribution.HELD_OUT)  # splits that chose nothing
 # Sets whose owner lets photographs be shown, with the words that have to stand beside them.
-CREDITS = {"idrid": "IDRiD, Porwal et al., CC BY 4.0"}
 
 ALARMS = 6  # healthy eyes that are shown
 
@@ -222,10 +221,14 @@ def alarm_pictures(
 ) -> tuple[dict[str, Sequence[np.ndarray]], list[str], str]:
     """Rows of a gallery, the finding of each eye, and whom to credit; no rows where no set may be shown."""
     for one in datasets:
-        if one.name in CREDITS and one.name in alarms.surest:
+        if one.name in folders.CREDITS and one.name in alarms.surest:
             eyes = alarms.surest[one.name]
             pixels, findings = one.images.pixels[[eye["place"] for eye in eyes]], [eye["finding"] for eye in eyes]
-            return false_alarms.pictures(network, tokenizer, pixels, findings, languages), findings, CREDITS[one.name]
+            return (
+                false_alarms.pictures(network, tokenizer, pixels, findings, languages),
+                findings,
+                folders.CREDITS[one.name],
+            )
     return {}, [], ""
 
 
@@ -252,7 +255,7 @@ def shown(held_out: LabelledImages, marked: Sequence[Marks], count: int) -> Show
     Photographs are those with the most kinds of lesions, then the largest, of a split that chose nothing.
     """
     for one in marked:
-        if one.name in CREDITS:
+        if one.name in folders.CREDITS:
             return _photographs(one, count)
     places = pointing.richest(held_out, count)
     own = held_out.take(places)
@@ -268,7 +271,9 @@ def _photographs(marked: Marks, count: int) -> Shown:
     places = [int(place) for place in order[:count]]
     masks = np.stack([mask[places] for mask in marked.masks.values()], axis=1)
     diseases = ["dr_grade"] * len(places)
-    return Shown(marked.name, places, marked.pixels[places], masks, list(marked.masks), diseases, CREDITS[marked.name])
+    return Shown(
+        marked.name, places, marked.pixels[places], masks, list(marked.masks), diseases, folders.CREDITS[marked.name]
+    )
 
 
 def _defined(eye: conditions.Conditions) -> str:

@@ -20,8 +20,8 @@ from visionclip import keys, phantom, runs, streams
 from visionclip.data import field_of_view, folders, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
-from visionclip.evaluation import choices, scoring, zero_shot
-from visionclip.evaluation.intervals import Interval, adjusted, over_seeds, paired
+from visionclip.evaluation import blind, choices, scoring, zero_shot
+from visionclip.evaluation.intervals import adjusted, over_seeds, paired
 from visionclip.stages import pretrain
 from visionclip.training.contrastive import Settings
 
@@ -116,6 +116,16 @@ def load_development(folder: Path, size: int) -> list[Dataset]:
         elif folders.has_rows(path, train):
             sets.append(folders.load(path, size, train))
     return sets
+
+
+def blind_pairs(folder: Path, size: int, count: int, seed: int) -> tuple[blind.Pairs, str] | None:
+    """Pairs of ``blind.pairs`` at ``size`` pixels from the first set to choose by whose owner lets a report show it,
+    with the credit that is due; None where there is no such set."""
+    for path in folders.find(folder):
+        if path.name in folders.CREDITS and folders.has_rows(path, {"split": "train"}):
+            photographed = folders.load(path, size, {"split": "train"})
+            return blind.pairs(photographed, count, seed), folders.CREDITS[path.name]
+    return None
 
 
 def appearance(pixels: np.ndarray) -> pandas.DataFrame:
@@ -293,16 +303,14 @@ def _auc(task: Task, logits: np.ndarray) -> float:
 
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:
-    """Arms by tasks: AUC, and in brackets the difference to the reference; * where it is significant."""
+    """Tasks by arms: the AUC of the reference, and of the others their difference to it; * where it is significant."""
 
     def cell(row: dict) -> str:
-        if row["arm"] == REFERENCE:
-            return str(row["auc"])
-        auc, against = Interval(row["auc"].value), row["against"]
-        return f"{auc} ({against.difference:+.3f}{against.star})"
+        against = row["against"]
+        return str(row["auc"]) if row["arm"] == REFERENCE else f"{against.difference:+.3f}{against.star}"
 
     return (
-        pandas.DataFrame({"left out": row["arm"], "task": row["task"], "cell": cell(row)} for row in rows)
-        .pivot(index="left out", columns="task", values="cell")
-        .reindex(index=dict.fromkeys(row["arm"] for row in rows), columns=dict.fromkeys(row["task"] for row in rows))
+        pandas.DataFrame({"arm": row["arm"], "task": row["task"], "cell": cell(row)} for row in rows)
+        .pivot(index="task", columns="arm", values="cell")
+        .reindex(columns=dict.fromkeys(row["arm"] for row in rows), index=dict.fromkeys(row["task"] for row in rows))
     )

@@ -1,0 +1,79 @@
+"""Which of the two is drawn? Photographs beside phantoms of the same labels, for a person who does not know.
+
+A person who is right no more often than a coin finds nothing in the drawing that gives it away, which neither shows
+that a model finds nothing (see ``distance``) nor that the lesions are where and as they should be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from visionclip import streams
+from visionclip.data import phantoms
+from visionclip.data.tasks import Dataset
+from visionclip.evaluation.intervals import CONFIDENCE, Interval
+
+SIDES = "LR"  # of a pair, as a person names them
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """``pictures`` uint8 N×2×S×S×3, left and right, and ``drawn``: for each pair the side of ``SIDES`` that is no
+    photograph."""
+
+    pictures: np.ndarray
+    drawn: str
+
+
+def labels(dataset: Dataset, place: int) -> dict[str, int]:
+    """The conditions that the tasks state of one image, where its class means one thing."""
+    found: dict[str, int] = {}
+    for task in dataset.tasks:
+        facts = task.classes[task.targets[place]].facts if task.targets[place] >= 0 else []
+        found |= facts[0] if len(facts) == 1 else {}
+    return found
+
+
+def pairs(dataset: Dataset, count: int, seed: int) -> Pairs:
+    """``count`` photographs (all, where there are fewer) in random order, each beside a phantom that has its labels,
+    prepared as it was."""
+    rng = streams.rng(seed, "pairs of a photograph and a phantom")
+    places = rng.permutation(len(dataset))[:count]
+    eyes = [labels(dataset, place) for place in places]
+    drawn_from = [(seed, "phantoms beside photographs", index) for index in range(len(eyes))]
+    photographs = dataset.images.pixels[places]
+    drawn = phantoms.draw(eyes, drawn_from, photographs.shape[1], "pairs", masks="findings").pixels
+    right = rng.integers(0, 2, len(places))
+    both = np.stack((drawn, photographs), axis=1)
+    pictures = np.where(right[:, None, None, None, None] == 1, both[:, ::-1], both)
+    return Pairs(pictures, "".join(SIDES[side] for side in right))
+
+
+def rows(shown: Pairs) -> dict[str, Sequence[np.ndarray]]:
+    """The pairs by number, two in a row of four pictures, for ``figures.gallery``."""
+    numbered = [(str(place + 1), *pair) for place, pair in enumerate(shown.pictures)]
+    if len(numbered) % 2:
+        numbered.append(("", *np.full_like(shown.pictures[0], 255)))
+    return {
+        f"{one} | {two}": [*first, *second]
+        for (one, *first), (two, *second) in zip(numbered[::2], numbered[1::2], strict=True)
+    }
+
+
+def score(shown: Pairs, judgement: str) -> dict:
+    """How often a person is ``right``: ``judgement`` names, pair by pair, the side of ``SIDES`` that looks drawn.
+
+    The interval is Wilson's; ``p`` is the binomial probability of as many or more by chance.
+
+    Raises:
+        ValueError: the judgement has another length than there are pairs, or another letter than those of ``SIDES``.
+    """
+    if len(judgement) != len(shown.drawn) or set(judgement) - set(SIDES):
+        raise ValueError(f"judgement: {judgement!r} is not {len(shown.drawn)} letters {' or '.join(SIDES)}, one a pair")
+    right = sum(one == other for one, other in zip(judgement, shown.drawn, strict=True))
+    test = stats.binomtest(right, len(judgement), 0.5, alternative="greater")
+    limits = stats.binomtest(right, len(judgement)).proportion_ci(CONFIDENCE, "wilson")
+    share = Interval(right / len(judgement), float(limits.low), float(limits.high))
+    return {"n": len(judgement), "right": right, "share": share, "p": float(test.pvalue)}
