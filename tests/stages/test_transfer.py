@@ -283,10 +283,10 @@ def test_arms_are_compared_with_everything_seed_by_seed():
         np.mean([found["no camera", f"clinic {key}"]["seeds"] for key in ("pm", "gc")], axis=0)
     )
     cells = transfer.table(rows)
-    assert list(cells.columns) == [transfer.ALL, "clinic pm", "clinic gc"]
-    assert list(cells.index) == [transfer.REFERENCE, "no camera", "one anatomy"]
-    assert cells.loc[transfer.REFERENCE, "clinic pm"] == str(whole["auc"])
-    assert cells.loc["no camera", "clinic pm"].startswith(f"{without['auc'].value:.3f} (-0.")
+    assert list(cells.index) == [transfer.ALL, "clinic pm", "clinic gc"]
+    assert list(cells.columns) == [transfer.REFERENCE, "no camera", "one anatomy"]
+    assert cells.loc["clinic pm", transfer.REFERENCE] == str(whole["auc"])
+    assert cells.loc["clinic pm", "no camera"].startswith("-0.")
     assert transfer.compare(arms, []) == []
 
 

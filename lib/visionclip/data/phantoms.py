@@ -69,11 +69,12 @@ def draw(
     workers: int = 0,
     fixed: Mapping[str, object] | None = None,
     masks: str | None = None,
+    ranges: phantom.Ranges = phantom.USUAL,
 ) -> LabelledImages:
     """One drawn eye of ``size``×``size`` pixels for each of N conditions and random streams.
 
-    ``fixed`` are factors that all eyes share; ``workers`` processes draw (0: as many as cores). A key is the purpose
-    of the stream and the place in the set. ``masks`` are
+    ``fixed`` are factors that all eyes share, ``ranges`` say how the others vary; ``workers`` processes draw (0: as
+    many as cores). A key is the purpose of the stream and the place in the set. ``masks`` are
 
     - None: not there;
     - "layout": ``phantom.LAYOUT_CHANNELS``, uint8 N×C×S×S in {0, 1};
@@ -92,7 +93,7 @@ def draw(
         raise ValueError(f"phantoms: size is {size}; finding maps need a multiple of {stride}")
     pixels = np.empty((len(eyes), size, size, 3), np.uint8)
     channels = np.empty((len(eyes), len(CHANNELS[masks]), size // stride, size // stride), np.uint8)
-    drawn = phantom.render_each(eyes, streams, size, partial(_finished, masks), label, workers, fixed)
+    drawn = phantom.render_each(eyes, streams, size, partial(_finished, masks), label, workers, fixed, ranges)
     known = [*map(conditions.complete, eyes)]
     for place, (image, own, facts) in enumerate(drawn):
         pixels[place], channels[place] = image, own

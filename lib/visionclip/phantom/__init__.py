@@ -6,7 +6,7 @@ photograph adds; ``eye`` holds the paper and the brushes, and ``render`` calls t
 up for the generator, ``sets`` draws many eyes at once.
 """
 
-from visionclip.phantom.factors import FACTORS
+from visionclip.phantom.factors import FACTORS, USUAL, Ranges
 from visionclip.phantom.layout import LAYOUT_CHANNELS, layout
 from visionclip.phantom.render import ANATOMY, LESIONS, Phantom, render
 from visionclip.phantom.sets import render_each
@@ -16,7 +16,9 @@ __all__ = [
     "FACTORS",
     "LAYOUT_CHANNELS",
     "LESIONS",
+    "USUAL",
     "Phantom",
+    "Ranges",
     "layout",
     "render",
     "render_each",

@@ -15,7 +15,6 @@ from visionclip.conditions import Conditions
 
 COLOURS = ("orange", "pink", "dim", "neutral", "red", "dull")
 DEGREES = 7.03  # of visual angle in a disc diameter
-STRANGE = 0.35  # share of the eyes whose colours and contrasts are beyond the plausible
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,33 @@ def check(fixed: Mapping[str, object]) -> dict[str, object]:
     return dict(fixed)
 
 
-def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ranges:
+    """How often and how strongly factors vary that no disease decides: what a search over the drawing may change.
+
+    Shares of photographs (0 to 1; hand-held cameras up to half as many more) with ``ghosts``, ``dust``, ``shadow``,
+    ``glow``, ``tint``, ``local_contrast`` and ``sharpening``; share of eyes that are ``strange``; share of healthy eyes
+    with mild ``tessellation``; the lowest ``saturation``, the strongest ``noise``, the spread of ``exposure`` (log).
+    """
+
+    strange: float = 0.35
+    ghosts: float = 0.3
+    dust: float = 0.25
+    shadow: float = 0.2
+    glow: float = 0.15
+    tint: float = 0.4
+    local_contrast: float = 0.35
+    sharpening: float = 0.5
+    tessellation: float = 0.3
+    saturation: float = 0.5
+    noise: float = 0.015
+    exposure: float = 0.28
+
+
+USUAL = Ranges()
+
+
+def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, Any], ranges: Ranges = USUAL) -> dict[str, Any]:
     """Every factor for an eye with these complete conditions; ``fixed`` ones keep their given value.
 
     Raises:
@@ -203,7 +228,7 @@ def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, Any]) -> dict[str, Any
         if not any(eye[condition] for condition in FORMS[name]):
             raise ValueError(f"render: {name} is {form!r} in an eye without it; add {' or '.join(FORMS[name])}: 1")
     # Age and camera lead other factors: fixed, they lead them too.
-    drawn = healthy(dice, eye, fixed.get("age")) | photograph(dice, fixed.get("camera")) | forms
+    drawn = healthy(dice, eye, fixed.get("age"), ranges) | photograph(dice, fixed.get("camera"), ranges) | forms
     for condition, change in DISEASES.items():
         if eye[condition]:
             before = {name: drawn[name] for name in COUNTED}
@@ -226,7 +251,7 @@ def form(drawn: dict, name: str, rng: np.random.Generator, shares: Mapping[str, 
     return drawn[name]
 
 
-def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
+def photograph(dice: Dice, camera: str | None, ranges: Ranges) -> dict[str, Any]:
     """The camera's share: make, field, focus, light and losses.
 
     Half of the photographs have their make's usual colours; hand-held ones are less even, less sharp and show more
@@ -240,7 +265,7 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
     return {
         "camera": camera,
         "colour": make.colour if rng.random() < 0.5 else str(rng.choice(COLOURS)),
-        "exposure": float(np.exp(bell(rng, 0.1, 0.28, -0.6, 0.65))),
+        "exposure": float(np.exp(bell(rng, 0.1, ranges.exposure, -0.6, 0.65))),
         "field_radius": float(rng.uniform(*make.degrees) / 2 / DEGREES * np.exp(bell(rng, 0, 0.07, -0.2, 0.2))),
         "field_shape": str(rng.choice(list(make.outlines), p=list(make.outlines.values()))),
         "gaze": float(rng.uniform(-0.05, 0.4) if macula_centred else rng.uniform(0.4, 1.05)),
@@ -250,32 +275,32 @@ def photograph(dice: Dice, camera: str | None) -> dict[str, Any]:
                 [0, rng.uniform(0, 0.02), rng.uniform(0.02, 0.06)], p=[0.2, 0.4, 0.4] if loose else [0.45, 0.4, 0.15]
             )
         ),
-        "noise": float(np.exp(rng.uniform(np.log(0.002), np.log(0.015)))),
+        "noise": float(np.exp(rng.uniform(np.log(0.002), np.log(ranges.noise)))),
         "haze": float(rng.beta(1, 3 if loose else 5)),
         "vignette": float(rng.beta(2.2, 2)),
         "unevenness": float(rng.beta(2.5 if loose else 1.5, 2.2)),
         "aberration": float(rng.uniform(0, 0.008 if loose else 0.003)),
         "jpeg_quality": int(rng.choice([100, int(rng.integers(65, 98))])),
         "flare": float(rng.uniform(0.2, 1) if rng.random() < (0.35 if loose else 0.15) else 0),
-        "dust": int(np.exp(rng.uniform(0, np.log(15))) if rng.random() < (0.45 if loose else 0.25) else 0),
+        "dust": int(np.exp(rng.uniform(0, np.log(15))) if rng.random() < (1.5 if loose else 1) * ranges.dust else 0),
         "lashes": int(rng.integers(1, 5) if rng.random() < 0.05 else 0),
         "fault": "none",
         "macula_fault": "none",
         "disc_fault": "none",
         "retina_fault": "none",
-        "ghosts": int(rng.integers(1, 6) if rng.random() < (0.45 if loose else 0.3) else 0),
-        "shadow": float(rng.uniform(0.15, 0.65) if rng.random() < 0.2 else 0),
-        "glow": float(rng.uniform(0.1, 0.8) if rng.random() < (0.3 if loose else 0.15) else 0),
-        "strangeness": float(rng.uniform(0.2, 1) if rng.random() < STRANGE else 0),
-        "tint": float(rng.uniform(0.2, 1) if rng.random() < 0.4 else 0),
-        "saturation": float(rng.uniform(0.5, 1.2)),
-        "local_contrast": float(rng.uniform(0.05, 0.5) if rng.random() < 0.35 else 0),
-        "sharpening": float(rng.uniform(0.2, 1.4) if rng.random() < 0.5 else 0),
+        "ghosts": int(rng.integers(1, 6) if rng.random() < (1.5 if loose else 1) * ranges.ghosts else 0),
+        "shadow": float(rng.uniform(0.15, 0.65) if rng.random() < ranges.shadow else 0),
+        "glow": float(rng.uniform(0.1, 0.8) if rng.random() < (1.5 if loose else 1) * ranges.glow else 0),
+        "strangeness": float(rng.uniform(0.2, 1) if rng.random() < ranges.strange else 0),
+        "tint": float(rng.uniform(0.2, 1) if rng.random() < ranges.tint else 0),
+        "saturation": float(rng.uniform(ranges.saturation, 1.2)),
+        "local_contrast": float(rng.uniform(0.05, 0.5) if rng.random() < ranges.local_contrast else 0),
+        "sharpening": float(rng.uniform(0.2, 1.4) if rng.random() < ranges.sharpening else 0),
         "sharpening_radius": float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))),
     }
 
 
-def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
+def healthy(dice: Dice, eye: Conditions, age: float | None, ranges: Ranges) -> dict[str, Any]:
     """A healthy eye and its innocent look-alikes, which depend on age.
 
     Macular degeneration and cataract are diseases of those over 55 and 50. The young retina has a sheen and a foveal
@@ -296,7 +321,9 @@ def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
         "cup_to_disc": float(rng.uniform(0.52, 0.65) if rng.random() < 0.1 else bell(rng, 0.38, 0.09, 0.18, 0.55)),
         "disc_tilt": float(rng.beta(1, 5) * 0.5),
         "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
-        "tessellation": float(rng.uniform(0.2, 0.58) if rng.random() < 0.3 + 0.25 * old else rng.uniform(0, 0.2)),
+        "tessellation": float(
+            rng.uniform(0.2, 0.58) if rng.random() < ranges.tessellation + 0.25 * old else rng.uniform(0, 0.2)
+        ),
         "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.1 + 0.6 * young else 0.5 * rng.beta(1, 2)),
         "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.2 + 0.5 * young else 0),
         "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.06 + 0.25 * old else 0),

@@ -7,7 +7,7 @@ import numpy as np
 from visionclip.conditions import VOCABULARY, Conditions, check, complete
 from visionclip.phantom import anatomy, camera, lesions, vessels
 from visionclip.phantom.eye import Eye
-from visionclip.phantom.factors import Dice, draw
+from visionclip.phantom.factors import USUAL, Dice, Ranges, draw
 from visionclip.phantom.factors import check as check_factors
 
 ANATOMY = ("field", "disc", "cup", "artery", "vein", "fovea")
@@ -40,11 +40,14 @@ class Phantom:
     parameters: dict[str, object]
 
 
-def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **factors: object) -> Phantom:
+def render(
+    conditions: Conditions, rng: np.random.Generator, size: int = 256, ranges: Ranges = USUAL, **factors: object
+) -> Phantom:
     """Draw one eye with these conditions (partial or complete) at ``size``×``size`` pixels.
 
     The same state of ``rng`` gives the same image, and under other conditions the same eye, so that a pair shows what
-    a disease changes. ``factors`` fix what would be drawn otherwise; see ``FACTORS`` for names and ranges.
+    a disease changes. ``factors`` fix what would be drawn by chance (see ``FACTORS`` for names and limits), and
+    ``ranges`` say by what chance.
 
     Raises:
         ValueError: an unknown condition or factor, a value outside its range, or a size under 32.
@@ -54,7 +57,7 @@ def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **
         raise ValueError(f"render: size is {size}; the smallest that shows an eye is 32")
     eye_conditions = complete(check(conditions, "render", VOCABULARY))
     dice = Dice(rng)
-    eye = Eye(eye_conditions, draw(eye_conditions, dice, fixed), dice, size)
+    eye = Eye(eye_conditions, draw(eye_conditions, dice, fixed, ranges), dice, size)
     for painter in (anatomy.background, anatomy.choroid, anatomy.fovea):
         eye.layer(painter)
     lesions.paint(eye, lesions.UNDER)

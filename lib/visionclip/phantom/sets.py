@@ -11,6 +11,7 @@ from typing import TypeVar
 import cv2
 
 from visionclip import runs
+from visionclip.phantom.factors import USUAL, Ranges
 from visionclip.phantom.render import Phantom, render
 from visionclip.progress import progress
 from visionclip.streams import Stream, rng
@@ -26,11 +27,13 @@ def render_each(
     label: str,
     workers: int = 0,
     fixed: Mapping[str, object] | None = None,
+    ranges: Ranges = USUAL,
 ) -> Iterator[T]:
     """Yield ``finish(phantom)`` for each of N conditions and random streams (seed, purpose, index), in order.
 
     ``workers`` processes draw and finish (0: as many as cores); an eye follows from its conditions and stream alone.
-    ``finish`` is a function of a module, which workers import to find it; ``fixed`` are factors that all eyes share.
+    ``finish`` is a function of a module, which workers import to find it; ``fixed`` are factors that all eyes share,
+    ``ranges`` say how the others vary.
 
     Raises:
         ValueError: workers can't be given ``finish`` or ``fixed``.
@@ -46,7 +49,7 @@ def render_each(
         with ProcessPoolExecutor(
             workers or runs.cores(), multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)
         ) as pool:
-            drawn = pool.map(partial(_draw, finish, size, dict(fixed or {})), eyes, streams, chunksize=16)
+            drawn = pool.map(partial(_draw, finish, size, ranges, dict(fixed or {})), eyes, streams, chunksize=16)
             yield from progress(drawn, label, len(eyes))
     except BrokenProcessPool:
         raise RuntimeError(
@@ -56,6 +59,11 @@ def render_each(
 
 
 def _draw(
-    finish: Callable[[Phantom], T], size: int, fixed: dict[str, object], eye: dict[str, int], stream: Stream
+    finish: Callable[[Phantom], T],
+    size: int,
+    ranges: Ranges,
+    fixed: dict[str, object],
+    eye: dict[str, int],
+    stream: Stream,
 ) -> T:
-    return finish(render(eye, rng(*stream), size, **fixed))
+    return finish(render(eye, rng(*stream), size, ranges, **fixed))
