@@ -2,12 +2,14 @@
 PRESET ?= cpu
 PYTHON ?= python3
 BIN := .venv/bin
+MODEL ?= runs/$(PRESET)/03-pretrain/model
+HOURS ?= 8
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 export PYTHONUNBUFFERED := 1
 # Jupyter looks for the kernel python3 here first: one of that name on JUPYTER_PATH, as on a JupyterHub, has no visionclip.
 export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
-.PHONY: help setup study test lint unit nbval lab notebooks bench gpu-check datasets
+.PHONY: help setup study test lint unit nbval lab notebooks tune bench gpu-check datasets
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -49,6 +51,9 @@ lab: .venv/ready ## open the notebooks in JupyterLab
 
 notebooks: .venv/ready ## run the notebooks at their defaults and make their outputs fit to commit
 	OMP_NUM_THREADS=1 $(BIN)/python -m visionclip.study refresh $(sort $(wildcard notebooks/*.ipynb))
+
+tune: .venv/ready ## search the ranges of the drawing on the sets to choose by: MODEL=FOLDER HOURS=8
+	$(BIN)/python -m visionclip.study.tune --model $(MODEL) --hours $(HOURS)
 
 bench: .venv/ready ## how fast the parts are on this machine; PEERS=/path/to/python with open_clip: beside it
 	$(BIN)/python -m visionclip.study.bench $(if $(PEERS),--peers $(PEERS))

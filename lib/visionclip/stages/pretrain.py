@@ -69,14 +69,27 @@ def learn(
     where it is known: in other captions it is the end of a long sentence, and learnt late. A stopped run goes on from
     ``folder``.
     """
-    eyes, rng = images.conditions, streams.rng(settings.seed, "captions made on the spot")
+    pairs = with_captions(images, languages, per_image, settings.seed, style, sides)
+    tokenizer = words(parameters, train_tokenizer([caption.text for caption in pairs.captions], folder / "tokenizer"))
+    model = network(parameters, len(tokenizer), settings.seed)
+    contrastive.train(model, tokenizer, pairs, settings, folder)
+    return model, tokenizer
+
+
+def with_captions(
+    images: LabelledImages,
+    languages: Sequence[str],
+    per_image: int,
+    seed: int,
+    style: Style = PLAIN,
+    sides: bool = False,
+) -> Pairs:
+    """The images with captions made on the spot, ``per_image`` each and, with ``sides``, one of the eye side."""
+    eyes, rng = images.conditions, streams.rng(seed, "captions made on the spot")
     table, texts_of = captions.table(eyes + _sides(eyes) * sides, languages, per_image, rng, style)
     if sides:
         texts_of = [own + side[:1] for own, side in zip(texts_of[: len(eyes)], texts_of[len(eyes) :], strict=True)]
-    tokenizer = words(parameters, train_tokenizer([caption.text for caption in table], folder / "tokenizer"))
-    model = network(parameters, len(tokenizer), settings.seed)
-    contrastive.train(model, tokenizer, Pairs(images, table, texts_of), settings, folder)
-    return model, tokenizer
+    return Pairs(images, table, texts_of)
 
 
 def _sides(eyes: Sequence[dict[str, int]]) -> list[dict[str, int]]:

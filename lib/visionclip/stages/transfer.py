@@ -22,6 +22,7 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import blind, choices, scoring, zero_shot
 from visionclip.evaluation.intervals import adjusted, over_seeds, paired
+from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain
 from visionclip.training.contrastive import Settings
 
@@ -102,7 +103,7 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
     still = {"haze": 0, "blur": 0, "flare": 0, "unevenness": 0.1, **CAMERA}
 
     def drawn(**changed: float) -> np.ndarray:
-        return phantom.render({}, streams.rng(seed, "factor strips"), size, **still, **changed).image
+        return phantom.render({}, streams.rng(seed, "factor strips"), size, phantom.USUAL, **still, **changed).image
 
     return {name: [drawn(**{name: value}) for value in values] for name, values in SWEEPS.items()}
 
@@ -172,11 +173,13 @@ def distance_table(drawn: pandas.DataFrame, real: Mapping[str, pandas.DataFrame]
     return pandas.DataFrame(rows)
 
 
-def draw(arm: Arm, count: int, size: int, seed: int, workers: int = 0) -> LabelledImages:
+def draw(
+    arm: Arm, count: int, size: int, seed: int, workers: int = 0, ranges: phantom.Ranges = phantom.USUAL
+) -> LabelledImages:
     """``count`` phantoms as the arm draws them, with finding maps, prepared as photographs are."""
     eyes, drawn_from = phantoms.with_healthy_twins(count, arm.twins, seed, TRAINING)
     label = f"phantoms, seed {seed}, {size} px"
-    return phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings")
+    return phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings", ranges=ranges)
 
 
 def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
@@ -220,11 +223,18 @@ def predict(
 
     def compute() -> dict[str, np.ndarray]:
         network, tokenizer = pretrain.learn(eyes(), pretrain.SMALL, settings, place, LANGUAGES, CAPTIONS)
-        logits = {one.name: zero_shot.predict(network, tokenizer, one, LANGUAGES, PROMPTS) for one in datasets}
-        return {name: logits[dataset.name][task.name] @ [-1.0, 1.0] for name, (dataset, task) in tasks.items()}
+        return rank(network, tokenizer, datasets, LANGUAGES)
 
     kept = runs.cached(place.with_suffix(".json"), key, compute)
     return {task: np.array(logits) for task, logits in kept.items()}
+
+
+def rank(
+    network: VisionCLIP, tokenizer, datasets: Sequence[Dataset], languages: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """For each of ``tasks_of`` how surely each of N images is of the second class: the difference of its logits."""
+    logits = {one.name: zero_shot.predict(network, tokenizer, one, languages, PROMPTS) for one in datasets}
+    return {name: logits[dataset.name][task.name] @ [-1.0, 1.0] for name, (dataset, task) in tasks_of(datasets).items()}
 
 
 def predict_all(
