@@ -87,17 +87,20 @@ def sheen(eye: Eye) -> None:
     glow = 0.18 * strength * ring * poles * streak
     if strength > 0.3:
         from_fovea = eye.distance(eye.fovea)
-        warped = from_fovea + 0.15 * eye.noise(rng, 6)
-        for _ in range(int(rng.integers(1, 5))):  # arcs between macula and arcades, broken into pieces
-            size, width = rng.uniform(0.6, 1.9), rng.uniform(0.05, 0.14)
-            pieces = np.clip(eye.noise(rng, 7) - 0.2, 0, 1.5)
-            glow += strength * rng.uniform(0.1, 0.45) * np.exp(-(((warped - size) / width) ** 2)) * pieces
-        vein = eye.vessels["vein"]
-        beside = np.clip(cv2.GaussianBlur(vein, (0, 0), 0.1 * eye.scale) - 0.6 * vein, 0, 1)
-        spots = np.clip(eye.noise(rng, 12) + 0.3, 0, 1.5) * np.exp(-(((from_fovea - 1.9) / 0.9) ** 2))
-        glow += strength * rng.uniform(0, 2.2) * beside * spots
-        glow = np.minimum(glow, 0.6)
-    eye.cover(None, glow, (0.8, 0.84, 0.78))
+        warped = from_fovea + 0.2 * eye.noise(rng, 7)
+        shimmer = np.clip(0.45 + 0.55 * eye.noise(rng, 48), 0, 1.6)
+        for _ in range(int(rng.integers(1, 4))):  # a wide ring round the macula, in shreds
+            size, width = rng.uniform(0.7, 1.9), rng.uniform(0.12, 0.3)
+            pieces = np.clip(eye.noise(rng, 9) - 0.1, 0, 1.2) * shimmer
+            glow += strength * rng.uniform(0.04, 0.2) * np.exp(-(((warped - size) / width) ** 2)) * pieces
+        vessel = np.maximum(*eye.vessels.values())
+        coarse = cv2.resize(vessel, (128, 128), interpolation=cv2.INTER_AREA)
+        around = cv2.GaussianBlur(coarse, (0, 0), 0.1 * eye.scale * 128 / eye.size)
+        beside = np.clip(cv2.resize(around, (eye.size, eye.size)) - 0.6 * vessel, 0, 1)
+        spots = np.clip(eye.noise(rng, 16) + 0.2, 0, 1.5) * np.exp(-(((from_fovea - 1.7) / 0.9) ** 2))
+        glow += strength * rng.uniform(0, 1.3) * beside * spots * shimmer
+        glow = np.minimum(glow, 0.5)
+    eye.cover(None, glow, (0.8, 0.8, 0.76))
 
 
 def fovea(eye: Eye) -> None:

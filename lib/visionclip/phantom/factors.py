@@ -342,8 +342,10 @@ def diabetic_retinopathy(drawn: dict, eye: Conditions, rng: np.random.Generator)
     if grade == 1:
         drawn["microaneurysms"] = int(rng.integers(2, 12))
         return
-    drawn["microaneurysms"] = int(np.exp(rng.uniform(np.log(6), np.log(110))))
-    drawn["haemorrhages"] = int(np.exp(rng.uniform(0, np.log(30)))) if grade == 2 else int(rng.integers(15, 60))
+    drawn["microaneurysms"] = int(np.exp(rng.uniform(np.log(12), np.log(180))))
+    drawn["haemorrhages"] = (
+        int(np.exp(rng.uniform(0, np.log(30)))) if grade == 2 else int(np.exp(rng.uniform(np.log(8), np.log(50))))
+    )
     drawn["exudates"] = int(rng.integers(1, 5)) if rng.random() < 0.5 else 0
     drawn["cotton_wool"] = int(rng.integers(1, 4 + grade)) if rng.random() < 0.25 + 0.08 * grade else 0
     drawn["flames"] = int(rng.integers(1, 3 * grade)) if rng.random() < 0.3 else 0
@@ -351,7 +353,7 @@ def diabetic_retinopathy(drawn: dict, eye: Conditions, rng: np.random.Generator)
         signs = rng.random(3) < (0.45, 0.4, 0.4)
         if not signs.any():
             signs[rng.integers(3)] = True
-        drawn["haemorrhages"] = int(rng.integers(96, 170)) if signs[0] else drawn["haemorrhages"]
+        drawn["haemorrhages"] = int(rng.integers(96, 140)) if signs[0] else drawn["haemorrhages"]
         drawn["beading"] = float(rng.uniform(0.5, 1)) if signs[1] else 0
         drawn["irma"] = int(rng.integers(2, 6)) if signs[2] else 0
         drawn["vein_dilation"] *= rng.uniform(1, 1.25)
@@ -456,8 +458,8 @@ def degenerative_myopia(drawn: dict, eye: Conditions, rng: np.random.Generator) 
 
 def epiretinal_membrane(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
     """Gass: cellophane maculopathy (grade 0), wrinkling with vessel distortion (1), opaque pucker (2)."""
-    drawn["membrane"] = float(rng.uniform(0.45, 1))
-    drawn["tortuosity"] *= float(rng.uniform(1.3, 2.2))
+    drawn["membrane"] = float(rng.uniform(0.3, 1))
+    drawn["tortuosity"] *= float(rng.uniform(1, 1.5))
     drawn["foveal_reflex"] = 0
 
 
@@ -478,8 +480,8 @@ def hypertensive(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None
     drawn["narrowing"] = float(rng.uniform(0.5, 1))
     drawn["nicking"] = float(rng.uniform(0.5, 1)) if grade >= 2 else 0
     if grade >= 3:
-        drawn["flames"] = int(rng.integers(4, 20))
-        drawn["cotton_wool"] = int(rng.integers(2, 9))
+        drawn["flames"] = int(np.exp(rng.uniform(np.log(3), np.log(20))))
+        drawn["cotton_wool"] = int(rng.integers(1, 9))
         drawn["macular_star"] = int(rng.random() < 0.35)
     if grade == 4:
         drawn["disc_swelling"] = float(rng.uniform(0.4, 1))
@@ -498,8 +500,8 @@ def vein_occlusion(drawn: dict, eye: Conditions, rng: np.random.Generator) -> No
         drawn["tortuosity"] *= float(rng.uniform(1.8, 3))
         drawn["disc_swelling"] = float(rng.uniform(0.2, 0.8))
     else:
-        drawn["flames"] = int(rng.integers(15, 60))
-        drawn["haemorrhages"] = int(rng.integers(5, 35))
+        drawn["flames"] = int(np.exp(rng.uniform(np.log(18), np.log(90))))
+        drawn["haemorrhages"] = int(rng.integers(10, 60))
         drawn["tortuosity"] *= float(rng.uniform(1.2, 2))
         drawn["macular_exudates"] = int(rng.integers(1, 3)) if rng.random() < 0.25 else 0
 

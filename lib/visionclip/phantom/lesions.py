@@ -11,12 +11,12 @@ import numpy as np
 
 from visionclip.phantom.anatomy import bare_choroid
 from visionclip.phantom.eye import Eye, blobs, fibre_direction
-from visionclip.phantom.factors import bell
 
 DISC_DIAMETER = 1800  # micrometres
 BLOOD = (0.28, 0.64, 0.48)  # share of light absorbed by intraretinal blood, R G B
 DEEP_BLOOD = (0.44, 0.74, 0.60)
-LIPID = (1.06, 0.84, 0.37)
+LIPID = (1.02, 0.76, 0.33)
+VEIN_CELLS = 56  # cells across the image in which it counts how much vein there is: about 0.12 DD each
 
 
 def _towards(centre: np.ndarray, spread: float):
@@ -37,6 +37,7 @@ def _deposits(
     rough: float = 0.1,
     stretch: np.ndarray | float = 1.0,
     direction: np.ndarray | float = 0.0,
+    corners: int = 16,
 ) -> None:
     """Fill irregular ellipses (as ``blobs``) whose area is right however small they are.
 
@@ -47,7 +48,7 @@ def _deposits(
     inner = np.maximum(radii - 0.65 * pixel, 0.2 * pixel)
     longer = np.maximum((radii * stretch - 0.65 * pixel) / inner, 1)
     faint = np.minimum((radii / (0.85 * pixel)) ** 2, 1)
-    eye.fill(canvas, blobs(centres, inner, rng, rough, longer, direction), strength * faint)
+    eye.fill(canvas, blobs(centres, inner, rng, rough, longer, direction, corners), strength * faint)
 
 
 def _threads(eye: Eye, canvas: np.ndarray, lines: np.ndarray, width: float, strength: float = 1.0) -> None:
@@ -62,6 +63,28 @@ def _threads(eye: Eye, canvas: np.ndarray, lines: np.ndarray, width: float, stre
     eye.stroke(canvas, lines, thickness * pixel, strength * min(wanted / drawn, 1))
 
 
+def _patches(
+    eye: Eye,
+    centres: np.ndarray,
+    radii: np.ndarray,
+    rng: np.random.Generator,
+    edge: float,
+    strength: np.ndarray | float,
+) -> np.ndarray:
+    """Lobed patches, float32 S×S in [0, 1], each about as large as an ellipse of its ``radii`` (N×2, DD) and as dense
+    as its ``strength`` says; their borders, ``edge`` DD wide, fray."""
+    lobes = rng.integers(3, 7, len(centres))
+    size = np.repeat(radii, lobes, axis=0)
+    small, large = size.min(axis=1), size.max(axis=1)
+    places = np.repeat(centres, lobes, axis=0) + rng.normal(0, 0.28, size.shape).clip(-0.5, 0.5) * size
+    turned = np.where(size[:, 0] >= size[:, 1], 0, np.pi / 2)
+    dense = np.repeat(np.broadcast_to(strength, len(centres)), lobes)
+    canvas = eye.canvas()
+    _deposits(eye, canvas, places, rng.uniform(0.4, 0.7, len(small)) * small, dense, rng, 0.2, large / small, turned)
+    soft = eye.coverage(canvas, 0.4 * edge)
+    return np.clip(soft + 0.76 * soft * (1 - soft) * eye.noise(rng, 64), 0, 1)
+
+
 def microaneurysms(eye: Eye) -> None:
     """Round red dots of 20 to 110 micrometres with a soft edge, mostly at the posterior pole (ETDRS report 10: under
     125 micrometres)."""
@@ -69,26 +92,56 @@ def microaneurysms(eye: Eye) -> None:
     centres = eye.scatter(count, rng, _towards(eye.fovea, 2.4))
     radii = np.exp(rng.normal(np.log(0.0145), 0.3, count)).clip(10 / DISC_DIAMETER, 55 / DISC_DIAMETER)
     canvas = eye.canvas()
-    _deposits(eye, canvas, centres, radii, rng.uniform(0.5, 1, count), rng, 0.08, rng.uniform(1, 1.25, count))
+    _deposits(
+        eye, canvas, centres, radii, rng.uniform(0.5, 1, count), rng, 0.08, rng.uniform(1, 1.25, count), corners=8
+    )
     eye.absorb("microaneurysms", eye.coverage(canvas, rng.uniform(0.002, 0.007)) * rng.uniform(0.35, 1), BLOOD)
 
 
 def haemorrhages(eye: Eye) -> None:
-    """Dot and blot haemorrhages of the deep retina, irregular, 0.03-0.3 DD (ETDRS report 10). The many of a severe
-    retinopathy are spread over all four quadrants (4-2-1 rule); in a vein occlusion they keep to its territory."""
+    """Dot and blot haemorrhages of the deep retina, irregular, 0.03-0.3 DD (ETDRS report 10), in clumps and along the
+    veins. The many of a severe retinopathy are smaller and spread over all four quadrants (4-2-1 rule); in a vein
+    occlusion they keep to its territory."""
     count, rng = int(eye.factors["haemorrhages"]), eye.dice("haemorrhages")
-    if count >= 90:
-        centres = np.concatenate([eye.scatter(-(-count // 4), rng, _quadrant(eye, index)) for index in range(4)])
-    else:
-        centres = eye.scatter(count, rng, _territory(eye))
+    many = count >= 90
+    quadrants = [_quadrant(eye, index) for index in range(4)]
+    centres = _clumped(eye, -(-count // 4), rng, *quadrants) if many else _clumped(eye, count, rng, _territory(eye))
     count = len(centres)
-    radii = np.exp(rng.normal(np.log(rng.uniform(0.018, 0.032)), 0.6, count)).clip(0.012, 0.18)
+    typical = rng.uniform(0.017, 0.028) if many else rng.uniform(0.021, 0.036)
+    radii = np.exp(rng.normal(np.log(typical), 0.6, count)).clip(0.012, 0.16)
     stretch = 1 + rng.gamma(2, 0.5, count).clip(0, 2.5)  # dots are round, blots are drawn out
     canvas = eye.canvas()
     strength, direction = rng.uniform(0.4, 1, count), rng.uniform(0, np.pi, count)
-    _deposits(eye, canvas, centres, radii, strength, rng, 0.25, stretch, direction)
-    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.003, 0.016)) * rng.uniform(0.25, 1), BLOOD)
+    _deposits(
+        eye, canvas, centres, radii, (1 - rng.uniform(0.05, 0.5, count)) * strength, rng, 0.25, stretch, direction
+    )
+    large = np.nonzero(radii > 0.026)[0]  # dense where the blood pools, thinner around
+    pools = centres[large] + 0.3 * radii[large, None] * rng.normal(0, 1, (len(large), 2))
+    inner = rng.uniform(0.35, 0.7, len(large)) * radii[large]
+    _deposits(eye, canvas, pools, inner, strength[large], rng, 0.35, stretch[large], direction[large], 10)
+    mottled = np.clip(0.85 + 0.3 * eye.noise(rng, 90), 0.3, 1)
+    alpha = mottled * eye.coverage(canvas, rng.uniform(0.003, 0.014))
+    eye.absorb("haemorrhage", alpha * rng.uniform(0.35, 1), BLOOD)
     eye.parameters["haemorrhages_by_quadrant"] = quadrant_counts(eye, centres)
+
+
+def _clumped(eye: Eye, count: int, rng: np.random.Generator, *weights) -> np.ndarray:
+    """``count`` places in DD after each of the ``weights``, N×2 in all, more of them beside veins and in a few clumps.
+
+    Each is one of three, chosen apart from the others: a vein that looks a little different at another size moves few.
+    """
+    thirds = [eye.scatter(3 * count, rng, weight).reshape(3, count, 2) for weight in weights]
+    places = np.concatenate(thirds, axis=1)
+    clumps = eye.scatter(6, rng)
+    apart = np.hypot(*np.moveaxis(places[..., None, :] - clumps, 3, 0)).min(axis=2)
+    coarse = cv2.resize(eye.vessels["vein"], (VEIN_CELLS, VEIN_CELLS), interpolation=cv2.INTER_AREA)
+    column, row = ((eye.pixels(places) + 0.5) * (VEIN_CELLS / eye.size)).astype(int).clip(0, VEIN_CELLS - 1).T
+    chance = (0.05 + coarse[row, column].T) * (0.3 + np.exp(-((apart / 0.6) ** 2)))
+    chance *= 1e-6 + np.concatenate(
+        [weight(part.reshape(-1, 2)).reshape(3, count) for weight, part in zip(weights, thirds, strict=True)], axis=1
+    )
+    chosen = (rng.exponential(1, chance.shape) / chance).argmin(axis=0)
+    return places[chosen, np.arange(len(chosen))]
 
 
 def _quadrant(eye: Eye, index: int):
@@ -111,8 +164,10 @@ def _territory(eye: Eye):
     upwards, middle, half = rng.choice((-1, 1)), np.deg2rad(rng.uniform(30, 75)), np.deg2rad(rng.uniform(28, 45))
     eye.parameters["occluded_branch"] = "superior" if upwards < 0 else "inferior"
 
+    start = rng.uniform(0, 0.9) * np.array((np.cos(middle), np.sin(middle)))  # the crossing where the vein is closed
+
     def weight(points: np.ndarray) -> np.ndarray:
-        angle = np.arctan2(points[:, 1] * upwards, points[:, 0])
+        angle = np.arctan2(points[:, 1] * upwards - start[1], points[:, 0] - start[0])
         raphe = points[:, 1] * upwards > 0.12 * points[:, 0] - 0.1
         return np.exp(-(((angle - middle) / half) ** 4)) * raphe
 
@@ -126,7 +181,10 @@ def flames(eye: Eye) -> None:
     territory = _territory(eye)
     spread = 2.6 if eye.factors["vein_occlusion"] != "none" else 1.6
     near = _towards(np.zeros(2), spread)
-    centres = eye.scatter(count, rng, lambda points: territory(points) * near(points))
+    if eye.factors["vein_occlusion"] == "none":
+        centres = eye.scatter(count, rng, lambda points: territory(points) * near(points))
+    else:
+        centres = _clumped(eye, count, rng, lambda points: territory(points) * near(points))
     size = 1.0 if eye.factors["vein_occlusion"] == "none" else 1.4
     half = size * np.exp(rng.normal(np.log(0.085), 0.45, count)).clip(0.035, 0.22)
     heading = fibre_direction(centres, eye.fovea) + rng.normal(0, 0.1, count)
@@ -143,7 +201,12 @@ def flames(eye: Eye) -> None:
     lines = (centres[:, None, None] + threads).reshape(-1, 3, 2)
     _threads(eye, canvas, lines[::2], 0.008 * size, 0.8)
     _threads(eye, canvas, lines[1::2], 0.014 * size, 0.9)
-    eye.absorb("haemorrhage", eye.coverage(canvas, rng.uniform(0.004, 0.012)), (0.26, 0.64, 0.48))
+    alpha = eye.coverage(canvas, rng.uniform(0.004, 0.012))
+    if eye.factors["vein_occlusion"] != "none":  # where they lie close they run together
+        near = 2 * round(0.12 * eye.scale) + 1
+        sheet = cv2.blur(cv2.blur(alpha, (near, near)), (near, near)) * np.clip(0.9 + 0.7 * eye.noise(rng, 36), 0, 2)
+        alpha = np.maximum(alpha, np.clip(rng.uniform(0.6, 2.4) * sheet, 0, 0.85))
+    eye.absorb("haemorrhage", alpha, (0.26, 0.64, 0.48))
 
 
 def _cluster(rng: np.random.Generator, typical: float, load: float) -> tuple[np.ndarray, np.ndarray]:
@@ -175,16 +238,18 @@ def _lipid(eye: Eye, centres: np.ndarray, rng: np.random.Generator, outside: flo
     canvas = eye.canvas()
     typical = np.exp(rng.uniform(np.log(0.008), np.log(0.016)))
     load = np.exp(rng.normal(0, 0.8))
-    for centre in centres:
-        offsets, radii = _cluster(rng, typical, load)
-        spots = centre + offsets
-        if outside:
-            away = np.hypot(*(spots - eye.fovea).T) > outside + 0.15
-            spots, radii = spots[away], radii[away]
-        count, radii = len(spots), radii.clip(0.005, 0.1)
-        strength, stretch = rng.uniform(0.5, 1, count), rng.uniform(1, 2, count)
-        _deposits(eye, canvas, spots, radii, strength, rng, 0.35, stretch, rng.uniform(0, np.pi, count))
-    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.001, 0.009)) * rng.uniform(0.15, 0.9), LIPID)
+    clusters = [_cluster(rng, typical, load) for _ in centres]
+    spots = np.concatenate(
+        [np.zeros((0, 2)), *(c + offsets for c, (offsets, _) in zip(centres, clusters, strict=True))]
+    )
+    radii = np.concatenate([np.zeros(0), *(sizes for _, sizes in clusters)]).clip(0.005, 0.1)
+    if outside:
+        away = np.hypot(*(spots - eye.fovea).T) > outside + 0.15
+        spots, radii = spots[away], radii[away]
+    count = len(spots)
+    strength, stretch = rng.uniform(0.5, 1, count), rng.uniform(1, 2, count)
+    _deposits(eye, canvas, spots, radii, strength, rng, 0.35, stretch, rng.uniform(0, np.pi, count))
+    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.001, 0.009)) * (0.15 + 0.5 * rng.beta(1.1, 2.2)), LIPID)
 
 
 def exudates(eye: Eye) -> None:
@@ -206,17 +271,27 @@ def macular_exudates(eye: Eye) -> None:
 
 
 def macular_star(eye: Eye) -> None:
-    """Exudates in Henle's layer, radiating from the fovea (Keith-Wagener-Barker 4, neuroretinitis)."""
+    """Exudates in Henle's layer, radiating from the fovea, often only on the side of the disc (Keith-Wagener-Barker 4,
+    neuroretinitis)."""
     rng = eye.dice("macular star")
-    rays = int(rng.integers(9, 18))
-    angle = np.linspace(0, 2 * np.pi, rays, endpoint=False) + rng.normal(0, 0.12, rays)
-    angle = angle[rng.random(rays) < rng.uniform(0.55, 1)]
+    rays = int(rng.integers(10, 22))
+    angle = np.pi + rng.uniform(1, np.pi) * rng.uniform(-1, 1, rays) + rng.normal(0, 0.1, rays)
+    number = rng.integers(2, 9, rays)
+    angle = np.repeat(angle, number)
+    count = len(angle)
+    reach = np.repeat(rng.uniform(0.4, 0.95, rays), number) * rng.uniform(0.3, 1, count)
+    spots = eye.fovea + reach[:, None] * np.stack((np.cos(angle), np.sin(angle)), axis=1)
+    spots = spots + rng.normal(0, 0.018, (count, 2))
+    radii = np.exp(rng.normal(np.log(0.011), 0.5, count)).clip(0.004, 0.035)
     canvas = eye.canvas()
-    for theta in angle:
-        reach = np.arange(0.22, rng.uniform(0.45, 0.95), 0.06)
-        spots = eye.fovea + reach[:, None] * (np.cos(theta), np.sin(theta)) + rng.normal(0, 0.012, (len(reach), 2))
-        _deposits(eye, canvas, spots, rng.uniform(0.008, 0.022, len(reach)), 0.95, rng, 0.2, 1.8, theta)
-    eye.cover("exudate", eye.coverage(canvas, 0.005), LIPID)
+    _deposits(eye, canvas, spots, radii, rng.uniform(0.3, 1, count), rng, 0.3, rng.uniform(1, 2.6, count), angle)
+    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.002, 0.008)) * rng.uniform(0.35, 0.8), LIPID)
+
+
+def narrowing(eye: Eye) -> None:
+    """Copper wire: the reflex of a thickened wall takes the width of a narrowed artery and is orange (Scheie 1953)."""
+    shine = eye.factors["narrowing"] * eye.factors["light_reflex"]
+    eye.absorb(None, shine * eye.vessels["artery"] ** 2, (-0.14, -0.2, 0.0))
 
 
 def macular_swelling(eye: Eye) -> None:
@@ -306,14 +381,26 @@ def neovessels(eye: Eye) -> None:
 
 
 def preretinal(eye: Eye) -> None:
-    """Preretinal haemorrhage: dense, boat-shaped with a flat top where blood has settled, or a vitreous cloud."""
+    """Preretinal haemorrhage: dense, boat-shaped with a level top where blood has settled, or a vitreous cloud."""
     rng = eye.dice("preretinal")
+    blood = np.zeros((eye.size, eye.size), np.float32)
+    cloud, ripple = eye.noise(rng, 18), eye.noise(rng, 12)
     for centre in eye.scatter(int(eye.factors["preretinal"]), rng, rim=0.75):
-        wide, tall = rng.uniform(0.45, 1.3), rng.uniform(0.3, 0.8)
-        alpha = eye.region(centre, (wide, tall), rng, 0.35, 0.12)
-        if rng.random() < 0.6:
-            alpha = alpha * np.clip((eye.y - centre[1] + 0.3 * tall) / 0.06, 0, 1)
-        eye.absorb("haemorrhage", alpha * rng.uniform(0.8, 1), DEEP_BLOOD)
+        wide = np.exp(rng.uniform(np.log(0.2), np.log(0.85)))
+        tall = wide * rng.uniform(0.35, 0.8)
+        edge = np.exp(rng.uniform(np.log(0.04), np.log(0.3)))
+        alpha = _patches(eye, centre[None], np.array([[wide, tall]]), rng, edge, 1.0)
+        below = (eye.y - np.float32(centre[1])) / np.float32(tall)
+        if rng.random() < 0.6:  # cells sink: level above, denser below
+            level = below + rng.normal(0, 0.12) * (eye.x - np.float32(centre[0])) + 0.05 * ripple
+            alpha = alpha * np.clip((level + 0.3) * tall / rng.uniform(0.05, 0.16), 0, 1)
+            alpha = alpha * np.clip(0.75 + 0.3 * below, 0.4, 1)
+        else:
+            alpha = alpha * np.clip(0.7 + 0.3 * cloud, 0.1, 1)
+        blood = np.maximum(blood, alpha * rng.uniform(0.5, 1))
+    mean = eye.image.mean(axis=(1, 2))  # it hides what lies below
+    eye.cover("haemorrhage", 0.5 * blood, tuple(mean * (1 - 0.9 * np.array(DEEP_BLOOD))))
+    eye.absorb("haemorrhage", 0.75 * blood, DEEP_BLOOD)
 
 
 def fibrosis(eye: Eye) -> None:
@@ -332,23 +419,33 @@ def fibrosis(eye: Eye) -> None:
 
 
 def laser(eye: Eye) -> None:
-    """Panretinal photocoagulation scars: rows of pale round spots with pigment, outside the arcades (DRS)."""
+    """Panretinal photocoagulation scars: rows of pale spots of 0.1-0.3 DD outside the arcades (DRS), faint to plain;
+    old ones gather pigment."""
     count, rng = int(eye.factors["laser"]), eye.dice("laser")
-    spacing = rng.uniform(0.24, 0.36)
+    size = rng.uniform(0.05, 0.1)
+    spacing = size * rng.uniform(2.6, 5)
     span = np.arange(-5, 5, spacing)
     grid: np.ndarray = np.stack(np.meshgrid(span, span), axis=2).reshape(-1, 2) + eye.gaze
-    grid = grid + rng.normal(0, 0.14 * spacing, grid.shape)
+    grid = grid + rng.normal(0, 0.18 * spacing, grid.shape)
     outside = (np.hypot(*(grid - eye.fovea).T) > 1.9) & (np.hypot(*grid.T) > 1.0)
-    grid = grid[outside & (np.hypot(*(grid - eye.gaze).T) < 0.95 * eye.factors["field_radius"])]
-    centres = grid[rng.permutation(len(grid))[:count]]
+    grid = grid[outside & (np.hypot(*(grid - eye.gaze).T) < 0.97 * eye.factors["field_radius"])]
+    focus = eye.scatter(3, rng)  # sittings: the spots lie in fields
+    apart = np.hypot(*np.moveaxis(grid[:, None] - focus, 2, 0)).min(axis=1)
+    centres = grid[np.argsort(rng.exponential(1, len(grid)) / (0.1 + np.exp(-((apart / 1.2) ** 2))))[:count]]
     count = len(centres)
-    radii = rng.uniform(0.055, 0.1, count)
+    radii = size * np.exp(rng.normal(0, 0.25, count)).clip(0.5, 1.6)
+    faded = np.clip(0.6 + rng.normal(0, 0.25, count), 0.1, 1)
     canvas, pigment = eye.canvas(), eye.canvas()
-    _deposits(eye, canvas, centres, radii, rng.uniform(0.4, 0.9, count), rng, 0.2)
-    dark = centres + rng.normal(0, 0.02, (count, 2))
-    _deposits(eye, pigment, dark, 0.5 * radii, rng.uniform(0, 1, count), rng, 0.4)
-    eye.cover("scar", 0.7 * eye.coverage(canvas, 0.012), (0.92, 0.76, 0.48))
-    eye.absorb("scar", eye.coverage(pigment), (0.6, 0.65, 0.6))
+    _deposits(eye, canvas, centres, radii, faded, rng, 0.25, rng.uniform(1, 1.4, count), rng.uniform(0, np.pi, count))
+    pale = np.array((0.88, 0.74, 0.5)) - rng.uniform(0, 1) * np.array((0.25, 0.12, 0.02))
+    alpha = eye.coverage(canvas, rng.uniform(0.012, 0.035)) * rng.uniform(0.15, 0.7)
+    eye.cover("scar", alpha * np.clip(0.85 + 0.25 * eye.noise(rng, 60), 0, 1.2), tuple(pale))
+    old = np.nonzero(rng.random(count) < rng.uniform(-0.3, 0.8))[0].repeat(3)
+    grains = centres[old] + radii[old, None] * rng.normal(0, 0.45, (len(old), 2))
+    _deposits(
+        eye, pigment, grains, radii[old] * rng.uniform(0.12, 0.45, len(old)), rng.uniform(0.2, 0.9, len(old)), rng, 0.5
+    )
+    eye.absorb("scar", eye.coverage(pigment, 0.008), (0.5, 0.55, 0.5))
     eye.parameters["laser_spots"] = count
 
 
@@ -357,15 +454,19 @@ def laser(eye: Eye) -> None:
 
 def drusen(eye: Eye) -> None:
     """Soft drusen: pale yellow mounds of 63 to over 125 micrometres (0.035-0.07 DD and more), often confluent, round
-    the fovea (Beckman classification, Ferris 2013)."""
+    the fovea (Beckman classification, Ferris 2013), faint, among more and smaller hard ones."""
     count, rng = int(eye.factors["drusen"]), eye.dice("drusen")
-    centres = eye.fovea + rng.normal(0, rng.uniform(0.35, 0.85), (count, 2))
+    spread = rng.uniform(0.35, 0.95)
+    centres = eye.fovea + rng.normal(0, spread, (count, 2))
     median = eye.factors["drusen_size"] / 2 / DISC_DIAMETER
-    radii = np.exp(rng.normal(np.log(median), 0.35, count)).clip(0.6 * median, 2.5 * median)
+    radii = np.exp(rng.normal(np.log(median), 0.4, count)).clip(0.6 * median, 2.2 * median)
+    small = int(count * rng.uniform(0, 2.5))
+    dots = eye.fovea + rng.normal(0, 1.3 * spread, (small, 2))
     canvas = eye.canvas()
-    _deposits(eye, canvas, centres, radii, rng.uniform(0.5, 1, count), rng, 0.15)
-    alpha = eye.coverage(canvas, median * rng.uniform(0.4, 0.9)) * rng.uniform(0.25, 0.75)  # no sharp margin
-    eye.cover("drusen", alpha, (0.96, 0.80, 0.48))
+    _deposits(eye, canvas, dots, rng.uniform(0.008, 0.018, small), rng.uniform(0.2, 0.8, small), rng, 0.15)
+    _deposits(eye, canvas, centres, radii, rng.uniform(0.25, 1, count), rng, 0.2, rng.uniform(1, 1.4, count))
+    soft = eye.coverage(canvas, median * rng.uniform(0.35, 0.9))  # no sharp margin
+    eye.cover("drusen", soft * (0.12 + 0.38 * rng.beta(1.2, 2)), (0.95, 0.76, 0.42))
 
 
 def macular_pigment(eye: Eye) -> None:
@@ -373,22 +474,25 @@ def macular_pigment(eye: Eye) -> None:
     count, rng = int(eye.factors["macular_pigment"]), eye.dice("macular pigment")
     centres = eye.fovea + rng.normal(0, 0.4, (count, 2))
     canvas = eye.canvas()
-    outlines = blobs(
-        centres, rng.uniform(0.025, 0.08, count), rng, 0.5, rng.uniform(1, 2, count), rng.uniform(0, 3, count)
-    )
-    eye.fill(canvas, outlines, rng.uniform(0.4, 1, count))
-    eye.absorb("pigment", eye.coverage(canvas, 0.012), (0.55, 0.6, 0.55))
+    radii = np.exp(rng.normal(np.log(0.035), 0.5, count)).clip(0.012, 0.09)
+    strength, stretch = rng.uniform(0.3, 1, count), rng.uniform(1, 2, count)
+    _deposits(eye, canvas, centres, radii, strength, rng, 0.3, stretch, rng.uniform(0, np.pi, count))
+    alpha = eye.coverage(canvas, 0.014) * np.clip(0.8 + 0.3 * eye.noise(rng, 110), 0.2, 1.1)
+    eye.absorb("pigment", alpha, (0.55, 0.6, 0.55))
 
 
 def geographic_atrophy(eye: Eye) -> None:
-    """Sharply bordered round loss of pigment epithelium, 175 micrometres and more, choroidal vessels seen (AREDS)."""
+    """Bordered loss of pigment epithelium, 175 micrometres and more, choroidal vessels seen (AREDS): sharp or fraying,
+    often of several patches that have met."""
     radius, rng = eye.factors["geographic_atrophy"], eye.dice("geographic atrophy")
-    alpha = eye.region(eye.fovea + rng.normal(0, 0.1, 2), (radius, radius * rng.uniform(0.75, 1.2)), rng, 0.3, 0.06)
-    for _ in range(int(rng.integers(0, 4))):
-        spot, small = eye.fovea + rng.normal(0, 0.6, 2), rng.uniform(0.1, 0.3)
-        alpha = np.maximum(alpha, eye.region(spot, (small, small), rng, 0.25, 0.05))
-    texture = bare_choroid(eye, rng, rng.uniform(0.1, 0.7))
-    eye.cover("atrophy", alpha * texture * rng.uniform(0.5, 0.9), (0.95, 0.74, 0.46))
+    more = int(rng.integers(0, 4))
+    spread = np.full((more + 1, 1), 0.3 + 0.5 * radius)
+    spread[0] = 0.1
+    radii = np.append(radius, rng.uniform(0.08, 0.35, more))[:, None] * rng.uniform(0.7, 1, (more + 1, 2))
+    edge = np.exp(rng.uniform(np.log(0.05), np.log(0.3)))
+    alpha = _patches(eye, eye.fovea + spread * rng.normal(0, 1, radii.shape), radii, rng, edge, 1.0)
+    texture = bare_choroid(eye, rng, rng.uniform(0.35, 1))
+    eye.cover("atrophy", alpha * texture * rng.uniform(0.35, 0.8), (0.94, 0.72, 0.44))
 
 
 def _off_centre(eye: Eye, rng: np.random.Generator, spread: float) -> np.ndarray:
@@ -425,18 +529,25 @@ def disciform_scar(eye: Eye) -> None:
 # Choroid and retina -----------------------------------------------------------------------------------------------
 
 
+def _pigment_rim(eye: Eye, alpha: np.ndarray, rng: np.random.Generator) -> None:
+    """Pigment that has gathered at places along the border of a patch ``alpha`` (S×S, 0 to 1), and a little within."""
+    wide = cv2.GaussianBlur(alpha, (0, 0), max(rng.uniform(0.025, 0.06) * eye.scale, 0.5))
+    clumps = np.clip(rng.uniform(-0.3, 0.4) + 0.6 * eye.noise(rng, 18) + 0.4 * eye.noise(rng, 60), 0, 1)
+    rim = (4 * wide * (1 - wide) + 0.15 * wide) * clumps
+    eye.absorb("pigment", rim * rng.uniform(0.4, 1), (0.65, 0.7, 0.65))
+
+
 def scars(eye: Eye) -> None:
     """Healed chorioretinitis: punched-out white sclera and choroid with clumped black pigment at the rim (SUN)."""
     rng = eye.dice("scars")
     centres = eye.scatter(int(eye.factors["scars"]), rng, rim=0.85)
-    texture = bare_choroid(eye, rng, rng.uniform(0, 0.5))
-    for centre in centres:
-        radius = 0.28 * np.exp(bell(rng, 0, 0.5, -1, 1.2))
-        alpha = eye.region(centre, (radius, radius * rng.uniform(0.6, 1.1)), rng, 0.4, 0.06)
-        eye.cover("scar", alpha * texture * rng.uniform(0.6, 1), (1.02, 0.92, 0.70))
-        wide = cv2.GaussianBlur(alpha, (0, 0), max(0.05 * eye.scale, 0.5))
-        rim = np.clip(4 * wide * (1 - wide), 0, 1) * np.clip(0.35 + 0.8 * eye.noise(rng, 22), 0, 1)
-        eye.absorb("pigment", rim * rng.uniform(0.5, 1), (0.75, 0.8, 0.75))
+    texture = bare_choroid(eye, rng, rng.uniform(0.2, 0.8))
+    count = len(centres)
+    radii = 0.28 * np.exp(rng.normal(0, 0.5, count).clip(-1, 1.2))[:, None] * rng.uniform(0.65, 1.1, (count, 2))
+    edge = np.exp(rng.uniform(np.log(0.03), np.log(0.16)))
+    alpha = _patches(eye, centres, radii, rng, edge, rng.uniform(0.5, 1, count))
+    eye.cover("scar", alpha * texture, (0.98, 0.86, 0.62))
+    _pigment_rim(eye, alpha, rng)
 
 
 def active_lesions(eye: Eye) -> None:
@@ -476,14 +587,13 @@ def patchy_atrophy(eye: Eye) -> None:
     """Well-defined grey-white patches, pigment clumped at the edges (META-PM category 3; 4 if at the fovea)."""
     rng = eye.dice("patchy atrophy")
     texture = bare_choroid(eye, rng, rng.uniform(0.1, 0.6))
-    for _ in range(int(eye.factors["patchy_atrophy"])):
-        centre = eye.fovea * rng.uniform(0, 1.2) + rng.normal(0, 0.9, 2)
-        radius = 0.38 * np.exp(bell(rng, 0, 0.5, -1.1, 1.1))
-        alpha = eye.region(centre, (radius, radius * rng.uniform(0.5, 1.2)), rng, 0.5, 0.08)
-        eye.cover("atrophy", alpha * texture * rng.uniform(0.55, 1), (1.02, 0.90, 0.64))
-        wide = cv2.GaussianBlur(alpha, (0, 0), max(0.05 * eye.scale, 0.5))
-        rim = np.clip(4 * wide * (1 - wide), 0, 1) * np.clip(0.1 + 0.8 * eye.noise(rng, 24), 0, 1)
-        eye.absorb("pigment", rim * rng.uniform(0.2, 1), (0.65, 0.7, 0.65))
+    count = int(eye.factors["patchy_atrophy"])
+    centres = eye.fovea * rng.uniform(0, 1.2, (count, 1)) + rng.normal(0, 0.9, (count, 2))
+    radii = 0.38 * np.exp(rng.normal(0, 0.5, count).clip(-1.1, 1.1))[:, None] * rng.uniform(0.6, 1.2, (count, 2))
+    edge = np.exp(rng.uniform(np.log(0.04), np.log(0.2)))
+    alpha = _patches(eye, centres, radii, rng, edge, rng.uniform(0.55, 1, count))
+    eye.cover("atrophy", alpha * texture, (1.02, 0.90, 0.64))
+    _pigment_rim(eye, alpha, rng)
 
 
 def lacquer_cracks(eye: Eye) -> None:
@@ -508,24 +618,83 @@ def staphyloma(eye: Eye) -> None:
 
 
 def membrane(eye: Eye) -> None:
-    """Epiretinal membrane: cellophane sheen and fine folds that radiate from its centre; opaque when dense (Gass)."""
+    """Epiretinal membrane about the macula (Gass): a greyish, granular sheen that glistens in fine flecks, wrinkles and
+    pulls the vessels below; an opaque, white pucker when densest."""
     density, rng = eye.factors["membrane"], eye.dice("membrane")
-    centre = _off_centre(eye, rng, 0.25)
-    alpha = eye.region(centre, tuple(rng.uniform(0.7, 1.5, 2)), rng, 0.5, 0.5)
-    eye.cover("membrane", density * alpha * np.clip(0.32 + 0.22 * eye.noise(rng, 14), 0, 0.8), (0.86, 0.84, 0.72))
-    epicentre = centre + rng.normal(0, 0.35, 2)
-    x, y = eye.x - np.float32(epicentre[0]), eye.y - np.float32(epicentre[1])
-    angle = cv2.phase(x, y) + 0.3 * eye.noise(rng, 8)
-    folds = np.sin(angle * int(rng.integers(14, 34))) * np.clip(0.6 + 0.6 * eye.noise(rng, 7), 0, 1)
-    folds = density * alpha * folds * np.clip(eye.distance(epicentre) / 0.3, 0, 1)
-    eye.absorb("membrane", folds, (0.06, 0.1, 0.1))
+    centre = _off_centre(eye, rng, 0.35)
+    epicentre = centre + rng.normal(0, 0.25, 2)
+    radii = rng.uniform(0.4, 1.1, 2)
+    whole = eye.region(centre, tuple(radii), rng, 0.5, 0.5)
+    patch = whole * np.clip(0.55 + 0.55 * eye.noise(rng, 9), 0, 1)
+    _pull(eye, np.clip(2.5 * patch - 0.6, 0, 1) * min(0.3 + density, 1), epicentre, rng)
+    eye.mark("membrane", patch, 0.25)
+
+    mean = eye.image.mean(axis=(1, 2))
+    dulled = np.exp(-((eye.distance(eye.fovea) / 0.3) ** 2)) * whole
+    eye.cover("membrane", 0.45 * density * dulled, tuple(mean * (1.05, 1.1, 1.1)))
+    grain = np.clip(0.5 + 0.35 * eye.noise(rng, 40) + 0.3 * eye.noise(rng, 110), 0, 1.6)
+    sheen = density * rng.uniform(0.18, 0.34) * patch * grain
+    if density > 0.84:
+        pucker = 0.32 * min((density - 0.84) / 0.1, 1) * np.clip(1.6 * patch - 0.5, 0, 1)
+        sheen += pucker * np.clip(0.5 + 0.5 * grain, 0, 1.3)
+    eye.cover("membrane", sheen, (0.83, 0.81, 0.69))
+
+    folds = eye.canvas()
+    count = int(density * rng.integers(4, 22))
+    start = centre + rng.normal(0, 0.35, (count, 2))
+    radial = np.arctan2(*(start - epicentre).T[::-1])
+    heading = (radial + rng.normal(0, 0.5, count))[:, None] + np.cumsum(rng.normal(0, 0.25, (count, 7)), axis=1)
+    step = rng.uniform(0.012, 0.07, (count, 1, 1))
+    lines = start[:, None] + np.cumsum(step * np.stack((np.cos(heading), np.sin(heading)), axis=2), axis=1)
+    _threads(eye, folds, lines[::2], 0.012, 0.6)
+    _threads(eye, folds, lines[1::2], 0.022, 0.9)
+    glint = rng.uniform(1.2, 2) * _flecks(eye, centre, radii, epicentre, rng) - 0.27 * eye.coverage(folds, 0.006)
+    eye.absorb("membrane", density * glint * np.clip(2 * whole, 0, 1), (-0.2, -0.5, -0.6))
+
+
+def _flecks(
+    eye: Eye, centre: np.ndarray, radii: np.ndarray, epicentre: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Coverage, S×S, of the sparkle of a wrinkled surface: short wavy striae of 0.01-0.03 DD width in clumps, most of
+    them across the pull towards ``epicentre``."""
+    clumps = int(rng.integers(4, 12))
+    places = centre + rng.normal(0, 0.55, (clumps, 2)) * radii
+    sizes, numbers = rng.uniform(0.06, 0.35, clumps), rng.integers(8, 75, clumps)
+    count = int(numbers.sum())
+    start = np.repeat(places, numbers, axis=0) + np.repeat(sizes, numbers)[:, None] * rng.normal(0, 1, (count, 2))
+    turn = np.repeat(rng.normal(0, 0.5, clumps), numbers) + rng.normal(0, 0.6, count)
+    heading = np.arctan2(*(start - epicentre).T[::-1]) + np.pi / 2 + turn
+    angle = heading[:, None] + np.cumsum(rng.normal(0, 0.45, (count, 4)), axis=1)
+    step = np.exp(rng.normal(np.log(0.014), 0.5, (count, 1, 1))).clip(0.004, 0.035)
+    lines = start[:, None] + np.cumsum(step * np.stack((np.cos(angle), np.sin(angle)), axis=2), axis=1)
     canvas = eye.canvas()
-    for _ in range(int(rng.integers(3, 9))):
-        start = centre + rng.normal(0, 0.45, 2)
-        theta = np.arctan2(*(start - epicentre)[::-1]) + np.cumsum(rng.normal(0, 0.12, 8))
-        line = start + np.cumsum(np.stack((np.cos(theta), np.sin(theta)), axis=1), axis=0) * rng.uniform(0.04, 0.09)
-        _threads(eye, canvas, line[None], rng.uniform(0.015, 0.04), rng.uniform(0.5, 1))
-    eye.cover("membrane", 0.4 * density * eye.coverage(canvas, 0.01), (0.95, 0.93, 0.82))
+    for part, width, strength in ((0, 0.01, 0.4), (1, 0.017, 0.5), (2, 0.012, 0.9), (3, 0.024, 0.3)):
+        _threads(eye, canvas, lines[part::4], width, strength)
+    return eye.coverage(canvas, 0.004)
+
+
+def _pull(eye: Eye, where: np.ndarray, epicentre: np.ndarray, rng: np.random.Generator) -> None:
+    """Shift what has been drawn, and its masks, towards ``epicentre`` and in waves, as far as ``where`` (S×S, 0 to 1)
+    says; never at the disc."""
+    reach = where * np.clip(eye.distance((0, 0)) - 0.7, 0, 1)
+    wave = rng.uniform(0.01, 0.035) * eye.noise(rng, 22), rng.uniform(0.01, 0.035) * eye.noise(rng, 22)
+    strength = rng.uniform(0.05, 0.3)
+    if not reach.any():
+        return
+    left, top, wide, tall = cv2.boundingRect((reach > 0).astype(np.uint8))
+    window = slice(top, top + tall), slice(left, left + wide)
+    x, y = eye.x[window] - np.float32(epicentre[0]), eye.y[window] - np.float32(epicentre[1])
+    closer = strength * np.exp(-2 * (x * x + y * y))
+    x, y = (reach[window] * (closer * offset + waves[window]) for offset, waves in ((x, wave[0]), (y, wave[1])))
+    (a, b), (c, d) = eye.turn * (eye.mirror, 1) * eye.scale  # as ``Eye.pixels``
+    columns = (np.arange(left, left + wide) + a * x + b * y).astype(np.float32)
+    rows = (np.arange(top, top + tall)[:, None] + c * x + d * y).astype(np.float32)
+    for plane in (*eye.image, *eye.vessels.values()):
+        plane[window] = cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+    for name in set(eye.masks) - {"disc", "cup", "fovea", "membrane"}:
+        moved = eye.masks[name].copy()
+        moved[window] = cv2.remap(moved.astype(np.uint8), columns, rows, cv2.INTER_NEAREST) > 0
+        eye.masks[name] = moved
 
 
 def nerve_fibre_defect(eye: Eye) -> None:
@@ -570,6 +739,7 @@ UNDER = (
     nerve_fibre_defect,
 )
 OVER = (
+    narrowing,
     microaneurysms,
     haemorrhages,
     exudates,
