@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visionclip.conditions import VOCABULARY, Conditions, check, complete
-from visionclip.phantom import anatomy, camera, lesions, vessels
+from visionclip.phantom import anatomy, camera, disc, lesions, vessels
 from visionclip.phantom.eye import Eye
 from visionclip.phantom.factors import Dice, draw
 from visionclip.phantom.factors import check as check_factors
@@ -59,7 +59,7 @@ def render(conditions: Conditions, rng: np.random.Generator, size: int = 256, **
     anatomy.choroid(eye)
     anatomy.fovea(eye)
     lesions.paint(eye, lesions.UNDER)
-    anatomy.disc(eye)
+    disc.disc(eye)
     vessels.vessels(eye)
     anatomy.sheen(eye)
     lesions.paint(eye, lesions.OVER)
