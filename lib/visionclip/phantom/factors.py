@@ -272,8 +272,8 @@ def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
     reflex, the old one a yellow lens, a visible choroid and hard drusen.
 
     Cup-to-disc ratio: mean 0.35-0.45 in healthy eyes, up to 0.7 in large discs, with an even rim (Jonas, Surv
-    Ophthalmol 1999; 0.7 is about the 97.5th percentile, Foster, Br J Ophthalmol 2002). A beta crescent occurs in a fifth
-    of healthy eyes; a few hard drusen under 63 micrometres are normal ageing (Beckman).
+    Ophthalmol 1999; 0.7 is about the 97.5th percentile, Foster, Br J Ophthalmol 2002). A beta crescent occurs in a
+    fifth of healthy eyes; a few hard drusen under 63 micrometres are normal ageing (Beckman).
     """
     rng, glare = dice("healthy"), dice("disc glare")
     drawn = {name: "none" if factor.choices else 0 for name, factor in FACTORS.items()}
