@@ -284,7 +284,7 @@ def healthy(dice: Dice, eye: Conditions, age: float | None) -> dict[str, Any]:
     return drawn | {
         "age": age,
         "pigment": float(rng.beta(1.6, 1.6)),
-        "cup_to_disc": float(rng.uniform(0.5, 0.7) if rng.random() < 0.13 else bell(rng, 0.36, 0.11, 0.1, 0.55)),
+        "cup_to_disc": float(rng.uniform(0.5, 0.7) if rng.random() < 0.13 else bell(rng, 0.36, 0.09, 0.1, 0.49)),
         "cup_depth": float(dice("cup depth").beta(1.2, 1.5)),
         "disc_glare": float(glare.choice((0.25, 1), p=(0.6, 0.4)) * glare.beta(2, 1.5)),
         "disc_tilt": float(rng.beta(1, 4) * 0.6),
