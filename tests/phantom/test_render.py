@@ -151,8 +151,8 @@ def test_the_cup_follows_the_ratio_and_glaucoma_exceeds_normal():
         drawn = phantom({}, 1, 256, cup_to_disc=ratio, field_radius=2.5, disc_tilt=0, gaze=1)
         cup, disc = (np.nonzero(drawn.masks[name].any(axis=1))[0] for name in ("cup", "disc"))
         assert np.ptp(cup) / np.ptp(disc) == pytest.approx(ratio, abs=0.08)
-    assert all(phantom({"gc": 1}, seed, 64).parameters["cup_to_disc"] >= 0.65 for seed in range(8))
-    assert all(phantom({}, seed, 64).parameters["cup_to_disc"] <= 0.65 for seed in range(8))
+    assert all(phantom({"gc": 1}, seed, 64).parameters["cup_to_disc"] >= 0.6 for seed in range(8))
+    assert all(phantom({}, seed, 64).parameters["cup_to_disc"] <= 0.7 for seed in range(8))
 
 
 def test_a_branch_vein_occlusion_bleeds_on_one_side_of_the_raphe():

@@ -1,4 +1,4 @@
-"""The healthy eye but for its vessels: pigment and choroid, nerve-fibre sheen, disc, fovea, innocent look-alikes."""
+"""The healthy eye but for vessels and disc: pigment and choroid, nerve-fibre sheen, fovea, innocent look-alikes."""
 
 import cv2
 import numpy as np
@@ -120,78 +120,3 @@ def fovea(eye: Eye) -> None:
         canvas = eye.canvas()
         eye.fill(canvas, blobs(eye.scatter(count, rng), rng.uniform(0.012, 0.022, count), rng), 0.7)
         eye.cover(None, eye.coverage(canvas), (0.92, 0.75, 0.42))
-
-
-# Disc -------------------------------------------------------------------------------------------------------------
-
-
-def disc(eye: Eye) -> None:
-    """Optic disc and cup. Drawn under the vessels, so call it before them.
-
-    Vertical diameter 1 DD by definition, horizontal about 0.9; the rim is pink to orange, the cup pale yellow.
-    """
-    rng, factors = eye.dice("disc"), eye.factors
-    tilt = factors["disc_tilt"]
-    lean = rng.normal(0, 0.25) * (0.3 + tilt)
-    wide, tall = rng.normal(0.46, 0.015) * (1 - 0.35 * tilt), 0.5
-    cos, sin = float(np.cos(lean)), float(np.sin(lean))
-    across, down = eye.x * cos + eye.y * sin, eye.y * cos - eye.x * sin
-    shape = cv2.magnitude(across / wide, down / tall) * (1 + 0.025 * eye.noise(rng, 5))
-    _crescent(eye, rng, across, down, wide)
-    swelling = factors["disc_swelling"]
-    edge = rng.uniform(0.05, 0.12) + 0.5 * swelling
-    alpha = np.clip((1 + 0.35 * swelling - shape) / edge + 0.5, 0, 1)
-    alpha = alpha * alpha * (3 - 2 * alpha)
-    rim = np.array([1.0, 0.61, 0.35]) * rng.uniform(0.9, 1.05) + rng.normal(0, 0.03, 3)
-    rim = rim + factors["disc_pallor"] * (np.array([1.02, 0.9, 0.72]) - rim)
-    rim = rim + swelling * 0.5 * (np.array([0.93, 0.6, 0.42]) - rim)
-    eye.cover("swelling" if swelling else None, alpha * (1 - 0.25 * swelling), tuple(rim))
-    nasal = np.clip(-across / wide, 0, 1) * (shape < 1)
-    eye.absorb(None, nasal * alpha * (1 - factors["disc_pallor"]), (0.03, 0.14, 0.16))
-
-    ratio = factors["cup_to_disc"]
-    centre_x, centre_y = rng.normal(0.03, 0.02), rng.normal(0, 0.02)
-    room = max(0.0, 1 - ratio)
-    place = np.pi / 2 + rng.choice((0, np.pi)) + rng.uniform(-0.35, 0.35)
-    notch = factors["rim_notch"] * np.exp((np.cos(eye.angle - np.float32(place)) - 1) / 0.1)
-    reach = ratio + notch * room * 0.9
-    cup = cv2.magnitude((across - centre_x * room) / (wide * rng.uniform(0.92, 1.02)), (down - centre_y * room) / tall)
-    soft = rng.uniform(0.06, 0.16) + 0.1 * (ratio < 0.6)
-    hollow = np.clip((reach - cup) / soft + 0.5, 0, 1) * (1 - 0.8 * swelling)
-    pale = rng.uniform(0.75, 1.0)
-    eye.cover(None, hollow * pale * alpha, (1.1, 0.92, 0.66))
-    eye.masks["disc"], eye.masks["cup"] = shape < 1, (cup < reach) & (shape < 1)
-    _disc_drusen(eye)
-
-
-def _crescent(eye: Eye, rng, across, down, wide) -> None:
-    """Peripapillary (beta-zone) atrophy, temporal first; in long eyes it surrounds the disc. Over 0.35 DD it counts as
-    atrophy (META-PM takes it with diffuse atrophy); smaller ones are a look-alike."""
-    width = eye.factors["crescent"]
-    if not width:
-        return
-    towards, shift = rng.normal(0, 0.5), width * rng.uniform(0.25, 0.55)
-    centre = float(shift * np.cos(towards)), float(shift * np.sin(towards))
-    shape = cv2.magnitude((across - centre[0]) / (wide + 0.5 * width), (down - centre[1]) / (0.5 + 0.32 * width))
-    shape = shape + rng.uniform(0.03, 0.16) * eye.noise(rng, 7) + 0.05 * eye.noise(rng, 22)
-    alpha = np.clip((1 - shape) / rng.uniform(0.05, 0.16) + 0.5, 0, 1)
-    if rng.random() < 0.5:  # a fainter outer zone, where some pigment epithelium is left
-        alpha = np.maximum(alpha * 0.9, 0.4 * np.clip((rng.uniform(1.15, 1.5) - shape) / 0.2 + 0.5, 0, 1))
-    texture = bare_choroid(eye, rng, rng.uniform(0.1, 0.8)) * rng.uniform(0.55, 1)
-    name = "atrophy" if width > 0.35 else None
-    eye.cover(name, np.clip(alpha * texture, 0, 1), tuple(np.array((1.06, 0.84, 0.54)) * rng.uniform(0.9, 1.3)))
-    if rng.random() < 0.5:
-        line = np.exp(-(((shape - 1) / 0.06) ** 2)) * np.clip(0.4 + eye.noise(rng, 8), 0, 1)
-        eye.absorb("pigment" if name else None, 0.8 * line, (0.5, 0.55, 0.5))
-
-
-def _disc_drusen(eye: Eye) -> None:
-    """Buried hyaline bodies: lumpy, yellow, refractile nodules under a cupless disc."""
-    count = int(eye.factors["disc_drusen"])
-    if not count:
-        return
-    rng = eye.dice("disc drusen")
-    centres = rng.normal(0, 0.26, (count, 2))
-    canvas = eye.canvas()
-    eye.fill(canvas, blobs(centres, rng.uniform(0.05, 0.11, count), rng, 0.15), rng.uniform(0.5, 0.9, count))
-    eye.cover("drusen", eye.coverage(canvas, 0.015), (1.0, 0.9, 0.6))

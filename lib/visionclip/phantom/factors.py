@@ -84,7 +84,10 @@ FACTORS: dict[str, Factor] = {
     "disc_fault": Factor("why the disc can't be read", choices=("none", "dark", "flash", "cut")),
     "retina_fault": Factor("why most of the retina can't be read", choices=("none", "dark", "flash", "blur")),
     "cup_to_disc": Factor("vertical cup-to-disc ratio", 0.05, 0.98),
+    "cup_depth": Factor("0 a flat saucer that slopes into the rim to 1 a deep cup with a sharp edge"),
+    "rim_loss": Factor("0 an even rim to 1 a tall cup that reaches the edge of the disc below or above"),
     "rim_notch": Factor("depth of a local loss of neuroretinal rim"),
+    "disc_glare": Factor("overexposure of the disc, in which rim and cup are hard to tell"),
     "nerve_fibre_defect": Factor("depth of a wedge-shaped nerve-fibre defect"),
     "disc_haemorrhage": Factor("1: a splinter haemorrhage on the disc margin"),
     "disc_tilt": Factor("narrowing of the disc by oblique insertion"),
@@ -306,10 +309,11 @@ def healthy(dice: Dice, eye: Conditions, age: float | None, ranges: Ranges) -> d
     Macular degeneration and cataract are diseases of those over 55 and 50. The young retina has a sheen and a foveal
     reflex, the old one a yellow lens, a visible choroid and hard drusen.
 
-    Cup-to-disc ratio: mean 0.35-0.45 in healthy eyes, up to 0.65 in large discs (Jonas, Surv Ophthalmol 1999). A beta
-    crescent occurs in a fifth of healthy eyes; a few hard drusen under 63 micrometres are normal ageing (Beckman).
+    Cup-to-disc ratio: mean 0.35-0.45 in healthy eyes, up to 0.7 in large discs, with an even rim (Jonas, Surv
+    Ophthalmol 1999; 0.7 is about the 97.5th percentile, Foster, Br J Ophthalmol 2002). A beta crescent occurs in a
+    fifth of healthy eyes; a few hard drusen under 63 micrometres are normal ageing (Beckman).
     """
-    rng = dice("healthy")
+    rng, glare = dice("healthy"), dice("disc glare")
     drawn = {name: "none" if factor.choices else 0 for name, factor in FACTORS.items()}
     youngest = 55 if eye["amd"] else 50 if eye["cataract"] else 18
     chosen = youngest + (92 - youngest) * float(rng.beta(2, 2))
@@ -318,8 +322,10 @@ def healthy(dice: Dice, eye: Conditions, age: float | None, ranges: Ranges) -> d
     return drawn | {
         "age": age,
         "pigment": float(rng.beta(1.6, 1.6)),
-        "cup_to_disc": float(rng.uniform(0.52, 0.65) if rng.random() < 0.1 else bell(rng, 0.38, 0.09, 0.18, 0.55)),
-        "disc_tilt": float(rng.beta(1, 5) * 0.5),
+        "cup_to_disc": float(rng.uniform(0.5, 0.7) if rng.random() < 0.13 else bell(rng, 0.36, 0.09, 0.1, 0.49)),
+        "cup_depth": float(dice("cup depth").beta(1.2, 1.5)),
+        "disc_glare": float(glare.choice((0.25, 1), p=(0.6, 0.4)) * glare.beta(2, 1.5)),
+        "disc_tilt": float(rng.beta(1, 4) * 0.6),
         "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
         "tessellation": float(
             rng.uniform(0.2, 0.58) if rng.random() < ranges.tessellation + 0.25 * old else rng.uniform(0, 0.2)
@@ -464,12 +470,19 @@ def epiretinal_membrane(drawn: dict, eye: Conditions, rng: np.random.Generator) 
 
 
 def glaucoma(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:
-    """Large cup, rim notch (ISNT rule broken), wedge-shaped nerve-fibre defect, disc haemorrhage (EGS guidelines)."""
-    drawn["cup_to_disc"] = float(rng.uniform(0.65, 0.95))
+    """Large deep cup, taller than wide: the rim is lost below, then above (ISNT rule broken), evenly or in a notch, and
+    pales; wedge-shaped nerve-fibre defect, peripapillary atrophy, disc haemorrhage (EGS guidelines).
+
+    Ratios from 0.6 to 0.7 occur in healthy eyes too: there the shape of the rim alone tells.
+    """
+    drawn["cup_to_disc"] = float(rng.uniform(0.6, 0.95))
+    drawn["cup_depth"] = float(rng.uniform(0.35, 1))
+    drawn["rim_loss"] = float(rng.uniform(0.5, 1))
     drawn["rim_notch"] = float(rng.uniform(0.4, 1)) if rng.random() < 0.5 else 0
+    drawn["disc_pallor"] = float(rng.uniform(0, 0.45))
     drawn["nerve_fibre_defect"] = float(rng.uniform(0.4, 1)) if rng.random() < 0.6 else 0
     drawn["disc_haemorrhage"] = int(rng.random() < 0.15)
-    drawn["crescent"] = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.45 else 0
+    drawn["crescent"] = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.5 else 0
     drawn["sheen"] *= 0.5
 
 

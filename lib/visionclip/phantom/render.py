@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visionclip.conditions import VOCABULARY, Conditions, check, complete
-from visionclip.phantom import anatomy, camera, lesions, vessels
+from visionclip.phantom import anatomy, camera, disc, lesions, vessels
 from visionclip.phantom.eye import Eye
 from visionclip.phantom.factors import USUAL, Dice, Ranges, draw
 from visionclip.phantom.factors import check as check_factors
@@ -61,7 +61,7 @@ def render(
     for painter in (anatomy.background, anatomy.choroid, anatomy.fovea):
         eye.layer(painter)
     lesions.paint(eye, lesions.UNDER)
-    for painter in (anatomy.disc, vessels.vessels, anatomy.sheen):
+    for painter in (disc.disc, vessels.vessels, anatomy.sheen):
         eye.layer(painter)
     lesions.paint(eye, lesions.OVER)
     camera.expose(eye)

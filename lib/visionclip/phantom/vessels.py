@@ -488,11 +488,32 @@ def _mark(eye: Eye, name: str, seen: np.ndarray) -> None:
     eye.mark(name, around * core, MARKED / 2)
 
 
+def _bayonet(eye: Eye, planes: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Bend what the planes S×S show at the edge of the cup: what lies in it moves to the nasal side, by up to 0.1 DD in
+    the deepest cup. Gives how far inside the cup each pixel is, 0 to 1."""
+    inside = eye.masks["cup"].astype(np.float32)
+    shift = 0.2 * eye.factors["cup_depth"] * max(eye.factors["cup_to_disc"] - 0.5, 0) * eye.scale
+    x, y, wide, tall = cv2.boundingRect(eye.masks["cup"].view(np.uint8))
+    pad = round(0.2 * eye.scale)
+    place = slice(max(y - pad, 0), y + tall + pad), slice(max(x - pad, 0), x + wide + pad)
+    if not wide or shift < 0.2:
+        return inside
+    near = cv2.GaussianBlur(inside[place], (0, 0), max(0.025 * eye.scale, 0.3))
+    inside[place] = near
+    rows, columns = np.indices(near.shape, np.float32)
+    across, down = eye.turn[0, 0] * eye.mirror, eye.turn[1, 0] * eye.mirror
+    for plane in planes:
+        plane[place] = cv2.remap(
+            plane[place].copy(), columns + across * shift * near, rows + down * shift * near, cv2.INTER_LINEAR
+        )
+    return inside
+
+
 def vessels(eye: Eye) -> None:
     """Retinal arteries and veins, artery to vein 2:3, from the disc along the arcades; never into the fovea.
 
-    Where a vein is nicked it vanishes beside the artery that crosses it; in a large cup vessels dive out of sight
-    and reappear at its edge (bayoneting).
+    Where a vein is nicked it vanishes beside the artery that crosses it; in a large deep cup vessels dive out of sight
+    under its edge and reappear on its floor, farther to the nasal side (bayoneting).
     """
     factors, rng = eye.factors, eye.dice("vessels")
     trees = dict(zip(("artery", "vein"), grow(int(rng.integers(POOL))), strict=True))
@@ -513,7 +534,8 @@ def vessels(eye: Eye) -> None:
         beside = beside * np.clip(eye.distance((0, 0)) / 0.4 - 1.2, 0, 1)  # near the disc all lie side by side
         eye.vessels["vein"] *= np.clip(1 - 6 * factors["nicking"] * beside, 0, 1)
     depth = eye.dice("vessel depth").uniform(0.5, 1.05)
-    dive = 1 - 1.2 * max(factors["cup_to_disc"] - 0.5, 0) * eye.masks["cup"].astype(np.float32)
+    under = _bayonet(eye, (*eye.vessels.values(), reflex))
+    dive = 1 - (0.4 + 1.2 * factors["cup_depth"]) * max(factors["cup_to_disc"] - 0.5, 0) * under
     for name, colour in (("vein", VEIN), ("artery", ARTERY)):
         seen = eye.vessels[name] * (depth * dive)
         eye.absorb(None, seen, colour)
