@@ -86,11 +86,12 @@ def test_the_same_generator_state_gives_the_same_phantom_and_another_does_not():
 )
 def test_every_condition_changes_the_photograph(condition):
     value = VOCABULARY[condition].highest if condition in DISEASES else 0
+    usual = {"exposure": 1, "strangeness": 0, "blur": 0}  # a thin membrane may be lost in a dim or blurred photograph
     changed = [
-        np.abs(phantom({condition: value}, seed, 96).image.astype(int) - phantom({}, seed, 96).image).max() > 15
+        np.abs(phantom({condition: value}, seed, 96, **usual).image.astype(int) - phantom({}, seed, 96, **usual).image)
         for seed in range(5)
     ]
-    assert sum(changed) >= 4
+    assert sum(difference.max() > 15 for difference in changed) >= 4
 
 
 @pytest.mark.parametrize(("factor", "amount_and_mask"), LESION_FACTORS.items())
