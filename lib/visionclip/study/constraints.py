@@ -30,7 +30,8 @@ REFERENCE = "everything"
 # The names of ``ARMS`` of each stage's module, which waits for torch.
 ARMS = {
     "06-transfer": (
-        *(REFERENCE, "no camera", "no look-alikes", "one anatomy", "no minor lesions", "no healthy twins"),
+        *(REFERENCE, "no camera", "no look-alikes", "one anatomy", "plausible alone", "beyond plausible alone"),
+        *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
     ),
     "08-diversity": (
