@@ -41,11 +41,21 @@ def test_a_phantom_has_the_labels_of_its_photograph(monkeypatch):
         {"dr_grade": 1, "dme": 0},
         {"dr_grade": 3, "dme": 1},
     ]
-    drawn = []
-    monkeypatch.setattr(phantoms, "draw", lambda eyes, *_, **__: drawn.extend(eyes) or given.images.take(range(4)))
+    drawn, images = [], dataset(20).images
+
+    def note(eyes, *_, **__):
+        drawn.extend(eyes)
+        return images.take(range(len(eyes)))
+
+    given20 = dataset(20)
+    monkeypatch.setattr(phantoms, "draw", note)
     blind.pairs(given, 4, 0)
     assert len(drawn) == 4
-    assert all(eye in [blind.labels(given, place) for place in range(6)] for eye in drawn)
+    stated = [{key: value for key, value in eye.items() if key != "eye_side"} for eye in drawn]
+    assert all(eye in [blind.labels(given, place) for place in range(6)] for eye in stated)
+    drawn.clear()
+    blind.pairs(given20, 20, 0)
+    assert {eye["eye_side"] for eye in drawn} == {0, 1}
 
 
 def test_rows_hold_two_pairs_each_and_an_odd_one_is_filled_up():

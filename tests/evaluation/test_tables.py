@@ -123,3 +123,13 @@ def test_evidence_is_shown_beside_the_sentences_alone():
         ["d (test)", "t", 9, "0.500", "0.750", "+0.250"],
         ["d (test)", "t", 9, "–", "–", "–"],
     ]
+
+
+def test_what_was_tuned_on_stands_beside_what_is_reported():
+    def row(dataset, split, task, auc):
+        return {"dataset": dataset, "split": split, "task": task, "n": 9, "auc": Interval(auc)}
+
+    reported = [row("d", "test", "t", 0.75), row("other", "test", "t", 0.6)]
+    shown = tables.tuned_table(reported, [row("d", "train", "t", 0.9), row("d", "train", "u", 0.8)])
+    assert shown.columns.tolist() == ["dataset", "task", "tuned on", "reported"]
+    assert shown.values.tolist() == [["d", "t", "train: 0.900", "test: 0.750"], ["d", "u", "train: 0.800", "–"]]

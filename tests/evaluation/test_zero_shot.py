@@ -162,6 +162,22 @@ def test_the_environment_names_the_folder_only_where_the_parameter_does_not(monk
     assert scoring.load_all(tmp_path / "nothing", 32) == []
 
 
+def test_the_splits_that_chose_the_settings_are_those_of_the_sets_named(tmp_path):
+    classes = "[{name: no, values: [0], conditions: [{pm: 0}]}, {name: yes, values: [1], conditions: [{pm: 1}]}]"
+    for name in ("palm", "clinic"):
+        (tmp_path / name).mkdir()
+        rows = ["0.png,0,train", "1.png,1,train", "2.png,0,test", "3.png,1,test"]
+        for row in rows:
+            Image.new("RGB", (32, 32), "brown").save(tmp_path / name / row.split(",")[0])
+        (tmp_path / name / "labels.csv").write_text("\n".join(("file,pm,split", *rows)))
+        (tmp_path / name / "tasks.yaml").write_text(
+            f"test: {{split: test}}\ntasks: {{pm: {{column: pm, classes: {classes}}}}}\n"
+        )
+    (tuned,) = scoring.load_tuned(tmp_path, 32)
+    assert (tuned.name, tuned.split, tuned.images.keys) == ("palm", "train", ["0.png", "1.png"])
+    assert scoring.load_tuned(tmp_path / "nothing", 32) == []
+
+
 def test_a_set_without_an_image_of_the_reported_rows_is_left_out_and_named(tmp_path, caplog):
     """A published tree of which one split, or labels alone, are unpacked, and a folder without a test row."""
     for name in ("clinic", "young", "PALM"):

@@ -43,6 +43,8 @@ LABELS, TASKS = "labels.csv", "tasks.yaml"
 DEFAULT_FOLDER = "data/external"
 DEVELOPMENT = "development"  # the split of a set that is there to choose by
 CREDITS = {"idrid": "IDRiD, Porwal et al., CC BY 4.0"}  # sets whose licence lets a report show their photographs
+TRAIN = {"split": "train"}
+TUNED = ("idrid", "palm")  # sets whose training splits this study's drawing and settings were chosen by
 SEEDS = "seed folder"  # the source of labelled seed images
 PICTURES = (*archives.PICTURES, ".bmp", ".webp")  # what a name without extension may stand for
 

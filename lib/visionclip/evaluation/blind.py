@@ -38,10 +38,10 @@ def labels(dataset: Dataset, place: int) -> dict[str, int]:
 
 def pairs(dataset: Dataset, count: int, seed: int) -> Pairs:
     """``count`` photographs (all, where there are fewer) in random order, each beside a phantom that has its labels,
-    prepared as it was."""
+    prepared as it was; which eye it is nobody says, so that it is a left or a right one by chance."""
     rng = streams.rng(seed, "pairs of a photograph and a phantom")
     places = rng.permutation(len(dataset))[:count]
-    eyes = [labels(dataset, place) for place in places]
+    eyes = [{"eye_side": int(rng.integers(2))} | labels(dataset, place) for place in places]
     drawn_from = [(seed, "phantoms beside photographs", index) for index in range(len(eyes))]
     photographs = dataset.images.pixels[places]
     drawn = phantoms.draw(eyes, drawn_from, photographs.shape[1], "pairs", masks="findings").pixels

@@ -36,6 +36,14 @@ def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:
     return datasets
 
 
+def load_tuned(folder: Path, size: int) -> list[Dataset]:
+    """The training splits below ``folder`` that the drawing and the settings were chosen by (``folders.TUNED``)."""
+    paths = [path for path in folders.find(folder) if path.name.lower() in folders.TUNED]
+    return [
+        scorable(folders.load(path, size, folders.TRAIN)) for path in paths if folders.has_rows(path, folders.TRAIN)
+    ]
+
+
 def phantom_tasks(held_out: LabelledImages) -> Dataset:
     """The held-out phantoms as a dataset: the grade of retinopathy, referable or not, each other disease or none."""
     grade = np.array([eye["dr_grade"] for eye in held_out.conditions])

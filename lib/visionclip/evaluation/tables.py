@@ -76,6 +76,17 @@ def evidence_table(results: Sequence[Mapping], by_sentences: Sequence[Mapping]) 
     )
 
 
+def tuned_table(results: Sequence[Mapping], tuned: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a task of the sets that something was chosen by: its AUC on the split that chose, and on the reported."""
+    reported = {(one["dataset"], one["task"]): one for one in results}
+    rows = []
+    for one in tuned:
+        other = reported.get((one["dataset"], one["task"]))
+        there = {"reported": "{split}: {auc}".format_map(other)} if other else {"reported": "–"}
+        rows.append({**one, **there})
+    return table(rows, ("dataset", "task", "tuned on", "reported"), **{"tuned on": "{split}: {auc}"})
+
+
 def localisation_table(results: Sequence[Mapping], untrained: Sequence[Mapping] = ()) -> pandas.DataFrame:
     """One row a finding: how its maps agree with its masks, and what chance gives.
 

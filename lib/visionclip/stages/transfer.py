@@ -110,12 +110,12 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
 
 def load_development(folder: Path, size: int) -> list[Dataset]:
     """What may be chosen by, of the sets below ``folder``: those for development, whole, and ``train`` splits."""
-    train, sets = {"split": "train"}, []
+    sets = []
     for path in folders.find(folder):
         if folders.is_development(path):
             sets.append(folders.load(path, size, {}))
-        elif folders.has_rows(path, train):
-            sets.append(folders.load(path, size, train))
+        elif folders.has_rows(path, folders.TRAIN):
+            sets.append(folders.load(path, size, folders.TRAIN))
     return sets
 
 
@@ -123,8 +123,8 @@ def blind_pairs(folder: Path, size: int, count: int, seed: int) -> tuple[blind.P
     """Pairs of ``blind.pairs`` at ``size`` pixels from the first set to choose by whose owner lets a report show it,
     with the credit that is due; None where there is no such set."""
     for path in folders.find(folder):
-        if path.name in folders.CREDITS and folders.has_rows(path, {"split": "train"}):
-            photographed = folders.load(path, size, {"split": "train"})
+        if path.name in folders.CREDITS and folders.has_rows(path, folders.TRAIN):
+            photographed = folders.load(path, size, folders.TRAIN)
             return blind.pairs(photographed, count, seed), folders.CREDITS[path.name]
     return None
 
