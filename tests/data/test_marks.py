@@ -66,6 +66,8 @@ def test_an_empty_mask_is_known_and_a_missing_one_is_not(folder):
 def test_names_without_a_split_are_of_all(folder):
     write(folder / "images/testing.png", photograph())
     assert marks.load(folder, SIZE).splits == ["test", "all", "train"]
+    chosen_by = folder.rename(folder.with_name("drive"))
+    assert marks.load(chosen_by, SIZE).splits == ["test", "development", "train"]
 
 
 def test_taking_photographs_takes_their_masks(folder):

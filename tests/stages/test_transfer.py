@@ -90,6 +90,12 @@ def test_a_set_for_development_is_taken_whole(folder, tmp_path):
     assert (found.name, found.split, len(found)) == ("cameras_dev", folders.DEVELOPMENT, 12)
 
 
+def test_a_train_split_that_is_reported_is_not_chosen_by(folder, tmp_path):
+    shutil.copytree(folder / "clinic", tmp_path / "clinic")
+    (tmp_path / "clinic" / "tasks.yaml").write_text(PLAN.replace("split: test", "split: train"))
+    assert transfer.load_development(tmp_path, 32) == []
+
+
 def test_a_set_scores_the_mean_of_its_tasks(real):
     truth = {name: task.targets for name, (_, task) in transfer.tasks_of(real).items()}
     wrong = {name: -targets for name, targets in truth.items()}

@@ -1,6 +1,6 @@
 """The search goes on where it was, keeps every trial, begins anew when what it depends on changes, and finds a peak."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pandas
@@ -106,6 +106,24 @@ def test_a_trial_that_was_cut_off_does_not_count(tmp_path, model, sets, monkeypa
     monkeypatch.setattr(tune, "evaluate", peak)
     study = tune.search(tmp_path, model, sets, BUDGET, 2, 1)
     assert len(tune.table(study)) == 2
+    assert runs.read_json(tmp_path / "winner.json")["usual"]["ranges"] == pytest.approx(asdict(phantom.USUAL))
+
+
+def test_a_trial_without_a_score_fails_and_the_search_goes_on(tmp_path, model, sets, monkeypatch):
+    scores = iter([float("nan"), 0.6, 0.7])
+    monkeypatch.setattr(tune, "evaluate", lambda *_: {"one": [next(scores)]})
+    tune.search(tmp_path, model, sets, BUDGET, 1, 1)
+    assert not (tmp_path / "trials.csv").exists()
+    study = tune.search(tmp_path, model, sets, BUDGET, 2, 1)
+    assert tune.table(study)["worst"].tolist() == [0.7, 0.6]
+
+
+def test_other_labels_begin_anew(tmp_path, model, sets, monkeypatch):
+    monkeypatch.setattr(tune, "evaluate", peak)
+    tune.search(tmp_path, model, sets, BUDGET, 2, 1)
+    (task,) = sets[0].tasks
+    corrected = replace(sets[0], tasks=[replace(task, targets=1 - task.targets)])
+    assert len(tune.search(tmp_path, model, [corrected, sets[1]], BUDGET, 1, 1).trials) == 1
 
 
 def test_the_search_climbs(tmp_path, model, sets, monkeypatch):
@@ -121,3 +139,6 @@ def test_a_folder_without_a_model_or_without_sets_is_refused(tmp_path, model, ca
     with pytest.raises(SystemExit):
         tune.main(["--model", str(model), "--external", str(tmp_path)])
     assert "no set to choose by" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tune.main(["--model", str(model), "--size", "98"])
+    assert "98 is no multiple of 4" in capsys.readouterr().err

@@ -127,6 +127,15 @@ def is_development(folder: Path) -> bool:
     return re.search(r"[-_]dev$", folder.name) is not None
 
 
+def reports(folder: str | Path, rows: Mapping[str, str]) -> bool:
+    """True where these rows are what a folder reports by its own tasks; raises as ``load`` does of its labels."""
+    try:
+        _, plan, _ = _load_tree(runs.resolve(folder))
+    except NothingToScore:
+        return False
+    return all(plan.test.get(column) == value for column, value in rows.items())
+
+
 def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:
     """True where a folder has a row with these values of these columns; raises as ``load`` does of its labels."""
     try:

@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 
 from visionclip import runs
-from visionclip.data import field_of_view, images, listing
-from visionclip.data.folders import PICTURES
+from visionclip.data import field_of_view, folders, images, listing
 from visionclip.data.phantoms import FINDINGS
 from visionclip.progress import progress
 
 DEFAULT_FOLDER = "data/marks"
 IMAGES, MASKS = "images", "masks"
 SPLITS = ("train", "test")  # what a name may begin with, before an underscore
+TUNED = ("heimed", "drive")  # sets whose marks, all of them, this study's drawing and settings were chosen by
 SLACK = 16  # of 255: how far a mask's values may lie from 0 and 255
 
 
@@ -33,9 +33,10 @@ class Marks:
     """N prepared photographs and what is marked on each.
 
     ``pixels`` are uint8 N×S×S×3 RGB as ``images.prepare`` makes them; ``keys`` the names of the files without
-    extension; ``splits`` "train" or "test" where a name begins with it, else "all". For each finding that the set
-    marks, ``masks`` are bool N×S×S and ``known`` bool N: whether anybody looked. A mask that isn't known is empty.
-    ``remarks`` are lines for the report.
+    extension; ``splits`` "train" or "test" where a name begins with it, else "all", and "development" of sets that are
+    there to choose by (``TUNED``, ``folders.is_development``). For each finding that the set marks, ``masks`` are bool
+    N×S×S and ``known`` bool N: whether anybody looked. A mask that isn't known is empty. ``remarks`` are lines for the
+    report.
     """
 
     name: str
@@ -130,15 +131,17 @@ def load(folder: str | Path, size: int) -> Marks:
     ]
     keys = [path.stem for path in photographs.values()]
     known = {finding: np.array([name in own for name in names]) for finding, own in files.items()}
-    return Marks(folder.name, pixels, keys, [_split(name) for name in names], masks, known, remarks)
+    chosen_by = folder.name.lower() in TUNED or folders.is_development(folder)
+    splits = [_split(name, folders.DEVELOPMENT if chosen_by else "all") for name in names]
+    return Marks(folder.name, pixels, keys, splits, masks, known, remarks)
 
 
 def _is_set(folder: Path) -> bool:
     return (folder / IMAGES).is_dir() and (folder / MASKS).is_dir()
 
 
-def _split(name: str) -> str:
-    return next((split for split in SPLITS if name.startswith(f"{split}_")), "all")
+def _split(name: str, otherwise: str) -> str:
+    return next((split for split in SPLITS if name.startswith(f"{split}_")), otherwise)
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
@@ -149,7 +152,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in listing.files(folder, links=True):
-        if len(path.parts) == 1 and path.suffix.casefold() in PICTURES:
+        if len(path.parts) == 1 and path.suffix.casefold() in folders.PICTURES:
             other = found.setdefault(unicodedata.normalize("NFC", path.stem).casefold(), folder / path)
             if other != folder / path:
                 raise ValueError(f"{runs.relative(folder / path)}: the same name as {other.name}; keep one of the two")

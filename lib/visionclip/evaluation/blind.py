@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from visionclip import streams
-from visionclip.data import phantoms
+from visionclip.data import images, phantoms
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation.intervals import CONFIDENCE, Interval
 
@@ -44,7 +44,9 @@ def pairs(dataset: Dataset, count: int, seed: int) -> Pairs:
     eyes = [{"eye_side": int(rng.integers(2))} | labels(dataset, place) for place in places]
     drawn_from = [(seed, "phantoms beside photographs", index) for index in range(len(eyes))]
     photographs = dataset.images.pixels[places]
-    drawn = phantoms.draw(eyes, drawn_from, photographs.shape[1], "pairs", masks="findings").pixels
+    size = photographs.shape[1]
+    rendered = phantoms.draw(eyes, drawn_from, size, "pairs").pixels
+    drawn = np.stack([images.prepare(image, size) for image in rendered])
     right = rng.integers(0, 2, len(places))
     both = np.stack((drawn, photographs), axis=1)
     pictures = np.where(right[:, None, None, None, None] == 1, both[:, ::-1], both)

@@ -22,7 +22,6 @@ from visionclip.progress import progress
 
 PHANTOMS = "phantoms"  # the dataset of a row
 REPORTED = ("test", "all", attribution.HELD_OUT)  # splits that chose nothing
-# Sets whose owner lets photographs be shown, with the words that have to stand beside them.
 
 ALARMS = 6  # healthy eyes that are shown
 

@@ -109,12 +109,13 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
 
 
 def load_development(folder: Path, size: int) -> list[Dataset]:
-    """What may be chosen by, of the sets below ``folder``: those for development, whole, and ``train`` splits."""
+    """What may be chosen by, of the sets below ``folder``: those for development, whole, and ``train`` splits, but for
+    those that are reported (REFUGE's, see ``folders.protocol_rows``)."""
     sets = []
     for path in folders.find(folder):
         if folders.is_development(path):
             sets.append(folders.load(path, size, {}))
-        elif folders.has_rows(path, folders.TRAIN):
+        elif folders.has_rows(path, folders.TRAIN) and not folders.reports(path, folders.TRAIN):
             sets.append(folders.load(path, size, folders.TRAIN))
     return sets
 

@@ -2,12 +2,12 @@
 
 A trial draws phantoms within its own ``phantom.Ranges``, lets a copy of a trained model go on learning from them for a
 few updates, and is worth what the copy then reaches on its *worst* set: the mean AUC of the set's tasks, mean over
-seeds. Trial 0 draws as usual. All sets are those that one may choose by (``transfer.load_development``).
+seeds. The first trial draws as usual. All sets are those that one may choose by (``transfer.load_development``).
 
 Trials are proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; Optuna) and kept in a journal:
 a search that is stopped goes on, one with another model, code, sets or budget begins anew. A gain below
 ``choices.MARGIN`` of one seed is noise, and the best of many trials flatters itself: train with the winner, under seeds
-of its own, before it is believed.
+of its own, before it is believed. To do so, write its ranges into the defaults of ``phantom.Ranges``.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from visionclip import keys, phantom, runs
+from visionclip import keys, phantom, runs, streams
+from visionclip.data import phantoms
 from visionclip.data.folders import external_folder
 from visionclip.data.tasks import Dataset
 from visionclip.models import visionclip
@@ -107,21 +108,23 @@ def search(
 
 def _study(folder: Path, model: Path, datasets: Sequence[Dataset], budget: Budget) -> optuna.Study:
     """The study of this journal that has the same model, code, sets and budget; its broken trials are failed."""
-    pixels = keys.arrays(*(one.images.pixels for one in datasets))
-    key = keys.digest([_weights(model), pixels, asdict(budget), SPACE, keys.code(__file__)])
+    tasks = {name: (task.classes, task.targets.tolist()) for name, (_, task) in transfer.tasks_of(datasets).items()}
+    sets = [keys.arrays(*(one.images.pixels for one in datasets)), tasks]
+    key = keys.digest([keys.file(model / "model.safetensors"), sets, asdict(budget), SPACE, keys.code(__file__)])
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(storage=storage, study_name=key, load_if_exists=True, direction="maximize")
     for broken in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(broken.number, state=TrialState.FAIL)
-    had = len(study.get_trials())
-    study.sampler = optuna.samplers.TPESampler(seed=had, n_startup_trials=8)
-    if not had:
-        study.enqueue_trial(asdict(phantom.USUAL))
+    seed = int(streams.rng(0, "trials of a search", len(study.get_trials())).integers(2**31))
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
+    if _usual(study) is None:
+        study.enqueue_trial(asdict(phantom.USUAL), skip_if_exists=False)
     return study
 
 
-def _weights(model: Path) -> str:
-    return keys.file(model / "model.safetensors")
+def _usual(study: optuna.Study) -> FrozenTrial | None:
+    """The finished trial that drew as usual, if there is one."""
+    return next((one for one in _finished(study) if one.params == asdict(phantom.USUAL)), None)
 
 
 def table(study: optuna.Study) -> pandas.DataFrame:
@@ -144,13 +147,18 @@ def _row(trial: FrozenTrial) -> dict[str, object]:
 
 
 def _log(folder: Path, study: optuna.Study) -> None:
+    finished = _finished(study)
+    if not finished:  # the first one failed: there is nothing to keep
+        return
     with runs.atomic(folder / "trials.csv") as path:
         table(study).to_csv(path, index=False)
-    best, usual = _finished(study)[0], study.trials[0]
-    runs.write_json(folder / "winner.json", {"winner": _summary(best), "usual": _summary(usual)})
+    content = {"winner": _summary(finished[0]), "usual": _summary(_usual(study))}
+    runs.write_json(folder / "winner.json", content)
 
 
-def _summary(trial: FrozenTrial) -> Mapping[str, object]:
+def _summary(trial: FrozenTrial | None) -> Mapping[str, object] | None:
+    if trial is None:
+        return None
     return {"trial": trial.number, "worst": trial.value, **trial.user_attrs, "ranges": trial.params}
 
 
@@ -169,8 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if not (given.model / "model.safetensors").is_file():
         parser.error(f"--model: {given.model} holds no saved model; give the folder `model` of a 03-pretrain run")
+    if given.size % phantoms.STRIDE:
+        parser.error(f"--size: {given.size} is no multiple of {phantoms.STRIDE}, the pixels of a cell of a finding map")
     datasets = transfer.load_development(external_folder(given.external), given.size)
-    if not datasets:
+    if not transfer.tasks_of(datasets):
         parser.error(f"--external: no set to choose by below {given.external}; docs/own-data.md says how to add one")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     budget = Budget(given.phantoms, given.updates, given.size, tuple(given.seeds))
