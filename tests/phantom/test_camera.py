@@ -81,3 +81,16 @@ def test_strangeness_alters_colours_and_no_mask_and_twins_share_it():
     touched = np.any([sick.masks[mask] for mask in LESIONS], axis=0)
     untouched = inside & (cv2.dilate(touched.astype(np.uint8), np.ones((15, 15))) == 0)
     assert np.median(np.abs(sick.image.astype(int) - strange.image)[untouched]) < 3
+
+
+def test_the_field_fades_at_its_edge_and_a_tab_stands_out_of_it():
+    for seed in range(4):
+        drawn = {shape: phantom(seed, field_shape=shape, exposure=1.5) for shape in ("circle", "notched")}
+        extra = drawn["notched"].masks["field"] & ~drawn["circle"].masks["field"]
+        assert 0 < extra.sum() < 0.01 * extra.size
+        assert not (drawn["circle"].masks["field"] & ~drawn["notched"].masks["field"]).any()
+        field = drawn["circle"].masks["field"]
+        inner = cv2.erode(field.astype(np.uint8), np.ones((9, 9))) > 0
+        rim = field & ~(cv2.erode(field.astype(np.uint8), np.ones((3, 3))) > 0)
+        beside = inner & ~(cv2.erode(field.astype(np.uint8), np.ones((13, 13))) > 0)
+        assert drawn["circle"].image[rim].mean() < 0.9 * drawn["circle"].image[beside].mean()

@@ -266,3 +266,13 @@ def test_new_vessels_are_fine_lines_of_varied_calibre(factors):
         widths.extend(2 * half[ridge] / drawn.parameters["disc_diameter_pixels"])
     assert np.percentile(widths, 90) < 0.04  # 70 micrometres
     assert np.percentile(widths, 90) > 1.5 * np.percentile(widths, 10)
+
+
+def test_the_many_haemorrhages_of_a_branch_occlusion_keep_to_its_territory():
+    for seed in range(4):
+        ill = {"rvo": 1, "dr_grade": 3}
+        drawn = render(ill, np.random.default_rng(seed), 128, vein_occlusion="branch", haemorrhages=120)
+        first, second, third, fourth = drawn.parameters["haemorrhages_by_quadrant"]
+        above, below = first + second, third + fourth
+        upper = drawn.parameters["occluded_branch"] == "superior"
+        assert (above if upper else below) > 3 * (below if upper else above)

@@ -16,7 +16,7 @@ def background(eye: Eye) -> None:
     mottled = rng.uniform(0.5, 2.2, 3)
     slow = 0.055 * mottled[0] * eye.noise(rng, 4) + 0.025 * mottled[1] * eye.noise(rng, 11)
     slow = slow + 0.015 * mottled[2] * eye.noise(rng, 36)
-    grain = 0.012 * eye.noise(rng, min(eye.size, 110))
+    grain = 0.012 * eye.noise(rng, 110)
     strange = 0.12 * eye.factors["strangeness"] * rng.random() * eye.noise(rng, int(rng.integers(5, 90)))
     light = 1 + slow + grain + strange
     for plane, level, weight in zip(eye.image, base, (0.6, 1.0, 0.9), strict=True):

@@ -202,7 +202,8 @@ def _ruin(eye: Eye, kind: str, alpha: np.ndarray | np.floating, rng: np.random.G
 
 
 def field(eye: Eye) -> np.ndarray:
-    """Bool size×size: a circle, cut above and below, cropped on all sides, or with a notch at the rim."""
+    """Bool size×size: a circle, cut above and below, cropped on all sides, or with a tab at the rim, which says which
+    way is up. Towards its edge the light fades."""
     rng, shape = eye.dice("field"), eye.factors["field_shape"]
     inside = eye.radius < 1
     half = (eye.size - 1) / 2
@@ -213,8 +214,10 @@ def field(eye: Eye) -> np.ndarray:
         inside &= (axis < rng.uniform(0.72, 0.9))[:, None] & (axis < rng.uniform(0.8, 0.95))[None, :]
     elif shape == "notched":
         rows, columns = np.ogrid[: eye.size, : eye.size]
-        spot = half + eye.reach * 0.985 * np.array((rng.choice((-1, 1)), rng.choice((-1, 1)))) / np.sqrt(2)
-        inside &= np.maximum(abs(columns - spot[0]), abs(rows - spot[1])) > 0.025 * eye.size
+        spot = half + eye.reach * np.array((rng.choice((-1, 1)), rng.choice((-1, 1)))) / np.sqrt(2)
+        inside |= np.hypot(columns - spot[0], rows - spot[1]) < rng.uniform(0.02, 0.05) * eye.reach
+    away = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    eye.image *= np.clip(away / (1 + rng.uniform(0, 0.02) * eye.reach), 0, 1)
     return inside
 
 

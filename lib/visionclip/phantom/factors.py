@@ -198,9 +198,13 @@ def check(fixed: Mapping[str, object]) -> dict[str, object]:
 class Ranges:
     """How often and how strongly factors vary that no disease decides: what a search over the drawing may change.
 
-    Shares of photographs (0 to 1; hand-held cameras up to half as many more) with ``ghosts``, ``dust``, ``shadow``,
-    ``glow``, ``tint``, ``local_contrast`` and ``sharpening``; share of eyes that are ``strange``; share of healthy eyes
-    with mild ``tessellation``; the lowest ``saturation``, the strongest ``noise``, the spread of ``exposure`` (log).
+    Shares of photographs (0 to 1) with ``ghosts``, ``dust`` and ``glow`` (half as many more of a hand-held camera),
+    ``shadow``, ``tint``, ``local_contrast`` and ``sharpening``; share of eyes that are ``strange``; share of young
+    healthy eyes with mild ``tessellation`` (up to a quarter more of old ones); the lowest ``saturation``, the strongest
+    ``noise`` and the spread of ``exposure`` (log).
+
+    Raises:
+        ValueError: a number outside its limits.
     """
 
     strange: float = 0.35
@@ -215,6 +219,13 @@ class Ranges:
     saturation: float = 0.5
     noise: float = 0.015
     exposure: float = 0.28
+
+    def __post_init__(self) -> None:
+        limits = {"saturation": (0, 1.2), "noise": (0.002, FACTORS["noise"].high)}
+        for name, value in vars(self).items():
+            low, high = limits.get(name, (0, 1))
+            if not low <= value <= high:
+                raise ValueError(f"ranges: {name} is {value!r}; allowed are numbers from {low} to {high}")
 
 
 USUAL = Ranges()
@@ -238,12 +249,23 @@ def draw(eye: Conditions, dice: Dice, fixed: Mapping[str, Any], ranges: Ranges =
             change(drawn, eye, dice(condition))
             drawn |= {name: max(count, drawn[name]) for name, count in before.items()}
     faults(drawn, eye, dice("faults"))
-    return {name: drawn[name] for name in FACTORS} | dict(fixed)
+    return {name: _within(factor, drawn[name]) for name, factor in FACTORS.items()} | dict(fixed)
+
+
+def _within(factor: Factor, value: Any) -> Any:
+    """The value, or the limit that several diseases together would exceed."""
+    return value if factor.choices else type(value)(min(max(value, factor.low), factor.high))
 
 
 def bell(rng: np.random.Generator, mean: float, spread: float, low: float, high: float) -> float:
     """A normal draw kept within ``low .. high``."""
     return float(min(max(rng.normal(mean, spread), low), high))
+
+
+def sometimes(rng: np.random.Generator, chance: float, low: float, high: float) -> float:
+    """A uniform draw from ``low .. high``, or 0 but for this chance; what follows in the stream is the same in both."""
+    level, luck = rng.uniform(low, high), rng.random()
+    return float(level if luck < chance else 0)
 
 
 def form(drawn: dict, name: str, rng: np.random.Generator, shares: Mapping[str, float]) -> str:
@@ -265,6 +287,7 @@ def photograph(dice: Dice, camera: str | None, ranges: Ranges) -> dict[str, Any]
     chosen = str(rng.choice(list(MAKES)))
     camera = camera or chosen
     make, loose = MAKES[camera], camera == "handheld"
+    often = 1.5 if loose else 1.0
     return {
         "camera": camera,
         "colour": make.colour if rng.random() < 0.5 else str(rng.choice(COLOURS)),
@@ -284,21 +307,21 @@ def photograph(dice: Dice, camera: str | None, ranges: Ranges) -> dict[str, Any]
         "unevenness": float(rng.beta(2.5 if loose else 1.5, 2.2)),
         "aberration": float(rng.uniform(0, 0.008 if loose else 0.003)),
         "jpeg_quality": int(rng.choice([100, int(rng.integers(65, 98))])),
-        "flare": float(rng.uniform(0.2, 1) if rng.random() < (0.35 if loose else 0.15) else 0),
-        "dust": int(np.exp(rng.uniform(0, np.log(15))) if rng.random() < (1.5 if loose else 1) * ranges.dust else 0),
-        "lashes": int(rng.integers(1, 5) if rng.random() < 0.05 else 0),
+        "flare": sometimes(rng, 0.35 if loose else 0.15, 0.2, 1),
+        "dust": int(16 ** sometimes(rng, often * ranges.dust, 0.001, 1) - 1e-9),
+        "lashes": int(sometimes(rng, 0.05, 1, 5)),
         "fault": "none",
         "macula_fault": "none",
         "disc_fault": "none",
         "retina_fault": "none",
-        "ghosts": int(rng.integers(1, 6) if rng.random() < (1.5 if loose else 1) * ranges.ghosts else 0),
-        "shadow": float(rng.uniform(0.15, 0.65) if rng.random() < ranges.shadow else 0),
-        "glow": float(rng.uniform(0.1, 0.8) if rng.random() < (1.5 if loose else 1) * ranges.glow else 0),
-        "strangeness": float(rng.uniform(0.2, 1) if rng.random() < ranges.strange else 0),
-        "tint": float(rng.uniform(0.2, 1) if rng.random() < ranges.tint else 0),
+        "ghosts": int(sometimes(rng, often * ranges.ghosts, 1, 6)),
+        "shadow": sometimes(rng, ranges.shadow, 0.15, 0.65),
+        "glow": sometimes(rng, often * ranges.glow, 0.1, 0.8),
+        "strangeness": sometimes(rng, ranges.strange, 0.2, 1),
+        "tint": sometimes(rng, ranges.tint, 0.2, 1),
         "saturation": float(rng.uniform(ranges.saturation, 1.2)),
-        "local_contrast": float(rng.uniform(0.05, 0.5) if rng.random() < ranges.local_contrast else 0),
-        "sharpening": float(rng.uniform(0.2, 1.4) if rng.random() < ranges.sharpening else 0),
+        "local_contrast": sometimes(rng, ranges.local_contrast, 0.05, 0.5),
+        "sharpening": sometimes(rng, ranges.sharpening, 0.2, 1.4),
         "sharpening_radius": float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))),
     }
 
@@ -327,12 +350,11 @@ def healthy(dice: Dice, eye: Conditions, age: float | None, ranges: Ranges) -> d
         "disc_glare": float(glare.choice((0.25, 1), p=(0.6, 0.4)) * glare.beta(2, 1.5)),
         "disc_tilt": float(rng.beta(1, 4) * 0.6),
         "crescent": float(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0),
-        "tessellation": float(
-            rng.uniform(0.2, 0.58) if rng.random() < ranges.tessellation + 0.25 * old else rng.uniform(0, 0.2)
-        ),
-        "sheen": float(rng.uniform(0.5, 1) if rng.random() < 0.1 + 0.6 * young else 0.5 * rng.beta(1, 2)),
-        "foveal_reflex": float(rng.uniform(0.2, 1) if rng.random() < 0.2 + 0.5 * young else 0),
-        "hard_drusen": int(rng.integers(1, 7) if rng.random() < 0.06 + 0.25 * old else 0),
+        "tessellation": sometimes(rng, ranges.tessellation + 0.25 * old, 0.2, 0.58)
+        or float(dice("faint tessellation").uniform(0, 0.2)),
+        "sheen": sometimes(rng, 0.1 + 0.6 * young, 0.5, 1) or 0.5 * float(dice("faint sheen").beta(1, 2)),
+        "foveal_reflex": sometimes(rng, 0.2 + 0.5 * young, 0.2, 1),
+        "hard_drusen": int(sometimes(rng, 0.06 + 0.25 * old, 1, 7)),
         "drusen_size": float(rng.uniform(63, 125)),
         "lens_opacity": float(rng.uniform(0, 0.06 + 0.1 * old)),
         "light_reflex": float(rng.uniform(0, 0.6)),
@@ -498,7 +520,7 @@ def hypertensive(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None
         drawn["macular_star"] = int(rng.random() < 0.35)
     if grade == 4:
         drawn["disc_swelling"] = float(rng.uniform(0.4, 1))
-        drawn["cup_to_disc"] = float(rng.uniform(0.1, 0.2))
+        drawn["cup_to_disc"] = drawn["cup_to_disc"] if eye["gc"] else float(rng.uniform(0.1, 0.2))
 
 
 def vein_occlusion(drawn: dict, eye: Conditions, rng: np.random.Generator) -> None:

@@ -103,7 +103,7 @@ def haemorrhages(eye: Eye) -> None:
     veins. The many of a severe retinopathy are smaller and spread over all four quadrants (4-2-1 rule); in a vein
     occlusion they keep to its territory."""
     count, rng = int(eye.factors["haemorrhages"]), eye.dice("haemorrhages")
-    many = count >= 90
+    many = count >= 90 and eye.factors["vein_occlusion"] != "branch"
     quadrants = [_quadrant(eye, index) for index in range(4)]
     centres = _clumped(eye, -(-count // 4), rng, *quadrants) if many else _clumped(eye, count, rng, _territory(eye))
     count = len(centres)
@@ -714,9 +714,12 @@ def disc_haemorrhage(eye: Eye) -> None:
     rng = eye.dice("disc haemorrhage")
     angle = rng.choice((-1, 1), p=(0.35, 0.65)) * rng.uniform(0.5, 1.3)
     outward = np.array((np.cos(angle), np.sin(angle)))
+    begin, end = rng.uniform(0.36, 0.46, 6), rng.uniform(0.54, 0.74, 6)
+    aside = rng.normal(0, 0.022, (6, 1)) * outward[::-1] * (-1, 1)
+    threads = np.stack((begin[:, None] * outward + 0.6 * aside, end[:, None] * outward + 1.3 * aside), axis=1)
     canvas = eye.canvas()
-    eye.stroke(canvas, np.stack((0.42 * outward, rng.uniform(0.58, 0.72) * outward))[None], 0.06)
-    eye.absorb("haemorrhage", eye.coverage(canvas, 0.012), BLOOD)
+    _threads(eye, canvas, threads, 0.022, 0.9)
+    eye.absorb("haemorrhage", eye.coverage(canvas, 0.01) * rng.uniform(0.5, 1), BLOOD)
 
 
 # Deep to superficial: under the retinal vessels, then above them.
@@ -760,4 +763,5 @@ def paint(eye: Eye, painters: tuple) -> None:
     """Call each painter whose factor is not zero."""
     for painter in painters:
         if eye.factors[painter.__name__]:
-            eye.layer(painter)
+            # A membrane moves what lies below it, which must not be seen twice.
+            painter(eye) if painter is membrane else eye.layer(painter)
