@@ -165,9 +165,13 @@ def test_a_branch_vein_occlusion_bleeds_on_one_side_of_the_raphe():
 
 def test_cataract_takes_contrast_away():
     still = {"noise": 0, "flare": 0, "glow": 0, "vignette": 0, "unevenness": 0, "local_contrast": 0, "exposure": 1}
-    clear, cloudy = (phantom({}, 4, 128, **still, lens_opacity=opacity) for opacity in (0, 0.9))
-    inside = cv2.erode(clear.masks["field"].astype(np.uint8), np.ones((9, 9))) > 0
-    assert cloudy.image[inside, 1].std() < 0.6 * clear.image[inside, 1].std()
+    shares = []
+    for seed in range(6):
+        clear, cloudy = (phantom({}, seed, 128, **still, lens_opacity=opacity) for opacity in (0, 0.9))
+        inside = cv2.erode(clear.masks["field"].astype(np.uint8), np.ones((9, 9))) > 0
+        shares.append(cloudy.image[inside, 1].std() / clear.image[inside, 1].std())
+    assert np.median(shares) < 0.6
+    assert max(shares) < 0.85
 
 
 @pytest.mark.parametrize(("flag", "region"), [("macula", "fovea"), ("disc", "disc")])
