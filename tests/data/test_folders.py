@@ -420,3 +420,8 @@ def test_images_of_one_group_are_told(folder):
     lines = [text[0], *(f"{line},{patient}" for line, patient in zip(text[1:], patients, strict=True))]
     (folder / "labels.csv").write_text("\n".join(lines), "utf-8")
     assert folders.load(folder, 16).images.members == ["p1", "p1", "p2", "images/d.png"]
+
+
+def test_a_set_is_credited_in_any_capitals_and_no_other_is_shown():
+    assert "Porwal" in folders.credit("IDRiD") == folders.credit("idrid")
+    assert folders.credit("clinic") == ""

@@ -121,6 +121,12 @@ def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
     return {"split": published.own} if protocol == "own" and published and published.own else None
 
 
+def credit(name: str) -> str:
+    """The words that have to stand beside photographs of the set of this name, in any capitals; none where its owner
+    does not let them be shown."""
+    return CREDITS.get(name.casefold(), "")
+
+
 def is_development(folder: Path) -> bool:
     """True of a set that is there to choose by, whole, and whose scores are no result: its name ends in "_dev"
     or "-dev"."""

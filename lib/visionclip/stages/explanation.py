@@ -220,14 +220,11 @@ def alarm_pictures(
 ) -> tuple[dict[str, Sequence[np.ndarray]], list[str], str]:
     """Rows of a gallery, the finding of each eye, and whom to credit; no rows where no set may be shown."""
     for one in datasets:
-        if one.name in folders.CREDITS and one.name in alarms.surest:
+        if folders.credit(one.name) and one.name in alarms.surest:
             eyes = alarms.surest[one.name]
             pixels, findings = one.images.pixels[[eye["place"] for eye in eyes]], [eye["finding"] for eye in eyes]
-            return (
-                false_alarms.pictures(network, tokenizer, pixels, findings, languages),
-                findings,
-                folders.CREDITS[one.name],
-            )
+            rows = false_alarms.pictures(network, tokenizer, pixels, findings, languages)
+            return rows, findings, folders.credit(one.name)
     return {}, [], ""
 
 
@@ -254,7 +251,7 @@ def shown(held_out: LabelledImages, marked: Sequence[Marks], count: int) -> Show
     Photographs are those with the most kinds of lesions, then the largest, of a split that chose nothing.
     """
     for one in marked:
-        if one.name in folders.CREDITS:
+        if folders.credit(one.name):
             return _photographs(one, count)
     places = pointing.richest(held_out, count)
     own = held_out.take(places)
@@ -271,7 +268,7 @@ def _photographs(marked: Marks, count: int) -> Shown:
     masks = np.stack([mask[places] for mask in marked.masks.values()], axis=1)
     diseases = ["dr_grade"] * len(places)
     return Shown(
-        marked.name, places, marked.pixels[places], masks, list(marked.masks), diseases, folders.CREDITS[marked.name]
+        marked.name, places, marked.pixels[places], masks, list(marked.masks), diseases, folders.credit(marked.name)
     )
 
 

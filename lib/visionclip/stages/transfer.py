@@ -65,7 +65,7 @@ OPTICS = {
     "sharpening": 0,
     "jpeg_quality": 100,
 }
-# What is left out, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
+# What is left out or drawn in one way alone, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
 ARMS: dict[str, Arm] = {
     REFERENCE: Arm(),
     "no camera": Arm(CAMERA | {"field_shape": "circle", "field_radius": 3.2} | OPTICS),
@@ -124,9 +124,9 @@ def blind_pairs(folder: Path, size: int, count: int, seed: int) -> tuple[blind.P
     """Pairs of ``blind.pairs`` at ``size`` pixels from the first set to choose by whose owner lets a report show it,
     with the credit that is due; None where there is no such set."""
     for path in folders.find(folder):
-        if path.name in folders.CREDITS and folders.has_rows(path, folders.TRAIN):
+        if folders.credit(path.name) and folders.has_rows(path, folders.TRAIN):
             photographed = folders.load(path, size, folders.TRAIN)
-            return blind.pairs(photographed, count, seed), folders.CREDITS[path.name]
+            return blind.pairs(photographed, count, seed), folders.credit(path.name)
     return None
 
 
