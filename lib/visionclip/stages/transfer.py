@@ -65,7 +65,8 @@ OPTICS = {
     "sharpening": 0,
     "jpeg_quality": 100,
 }
-# What is left out or drawn in one way alone, by name. A fixed factor overrides what a disease would draw: the scored diseases keep their signs.
+# What is left out or drawn in one way alone, by name. A fixed factor overrides what a disease would draw: the scored
+# diseases keep their signs.
 ARMS: dict[str, Arm] = {
     REFERENCE: Arm(),
     "no camera": Arm(CAMERA | {"field_shape": "circle", "field_radius": 3.2} | OPTICS),
