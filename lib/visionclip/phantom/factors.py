@@ -207,7 +207,7 @@ class Ranges:
         ValueError: a number outside its limits.
     """
 
-    strange: float = 0.35
+    strange: float = 0.2
     ghosts: float = 0.3
     dust: float = 0.25
     shadow: float = 0.2
@@ -477,7 +477,7 @@ def degenerative_myopia(drawn: dict, eye: Conditions, rng: np.random.Generator) 
     drawn["patchy_atrophy"] = int(rng.integers(1, 6)) if extent in ("patchy", "macular") else 0
     drawn["geographic_atrophy"] = float(rng.uniform(0.3, 0.9)) if extent == "macular" else drawn["geographic_atrophy"]
     drawn["lacquer_cracks"] = int(rng.integers(1, 5)) if rng.random() < 0.35 else 0
-    drawn["staphyloma"] = float(rng.uniform(0.3, 1)) if rng.random() < 0.45 else 0
+    drawn["staphyloma"] = float(rng.uniform(0.4, 1)) if rng.random() < 0.45 else 0
     drawn["macular_pigment"] = int(rng.integers(2, 14)) if rng.random() < 0.35 else drawn["macular_pigment"]
     drawn["foveal_reflex"] = 0
     drawn["pigment"] *= 0.7

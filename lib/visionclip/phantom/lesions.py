@@ -15,7 +15,7 @@ from visionclip.phantom.eye import Eye, blobs, fibre_direction
 DISC_DIAMETER = 1800  # micrometres
 BLOOD = (0.28, 0.64, 0.48)  # share of light absorbed by intraretinal blood, R G B
 DEEP_BLOOD = (0.44, 0.74, 0.60)
-LIPID = (1.02, 0.76, 0.33)
+LIPID = (1.06, 0.84, 0.37)
 VEIN_CELLS = 56  # cells across the image in which it counts how much vein there is: about 0.12 DD each
 
 
@@ -121,7 +121,7 @@ def haemorrhages(eye: Eye) -> None:
     _deposits(eye, canvas, pools, inner, strength[large], rng, 0.35, stretch[large], direction[large], 10)
     mottled = np.clip(0.85 + 0.3 * eye.noise(rng, 90), 0.3, 1)
     alpha = mottled * eye.coverage(canvas, rng.uniform(0.003, 0.014))
-    eye.absorb("haemorrhage", alpha * rng.uniform(0.35, 1), BLOOD)
+    eye.absorb("haemorrhage", alpha * rng.uniform(0.45, 1.1), BLOOD)
     eye.parameters["haemorrhages_by_quadrant"] = quadrant_counts(eye, centres)
 
 
@@ -249,7 +249,7 @@ def _lipid(eye: Eye, centres: np.ndarray, rng: np.random.Generator, outside: flo
     count = len(spots)
     strength, stretch = rng.uniform(0.5, 1, count), rng.uniform(1, 2, count)
     _deposits(eye, canvas, spots, radii, strength, rng, 0.35, stretch, rng.uniform(0, np.pi, count))
-    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.001, 0.009)) * (0.15 + 0.5 * rng.beta(1.1, 2.2)), LIPID)
+    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.001, 0.009)) * rng.uniform(0.15, 0.9), LIPID)
 
 
 def exudates(eye: Eye) -> None:
@@ -285,7 +285,7 @@ def macular_star(eye: Eye) -> None:
     radii = np.exp(rng.normal(np.log(0.011), 0.5, count)).clip(0.004, 0.035)
     canvas = eye.canvas()
     _deposits(eye, canvas, spots, radii, rng.uniform(0.3, 1, count), rng, 0.3, rng.uniform(1, 2.6, count), angle)
-    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.002, 0.008)) * rng.uniform(0.35, 0.8), LIPID)
+    eye.cover("exudate", eye.coverage(canvas, rng.uniform(0.002, 0.008)) * rng.uniform(0.4, 0.95), LIPID)
 
 
 def narrowing(eye: Eye) -> None:
@@ -466,7 +466,7 @@ def drusen(eye: Eye) -> None:
     _deposits(eye, canvas, dots, rng.uniform(0.008, 0.018, small), rng.uniform(0.2, 0.8, small), rng, 0.15)
     _deposits(eye, canvas, centres, radii, rng.uniform(0.25, 1, count), rng, 0.2, rng.uniform(1, 1.4, count))
     soft = eye.coverage(canvas, median * rng.uniform(0.35, 0.9))  # no sharp margin
-    eye.cover("drusen", soft * (0.12 + 0.38 * rng.beta(1.2, 2)), (0.95, 0.76, 0.42))
+    eye.cover("drusen", soft * rng.uniform(0.12, 0.7), (0.95, 0.76, 0.42))
 
 
 def macular_pigment(eye: Eye) -> None:
@@ -633,7 +633,7 @@ def membrane(eye: Eye) -> None:
     dulled = np.exp(-((eye.distance(eye.fovea) / 0.3) ** 2)) * whole
     eye.cover("membrane", 0.45 * density * dulled, tuple(mean * (1.05, 1.1, 1.1)))
     grain = np.clip(0.5 + 0.35 * eye.noise(rng, 40) + 0.3 * eye.noise(rng, 110), 0, 1.6)
-    sheen = density * rng.uniform(0.18, 0.34) * patch * grain
+    sheen = density * rng.uniform(0.2, 0.45) * patch * grain
     if density > 0.84:
         pucker = 0.32 * min((density - 0.84) / 0.1, 1) * np.clip(1.6 * patch - 0.5, 0, 1)
         sheen += pucker * np.clip(0.5 + 0.5 * grain, 0, 1.3)
