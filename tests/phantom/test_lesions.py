@@ -218,7 +218,7 @@ def test_blots_take_the_same_places_at_any_size():
     assert (large & around).sum() > 0.85 * large.sum()
 
 
-def test_exudates_stand_out_no_more_than_marked_ones():
+def test_exudates_stand_out_from_less_to_more_than_marked_ones():
     contrast = []
     for seed in range(24):
         drawn = render({"dr_grade": 2, "dme": 1}, np.random.default_rng(seed), 512)
@@ -231,7 +231,10 @@ def test_exudates_stand_out_no_more_than_marked_ones():
             if ring.sum() > 8:
                 contrast.append(np.median(green[piece > 0]) / max(np.median(green[ring]), 1))
     assert len(contrast) > 200
-    assert np.percentile(contrast, 90) < 1.5  # IDRiD 1.34, HEI-MED 1.47
+    low, middle, high = np.percentile(contrast, (10, 50, 90))  # IDRiD 1.05 1.13 1.34, HEI-MED 1.02 1.11 1.47
+    assert low < 1.06
+    assert 1.08 < middle < 1.3
+    assert 1.34 < high < 2
     assert 1.05 < np.median(contrast) < 1.2  # 1.13, 1.11
 
 
