@@ -171,7 +171,8 @@ def test_a_membrane_pulls_the_vessels_below_and_their_masks_with_them():
         gone, come = both[1] & ~both[0], both[0] & ~both[1]
         moved.append(((both[0] != both[1]) & near).sum() / (both[1] & near).sum())
         darker = ill.image[..., 1].astype(np.float32) - healthy.image[..., 1]
-        assert darker[come].mean() < darker[gone].mean() - 3  # the picture has moved as the masks have
+        if come.sum() > 30:  # the picture has moved as the masks have; of a few pixels on its edge nothing can be said
+            assert darker[come].mean() < darker[gone].mean() - 3
     assert np.median(moved) > 0.2
 
 

@@ -43,6 +43,21 @@ def widest(mask):
     return 2 * np.percentile(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)[mask], 98)
 
 
+def crossings(eye, radius):
+    """Widths (disc diameters) of the vessels that cross a circle round the disc, and how much of it is in the field."""
+    x, y = eye.parameters["disc_centre"]
+    diameter = eye.parameters["disc_diameter_pixels"]
+    angle = np.linspace(0, 2 * np.pi, 2160, endpoint=False)
+    columns = (x + radius * diameter * np.cos(angle)).astype(int)
+    rows = (y + radius * diameter * np.sin(angle)).astype(int)
+    inside = (np.minimum(rows, columns) >= 0) & (np.maximum(rows, columns) < len(eye.image))
+    rows, columns = rows.clip(0, len(eye.image) - 1), columns.clip(0, len(eye.image) - 1)
+    inside &= eye.masks["field"][rows, columns]
+    half = cv2.distanceTransform(both(eye).astype(np.uint8), cv2.DIST_L2, 5)[rows, columns] * inside
+    runs = np.split(half, np.nonzero(np.diff(half > 0))[0] + 1)
+    return [2 * run.max() / diameter for run in runs if run[0]], inside.mean()
+
+
 def test_calibres_follow_murray_s_law_where_vessels_join(trees):
     """The cube of the calibre is the flow: at a fork that of the mother is the sum of its branches', and it falls from
     root to end."""
@@ -88,6 +103,45 @@ def test_arteries_cross_veins_but_seldom_lie_on_them():
         assert 0 < trunk.mean() < 0.12
     assert min(own) > 0.01
     assert np.mean(own) < 0.8 * np.mean(chance)
+
+
+def test_trunks_divide_at_the_disc_the_vein_elsewhere_than_the_artery():
+    for seed in range(12):
+        places = []
+        for lines in vessels._arcades(streams.rng(7, "arcades", seed)):
+            for temporal, nasal in (lines[:2], lines[2:]):
+                apart = np.hypot(*(temporal - nasal[0]).T)
+                places.append(int(apart.argmin()))
+                assert apart.min() < 1e-6
+                assert np.hypot(*nasal[0]) < 0.75
+        assert all(artery != vein for artery, vein in zip(places[:2], places[2:], strict=True))
+
+
+def test_branches_of_large_vessels_are_of_all_calibres_down_from_their_own(trees):
+    """Half of what leaves the large vessels has more than half of their calibre: no twigs like a comb's."""
+    shares = []
+    for tree in trees:
+        nodes = np.nonzero(tree.parents >= 0)[0]
+        mothers, distance = tree.parents[nodes], np.hypot(*tree.points.T)
+        large = (tree.calibres > 0.63) & (distance > 0.75) & (distance < 4)
+        forks = np.nonzero(large & (np.bincount(mothers, minlength=len(large)) > 1))[0]
+        shares += [tree.calibres[nodes[mothers == fork]].min() / tree.calibres[fork] for fork in forks]
+    assert 0.48 < np.median(shares) < 0.7
+    assert np.percentile(shares, 10) < 0.36  # hair-thin ones are there as well
+
+
+def test_as_many_vessels_as_in_photographs_cross_circles_round_the_disc(eyes):
+    """DRIVE's first observer: 15 cross the whole circle at 0.55 disc diameters, 18 at 0.8, 22 at 1.2 and 31 at 2."""
+    for radius, count in ((0.55, 14.9), (0.8, 18.0), (1.2, 22.3), (2.0, 30.9)):
+        widths, seen = zip(*(crossings(eye, radius) for eye in eyes), strict=True)
+        assert sum(map(len, widths)) / sum(seen) == pytest.approx(count, rel=0.25)
+
+
+def test_a_vessel_is_not_quite_even(trees):
+    for tree in trees:
+        uneven = vessels._uneven(tree, streams.rng(7, "uneven", 0))[tree.walk]
+        assert np.std(uneven) == pytest.approx(1, abs=0.15)
+        assert np.corrcoef(uneven[1:], uneven[:-1])[0, 1] > 0.7
 
 
 def test_trees_differ():

@@ -5,6 +5,7 @@ import numpy as np
 
 from visionclip.phantom.eye import Eye, blobs
 
+SHARES = (0.7, 1.0, 1.3)  # of the mean width, that choroidal vessels have
 BLOND, DARK = np.array([0.78, 0.43, 0.24]), np.array([0.54, 0.26, 0.13])
 
 
@@ -29,42 +30,79 @@ def background(eye: Eye) -> None:
     eye.mark("fovea", 0.2 - from_fovea, 0)
 
 
-def choroid_lines(eye: Eye, rng: np.random.Generator, count: int, width: float, wander: float) -> np.ndarray:
-    """Coverage (0 to 1, S×S) of large choroidal vessels: wandering bands that fan out from the posterior pole."""
-    starts = eye.scatter(count, rng, rim=1.0)
-    heading = np.arctan2(starts[:, 1] - eye.fovea[1], starts[:, 0] - eye.fovea[0]) + rng.normal(0, 0.5, count)
-    turns = np.cumsum(rng.normal(0, wander, (count, 12)), axis=1)
-    angle = heading[:, None] + turns
-    step = 0.16
-    lines = starts[:, None] + step * np.cumsum(np.stack((np.cos(angle), np.sin(angle)), axis=2), axis=1)
+def choroid_courses(
+    rng: np.random.Generator, pole: np.ndarray, width: float, reach: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Courses of large choroidal vessels, in groups: N×K×2 in DD, and N factors of their ``width`` (DD).
+
+    Stripes over the whole eye: from ``pole`` they run out as far as ``reach`` DD, bend to the four vortex veins in the
+    oblique meridians, between which lie watersheds (Hayreh, Br J Ophthalmol 1975), and lie one to two widths apart:
+    where there is room for it a vessel divides at an acute angle, and now and then one joins the next.
+    """
+    # From ring to ring of twice the radius, as many new ones start between those that are there.
+    ring, count = 0.3, max(6, round(0.3 * np.pi / width))
+    every = (np.arange(count) + rng.uniform(-0.2, 0.2, count)) * 2 * np.pi / count + rng.uniform(0, 2 * np.pi)
+    own, mother, birth = every, every, np.full(count, 0.02)
+    sway = rng.uniform(0, 2 * np.pi, 2)  # of neighbours together, so that they stay parallel
+    groups = []
+    while True:
+        count, steps = len(own), int((reach - birth.min()) / 0.26) + 3
+        out = (reach - birth)[:, None] * np.linspace(0, 1, steps)
+        radius = birth[:, None] + out
+        angle = own[:, None] + (mother - own)[:, None] * np.exp(-out / (0.35 * ring + 0.15))
+        # Two in five move over to a neighbour's course; those near a watershed turn to either side of it.
+        joins = rng.choice((-1, 0, 0, 0, 1), (count, 1)) * 2 * np.pi / len(every)
+        angle = angle + joins / (1 + np.exp(-(radius - ring * rng.uniform(1.2, 4, (count, 1))) / (0.1 + 0.1 * ring)))
+        angle = angle + 0.2 * np.clip(radius / 7, 0, 1) * np.sin(4 * angle)
+        angle = angle + 0.12 * np.sin(2 * angle + 0.9 * radius + sway[0])
+        angle = angle + 0.08 * np.sin(3 * angle - 1.7 * radius + sway[1])
+        noise = rng.standard_normal((count, steps))
+        waves = sum(cv2.GaussianBlur(noise, (0, 0), size, sigmaY=1e-6) * size for size in (0.7, 2))
+        angle = angle + 0.7 * width * waves * np.clip(out / 0.3, 0, 1) / (radius + 0.3)
+        lines = pole + radius[..., None] * np.stack((np.cos(angle), np.sin(angle)), axis=2)
+        groups.append((lines, rng.choice(SHARES, count)))
+        if 1.6 * ring > reach:
+            return groups
+        after = np.append(every[1:], every[0] + 2 * np.pi)
+        own = every + (after - every) * rng.uniform(0.4, 0.6, len(every))
+        mother = np.where(rng.random(len(every)) < 0.5, every, after)
+        birth = np.minimum(ring * rng.uniform(1.2, 2, len(own)), reach - 0.1)
+        every, ring = np.sort(np.concatenate((every, own))), 2 * ring
+
+
+def choroid_lines(eye: Eye, rng: np.random.Generator, width: float) -> np.ndarray:
+    """Coverage (0 to 1, S×S) of large choroidal vessels, about ``width`` DD wide and as far apart."""
+    pole = 0.06 * eye.fovea + rng.normal(0, 0.1, 2)  # behind the disc: no star is seen
+    reach = float(np.hypot(*(eye.gaze - pole))) + eye.factors["field_radius"]
     canvas = eye.canvas()
-    third = count // 3
-    for group, share in ((lines[:third], 0.6), (lines[third : 2 * third], 1.0), (lines[2 * third :], 1.5)):
-        eye.stroke(canvas, group, width * share)
+    for lines, shares in choroid_courses(rng, pole, width, reach):
+        for share in SHARES:
+            eye.stroke(canvas, lines[shares == share], width * share)
     return eye.coverage(canvas, 0.02)
 
 
 def bare_choroid(eye: Eye, rng: np.random.Generator, depth: float) -> np.ndarray:
     """How white bared sclera shines, 0 to 1: large choroidal vessels of visibility ``depth`` cross it, patches vary."""
-    lines = choroid_lines(eye, rng, 110, 0.05, 0.35) * depth
+    lines = choroid_lines(eye, rng, 0.06) * depth
     return np.clip(0.95 - lines + 0.2 * depth * eye.noise(rng, 9) + 0.1 * eye.noise(rng, 30), 0.1, 1)
 
 
 def choroid(eye: Eye) -> None:
     """Tessellation: choroidal vessels seen through thin pigment, orange between dark spaces (dark red on a blond eye).
 
-    Mild forms are normal, in patches, mostly below the disc and outside the macula.
+    Mild forms are normal: mostly below and nasal, outside the macula, stronger here than there.
     """
     strength = eye.factors["tessellation"]
     if strength < 0.03:
         return
     rng = eye.dice("choroid")
-    lines = choroid_lines(eye, rng, int(rng.integers(220, 420)), rng.uniform(0.03, 0.06), 0.28)
-    place = np.clip(0.75 + 0.5 * eye.noise(rng, 4), 0, 1.3)
-    lines = lines * np.clip(0.7 + 0.5 * eye.noise(rng, 6), 0.15, 1)  # some lie deeper
+    lines = choroid_lines(eye, rng, rng.uniform(0.05, 0.085))
+    place = np.clip(0.85 + 0.25 * eye.noise(rng, 3), 0.2, 1.3)
+    lines = lines * np.clip(0.8 + 0.35 * eye.noise(rng, 7), 0.2, 1)  # some lie deeper
     if strength < 0.6:
         place *= np.clip(eye.distance(eye.fovea) / 1.6 - 0.2, 0, 1)
-        place *= np.clip(0.65 + rng.uniform(-0.1, 0.5) * eye.y / 2 + 0.6 * eye.noise(rng, 3), 0, 1.2)
+        below, nasal = rng.uniform(0.1, 0.3), rng.uniform(0, 0.25)
+        place *= np.clip(0.65 + below * eye.y - nasal * (eye.x - 0.5 * eye.fovea[0]), 0.1, 1.2)
     elif rng.random() < 0.5:
         place *= 1.2 * np.exp(-((eye.distance(0.5 * eye.fovea) / rng.uniform(1.6, 2.8)) ** 2))
     alpha = strength * place * rng.uniform(0.5, 1.3)

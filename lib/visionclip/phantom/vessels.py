@@ -15,21 +15,25 @@ from scipy.spatial import cKDTree
 from visionclip import streams
 from visionclip.phantom.eye import SHIFT, Eye
 
-ARTERY, VEIN = (0.07, 0.30, 0.22), (0.17, 0.45, 0.36)  # share of the light that a full vessel absorbs, R G B
-ARTERY_CALIBRE, VEIN_CALIBRE = 0.061, 0.09  # width of the largest vessel at the disc, DD
+ARTERY, VEIN = (0.05, 0.33, 0.25), (0.20, 0.45, 0.36)  # share of the light that a full vessel absorbs, R G B
+ARTERY_CALIBRE, VEIN_CALIBRE = 0.061, 0.086  # width of the largest vessel at the disc, DD
 OPAQUE = 0.03  # width of blood that takes two thirds of the light that a wide vessel takes, DD
 MARKED = 0.12  # share of a full vessel's blood from which a pixel counts in the mask: 4-5 % contrast in green
+UNEVEN = 0.07  # by how much the calibre of a vessel varies along it
 FINEST, GRADE = 0.006, 0.25  # width of the finest line that is drawn, DD, and the step of widths to the next, log
 
 POOL = 128  # pairs of trees
 STEP = 0.09  # DD between the nodes of a vessel
 FOVEA = np.array((2.47, 0.0))  # of the standard eye, DD from the disc centre
 CENTRE, REACH = np.array((1.2, 0.0)), 5.7  # trees fill this circle, DD
-BEYOND = 2.0  # flow of a vessel that leaves it, DD
+BEYOND = 0.6  # flow of a vessel that leaves it, DD
 FRAME = 6.2  # half the side of the square round CENTRE that is bent for an eye, DD
 CELL, CELLS = 0.06, 200  # grid of what is taken: DD a cell, cells a side
 SENSE = 2  # cells of it in a cell of the coarse grid, on which twigs feel each other
-ROOM = np.array(((0.5, 1.2), (1.8, 2.6)))  # crowding up to which a twig branches and lives: outside the arcades, inside
+ROOM = np.array(((0.5, 1.0), (1.8, 2.3)))  # crowding up to which a twig branches and lives: outside the arcades, inside
+LAST_FORK = 5  # steps from the root up to which a trunk divides into temporal and nasal
+DISC_TWIGS = (((95, 145, 2), (140, 190, 3)), ((15, 60, 2), (60, 110, 2)))  # on nasal and temporal trunks: angles, count
+AHEAD = 16  # steps that the branches of the trunks grow before the twigs
 SHORTEST = 5  # nodes of a vessel that is no stub
 
 
@@ -63,33 +67,37 @@ def _wander(rng: np.random.Generator, count: int, size: float, memory: float = 0
 def _arcades(rng: np.random.Generator) -> list[list[np.ndarray]]:
     """Trunks of arteries and of veins, four each: superior and inferior, temporal and nasal; K×2 in DD.
 
-    Headings swing from near vertical at the disc to horizontal above and below the macula. A vein keeps beside its
-    artery, changes sides now and then, and leaves it more and more towards the periphery.
+    Headings swing from near vertical at the disc to horizontal above and below the macula. The nasal trunk leaves the
+    temporal one within the disc or soon after it, that of the vein elsewhere than that of the artery. A vein keeps
+    beside its artery, changes sides now and then, and leaves it more and more towards the periphery.
     """
     arc = np.arange(0, 8.5, STEP)
     arteries: list[np.ndarray] = []
     veins: list[np.ndarray] = []
+    root = np.array((-0.1, 0.0)) + rng.normal(0, 0.04, 2)
+    apart = np.array((rng.choice((-1, 1)) * rng.uniform(0.05, 0.12), rng.uniform(-0.1, 0.1)))  # where the veins rise
     for side in (-1, 1):  # superior, inferior
-        first, swing = np.deg2rad(rng.normal(84, 8)), np.clip(arc / rng.normal(3.9, 0.35), 0, 1)
+        first, swing = np.deg2rad(rng.normal(82, 10)), np.clip(arc / rng.normal(3.9, 0.35), 0, 1)
         late = np.clip((arc - 3.0) / 3, 0, 1) * np.deg2rad(rng.uniform(-10, 30))
-        temporal = first * (1 - swing) - late
-        nasal = np.deg2rad(rng.normal(118, 8)) + np.clip(arc / 2.5, 0, 1) * np.deg2rad(rng.uniform(-5, 35))
-        root, fork, way = np.array((-0.08, 0.0)), int(rng.integers(2, 5)), rng.choice((-1, 1))
-        for heading, start in ((temporal, 0), (nasal, fork)):
-            angle = side * (heading + _wander(rng, len(arc), 0.16))
+        temporal = first * (1 - swing) - late + np.deg2rad(rng.normal(0, 25)) * np.exp(-arc / 0.3)
+        nasal = np.deg2rad(rng.normal(122, 11)) + np.clip(arc / 2.5, 0, 1) * np.deg2rad(rng.uniform(-5, 35))
+        fork = int(rng.integers(0, LAST_FORK + 1))
+        forks = fork, int((fork + rng.integers(2, LAST_FORK)) % (LAST_FORK + 1))  # of the artery and of the vein
+        way = rng.choice((-1, 1))
+        for heading, trunk in ((temporal, True), (nasal, False)):
+            angle = side * (heading + _wander(rng, len(arc), 0.17))
             steps = STEP * np.stack((np.cos(angle), np.sin(angle)), axis=1)
-            begin = root if start == 0 else arteries[-1][start]
+            begin = root if trunk else arteries[-1][forks[0]]
             line = begin + np.concatenate((np.zeros((1, 2)), np.cumsum(steps[1:], axis=0)))
             arteries.append(line)
             beside = way * np.tanh(2.5 * np.sin(2 * np.pi * arc / rng.uniform(4, 12) + rng.uniform(0.3, 2.3)))
-            gap = (0.13 * np.clip(arc / 0.3, 0, 1) + 0.06 * np.clip(arc - 0.3, 0, 5)) * beside
+            gap = (0.16 * np.clip(arc / 0.3, 0, 1) + 0.06 * np.clip(arc - 0.3, 0, 5)) * beside
             gap = gap + np.clip(arc / 3, 0, 1) * _wander(rng, len(arc), 0.06, 0.95)
             normal = np.stack((-np.sin(angle), np.cos(angle)), axis=1)
             aside = cv2.GaussianBlur(normal * gap[:, None], (1, 9), 1.6, borderType=cv2.BORDER_REPLICATE)
             vein = line + aside * np.clip(arc / 0.25, 0, 1)[:, None]
-            if start:
-                vein = vein + (veins[-1][start] - vein[0]) * np.exp(-arc / 0.25)[:, None]
-            veins.append(vein)
+            rise = root + apart if trunk else veins[-1][forks[1]]
+            veins.append(vein + (rise - vein[0]) * np.exp(-arc / 0.3)[:, None])
     return [arteries, veins]
 
 
@@ -97,7 +105,7 @@ class Growth:
     """Both trees while they grow: nodes, the tips that still move, and a grid of what each tree has taken."""
 
     def __init__(self, rng: np.random.Generator):
-        self.rng, self.room = rng, ROOM * rng.uniform(0.75, 1.3)  # some eyes have more vessels
+        self.rng, self.room = rng, ROOM * rng.uniform(0.7, 1.1)  # some eyes have more vessels
         self.avascular = rng.uniform(0.24, 0.38)  # DD round the fovea; capillaries beyond are none that a camera sees
         self.points: list[np.ndarray] = []
         self.parents: list[np.ndarray] = []
@@ -189,7 +197,7 @@ class Tips:
 def _tips(rng, node, place, heading, flow, side, tree, inner) -> Tips:
     """New tips; those of more flow have further to grow."""
     count = len(node)
-    left = (0.45 + 3.2 * np.sqrt(flow)) * rng.uniform(0.75, 1.3, count)
+    left = (0.45 + 3.6 * np.sqrt(flow)) * rng.uniform(0.75, 1.3, count)
     fork = rng.uniform(0.25, 0.7, count)
     return Tips(node, place, heading, np.zeros(count), flow, left, fork, side, tree, inner, np.full(count, 4), place)
 
@@ -212,27 +220,45 @@ def _lay(growth: Growth, lines: list[np.ndarray], tree: int) -> list[np.ndarray]
     return numbers
 
 
-def _sow(growth: Growth, arcades: list[list[np.ndarray]]) -> Tips:
-    """Lay the trunks, and set tips along them at alternate sides and round the disc."""
+def _spots(rng: np.random.Generator, length: float) -> list[tuple[float, float, int, bool]]:
+    """Where along a trunk of ``length`` DD something leaves it: DD from its start, flow, side, whether it is a twig."""
+    spots = [(rng.uniform(0.2, 2.4), rng.uniform(1, 2.5), int(rng.choice((-1, 1))), False)]  # it divides again
+    for side in (-1, 1):
+        spot = rng.uniform(0.3, 1.2)
+        while spot < min(length - 0.4, 5):
+            spots.append((spot, np.exp(rng.uniform(-1.5, 0.4)) * (1 - 0.1 * spot), side, False))
+            spot += rng.uniform(0.8, 2.0)
+    side, spot = int(rng.choice((-1, 1))), rng.uniform(0.5, 0.9)
+    while spot < length - 0.4:
+        spots.append((spot, np.exp(rng.uniform(-3.2, -1.2)) * (1 - 0.1 * spot), side, True))
+        spot, side = spot + rng.uniform(0.8, 2.4), -side if rng.random() < 0.8 else side
+    return spots
+
+
+def _sow(growth: Growth, arcades: list[list[np.ndarray]]) -> tuple[Tips, Tips]:
+    """Lay the trunks and set tips on them: branches on either side and round the disc, and twigs between them."""
     rng = growth.rng
-    seeds: list[tuple] = []  # node, its place, the trunk's heading, flow, side, tree, inside the arcades
+    branches: list[tuple] = []  # node, its place, the trunk's heading, flow, side, tree, inside the arcades
+    twigs: list[tuple] = []
     for tree, lines in enumerate(arcades):
         for index, nodes in enumerate(_lay(growth, lines, tree)):
             line, temporal, upwards = lines[index], index % 2 == 0, -1 if index < 2 else 1
             along = np.gradient(line, axis=0)
-            heading = np.arctan2(along[:, 1], along[:, 0])
-            side, spot = int(rng.choice((-1, 1))), rng.uniform(0.5, 0.9)
-            while spot < len(line) * STEP - 0.4:
-                at, inner = int(spot / STEP), temporal and side != upwards
-                flow = np.exp(rng.uniform(*((-2.5, -0.5) if inner else (-3.2, -0.2))))
-                seeds.append((nodes[at], *line[at], heading[at], flow * (1 - 0.1 * spot), side, tree, inner))
-                spot, side = spot + rng.uniform(0.2, 0.65), -side if rng.random() < 0.8 else side
-            for angle in rng.uniform(
-                *((10, 60) if temporal else (135, 180)), int(rng.integers(1, 3 if temporal else 4))
-            ):
-                at = int(rng.integers(0, 3)) + temporal  # papillomacular and nasal twigs leave at the disc
-                flow = rng.uniform(0.05, 0.2) if temporal else np.exp(rng.uniform(-3.2, -0.7))
-                seeds.append((nodes[at], *line[at], upwards * np.deg2rad(angle), flow, 0, tree, temporal))
+            for spot, flow, side, small in _spots(rng, len(line) * STEP):
+                at = int(spot / STEP)
+                heading = np.arctan2(along[at, 1], along[at, 0])
+                seed = (nodes[at], *line[at], heading, flow, side, tree, temporal and side != upwards)
+                (twigs if small else branches).append(seed)
+            for low, high, most in DISC_TWIGS[temporal]:
+                for angle in rng.uniform(low, high, int(rng.integers(0, most + 1))):
+                    at, flow = int(rng.integers(1, 6)), np.exp(rng.uniform(-2.5, -0.1))
+                    heading = upwards * np.deg2rad(angle)
+                    branches.append((nodes[at], *line[at], heading, flow, 0, tree, angle < 60))
+    return _seedlings(rng, branches), _seedlings(rng, twigs)
+
+
+def _seedlings(rng: np.random.Generator, seeds: list[tuple]) -> Tips:
+    """Tips at these seeds, turned off their trunks by the angle of their flow."""
     node, x, y, trunk, shares, sides, trees, within = (np.array(column) for column in zip(*seeds, strict=True))
     turn = sides * _fork_angles(shares.clip(0.05, 0.5))[1] * rng.uniform(0.4, 0.95, len(node))
     sides = np.where(sides == 0, rng.choice((-1, 1), len(node)), sides)
@@ -245,7 +271,7 @@ def _steer(growth: Growth, tips: Tips) -> np.ndarray:
     sides = np.array((-1, 1))[:, None]
     left, right = growth.feel(tips, 0.7 * sides, 0.45) + growth.feel(tips, 1.5 * sides, 0.28)
     off = (_aim(tips.place, tips.inner) - tips.heading + np.pi) % (2 * np.pi) - np.pi
-    noise = growth.rng.normal(0, 0.11, len(off)) * (0.4 + 1 / (1 + 12 * tips.flow))
+    noise = growth.rng.normal(0, 0.1, len(off)) * (0.5 + 0.7 / (1 + 12 * tips.flow))
     curve = 0.55 * tips.curve + (0.03 + 0.05 * tips.flow) * off + 0.14 * np.tanh(left - right) + noise
     tips.curve = np.clip(curve, -0.33, 0.33)
     tips.heading = tips.heading + tips.curve
@@ -273,7 +299,8 @@ def _advance(growth: Growth, tips: Tips) -> Tips:
     before, place = tips.place, tips.place + STEP * np.stack((np.cos(tips.heading), np.sin(tips.heading)), axis=1)
     goes = (np.hypot(*(place - FOVEA).T) > growth.avascular) & (np.hypot(*(place - CENTRE).T) < REACH)
     goes &= (tips.left > 0) & ~_blocked(growth, tips, place)
-    goes &= (crowd < growth.room[tips.inner.astype(int), 1]) | (growth.rng.random(len(goes)) > 0.3)
+    near = np.hypot(*place.T) < 0.75  # all lie close together at the disc
+    goes &= (crowd < growth.room[tips.inner.astype(int), 1]) | (growth.rng.random(len(goes)) > 0.3) | near
     tips.place = place
     tips = tips.take(goes)
     tips.node = growth.add(tips.place, before[goes], tips.node, tips.tree)
@@ -285,7 +312,7 @@ def _branch(growth: Growth, tips: Tips) -> Tips:
     """Where a tip has come to its next fork, a smaller branch leaves and it turns off to the other side."""
     rng = growth.rng
     room = growth.feel(tips, 0.9 * tips.side, 0.45) < growth.room[tips.inner.astype(int), 0]
-    forks = np.nonzero((tips.fork <= 0) & (tips.flow > 0.004) & room)[0]
+    forks = np.nonzero((tips.fork <= 0) & (tips.flow > 0.012) & room)[0]
     count = len(forks)
     share = rng.uniform(0.12, 0.5, count)
     little, much = _fork_angles(share)
@@ -297,16 +324,16 @@ def _branch(growth: Growth, tips: Tips) -> Tips:
     tips.flow[forks] *= 1 - share
     tips.young[forks], tips.born[forks] = 4, mother.place
     tips.side[forks] *= np.where(rng.random(count) < 0.8, -1, 1)
-    tips.fork[forks] = rng.uniform(0.25, 0.75, count) * np.where(mother.inner, 0.8, 1.1)
+    tips.fork[forks] = rng.uniform(0.28, 0.9, count) * np.where(mother.inner, 0.8, 1.1)
     return tips.join(child)
 
 
 def _flow(points: np.ndarray, parents: list[int]) -> np.ndarray:
     """Length of vessel behind every node, DD; what leaves the circle goes on to the periphery."""
-    flow = np.where(np.hypot(*(points - CENTRE).T) > REACH - STEP, BEYOND, 0.25 * STEP).tolist()
+    flow = np.where(np.hypot(*(points - CENTRE).T) > REACH - STEP, BEYOND, STEP).tolist()
     for node in range(len(parents) - 1, 0, -1):
         if parents[node] >= 0:
-            flow[parents[node]] += flow[node] + STEP
+            flow[parents[node]] += flow[node]
     return np.array(flow)
 
 
@@ -356,7 +383,7 @@ def _finish(points: np.ndarray, parents: np.ndarray) -> Tree:
     flow = _flow(points, parents.tolist())
     chains = _chains(parents.tolist(), flow.tolist())
     starts = np.cumsum([0, *map(len, chains)])[:-1]
-    calibres = np.cbrt(flow / flow[np.hypot(*points.T) > 0.5].max()).clip(0, 1.1)
+    calibres = np.cbrt(flow / flow[np.hypot(*points.T) > 0.75].max()).clip(0, 1.1)
     return Tree(points.astype(np.float32), parents, flow, calibres, np.concatenate(chains), starts)
 
 
@@ -365,7 +392,10 @@ def grow(index: int) -> tuple[Tree, Tree]:
     """The pair of trees number ``index``, artery and vein, in the frame of the standard eye."""
     rng = streams.rng(0, "vessels", index)
     growth = Growth(rng)
-    tips = _sow(growth, _arcades(rng))
+    tips, twigs = _sow(growth, _arcades(rng))
+    for _ in range(AHEAD):
+        tips = _branch(growth, _advance(growth, tips))
+    tips = tips.join(twigs)
     while len(tips.node):
         tips = _branch(growth, _advance(growth, tips))
     points, parents, trees = (np.concatenate(part) for part in (growth.points, growth.parents, growth.trees))
@@ -461,6 +491,13 @@ def _beads(tree: Tree, rng: np.random.Generator) -> np.ndarray:
     return np.sin(14 * arc + rng.uniform(0, 6)) * (np.hypot(*tree.points.T) > 1)
 
 
+def _uneven(tree: Tree, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of unit variance along the vessels, N: no calibre is quite even."""
+    noise = np.zeros((len(tree.points), 1), np.float32)
+    noise[tree.walk] = 2.1 * cv2.GaussianBlur(rng.standard_normal((len(tree.walk), 1), np.float32), (1, 9), 1.25)
+    return noise[:, 0]
+
+
 def _tree(
     eye: Eye, name: str, tree: Tree, points: np.ndarray, calibre: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -471,6 +508,7 @@ def _tree(
     large = widths > 0.4 * calibre
     if name == "vein" and factors["beading"]:
         widths = widths * (1 + 0.55 * factors["beading"] * _beads(tree, rng) * large)
+    widths = widths * (1 + UNEVEN * _uneven(tree, rng))
     eye.parameters[f"{name}_calibre"] = round(float(calibre), 4)
     seen = np.hypot(*(points - eye.gaze).T) < factors["field_radius"] + 0.3
     walk, starts = _pieces(tree, seen)
