@@ -68,7 +68,7 @@ def test_the_surround_changes_nothing_that_the_model_sees(eyes, kind):
         assert surround == KINDS[kind]
         expected = images.prepare(eye, 128).astype(int)
         strayed = np.abs(prepared - expected).max(2) > 40
-        assert strayed.mean() < 0.05, "a rim at most"
+        assert strayed.mean() < 0.07, "a rim of three pixels at most"
 
 
 def test_black_is_no_surround_worth_a_word(eyes):

@@ -4,32 +4,15 @@ import cv2
 import numpy as np
 import pytest
 
+from still import CLEAR
 from visionclip.conditions import complete
 from visionclip.phantom import render
 from visionclip.phantom.eye import fibre_direction
 from visionclip.phantom.factors import Dice, draw
 
 MICROMETRES = 1800  # in a disc diameter
-# A photograph without optics in the way; the same for an eye and its healthy twin.
-CLEAR = {
-    "blur": 0,
-    "noise": 0,
-    "haze": 0,
-    "jpeg_quality": 100,
-    "lens_opacity": 0,
-    "field_shape": "circle",
-    "colour": "pink",
-    "exposure": 1,
-    "tint": 0,
-    "strangeness": 0,
-    "saturation": 1,
-    "local_contrast": 0,
-    "sharpening": 0,
-    "aberration": 0,
-    "rotation": 0,
-    "glow": 0,
-    "flare": 0,
-}
+# The same for an eye and its healthy twin.
+STILL = CLEAR | {"rotation": 0, "glow": 0, "flare": 0}
 # Quartiles of the equivalent diameter of marked pieces, DD: the 54 training photographs of IDRiD's segmentation set.
 # Exudates: the upper one from HEI-MED (85 photographs; 45 degrees taken as 6.4 DD).
 MARKED = {
@@ -47,7 +30,7 @@ DRAWN_BY = {
 
 
 def phantom(seed, size, **factors):
-    return render({}, np.random.default_rng(seed), size, **{**CLEAR, **factors})
+    return render({}, np.random.default_rng(seed), size, **{**STILL, **factors})
 
 
 def pieces(mask):

@@ -225,6 +225,7 @@ def develop(eye: Eye) -> None:
     """What a camera makes of its picture: noise, then colours from grey to neon, local contrast and sharp edges.
 
     Both enhancements add what a pixel is above its surroundings (unsharp masking), wide ones for the local contrast.
+    Those of the sharpening are no narrower than 0.6 pixels: at 96 px all of the usual radii are.
     """
     factors = eye.factors
     if factors["noise"]:

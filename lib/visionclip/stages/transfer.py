@@ -101,7 +101,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
 
 def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
     """For each factor of ``SWEEPS`` one eye, uint8 S×S×3, at five values of that factor and nothing else changed."""
-    still = {"haze": 0, "blur": 0, "flare": 0, "unevenness": 0.1, **CAMERA}
+    still = {**CAMERA, **OPTICS, "haze": 0, "flare": 0, "glow": 0, "shadow": 0, "strangeness": 0}
 
     def drawn(**changed: float) -> np.ndarray:
         return phantom.render({}, streams.rng(seed, "factor strips"), size, phantom.USUAL, **still, **changed).image
