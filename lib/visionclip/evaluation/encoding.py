@@ -1,14 +1,14 @@
 """Images and sentences as embeddings, in inference mode and batch by batch."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from visionclip import keys
 from visionclip.data import images
-from visionclip.models.visionclip import VisionCLIP
+from visionclip.models.visionclip import VisionCLIP, required
 from visionclip.progress import progress
 from visionclip.text.familiarity import warn
 
@@ -26,20 +26,45 @@ def encode_images(
     same ones.
     """
     network.train(False)
-    key = keys.digest([keys.weights(network), network.config.to_json_string(use_diff=False), keys.arrays(pixels)])
+    key = _key(network, pixels)
     if key not in KEPT:
-        KEPT[key] = _pooled(network, pixels, batch_size)
+        parts = progress(images.to_tensor(pixels).split(batch_size), "encode images")
+        _keep(key, [network.get_pooled_features(images.standardise(part.to(network.device))) for part in parts])
     KEPT.move_to_end(key)
-    while len(KEPT) > SETS:
-        KEPT.popitem(last=False)
     features = KEPT[key]
     return network.project(features.to(network.device)).cpu() if projected else features
 
 
-def _pooled(network: VisionCLIP, pixels: np.ndarray, batch_size: int) -> torch.Tensor:
-    parts = progress(images.to_tensor(pixels).split(batch_size), "encode images")
-    encoded = [network.get_pooled_features(images.standardise(part.to(network.device))) for part in parts]
-    return torch.cat([one.cpu().float() for one in encoded])
+def encode_cells(
+    network: VisionCLIP, pixels: np.ndarray, size: int | None = None, batch_size: int = 16
+) -> Iterator[torch.Tensor]:
+    """What ``VisionCLIP.maps`` asks, B×D×s×s, of prepared uint8 N×S×S×3 seen at ``size`` pixels (None: S), by batches.
+
+    The features of ``encode_images`` come with the cells, and are kept for it once the last batch was taken.
+
+    Raises:
+        ValueError: the model has no feature pyramid.
+    """
+    network.train(False)
+    encoded, size = [], size or pixels.shape[1]
+    for start in progress(range(0, len(pixels), batch_size), "find what is named"):
+        part = images.to_tensor(images.resized(pixels[start : start + batch_size], size))
+        with torch.no_grad():
+            features, cells = network.get_features(images.standardise(part.to(network.device)))
+        encoded.append(features)
+        yield required(cells)
+    if size == pixels.shape[1]:
+        _keep(_key(network, pixels), encoded)
+
+
+def _key(network: VisionCLIP, pixels: np.ndarray) -> str:
+    return keys.digest([keys.weights(network), network.config.to_json_string(use_diff=False), keys.arrays(pixels)])
+
+
+def _keep(key: str, encoded: Sequence[torch.Tensor]) -> None:
+    KEPT[key] = torch.cat([one.cpu().float() for one in encoded])
+    while len(KEPT) > SETS:
+        KEPT.popitem(last=False)
 
 
 @torch.no_grad()

@@ -79,13 +79,22 @@ def measure(
     style: Style = PLAIN,
 ) -> Measured:
     """What is seen of prepared uint8 N×S×S×3; a model without a feature pyramid finds no evidence."""
+    # The findings first: with the cells come the features that the sentences are compared with.
+    evidence = {} if network.pyramid is None else of_findings(find(network, tokenizer, pixels, languages))
     stated = statements.predict(network, tokenizer, pixels, statements.CONDITIONS, languages, prompt_count, style)
-    if network.pyramid is None:
-        return Measured(stated, {})
+    return Measured(stated, evidence)
+
+
+def find(network: VisionCLIP, tokenizer, pixels: np.ndarray, languages: Sequence[str]) -> dict[str, np.ndarray]:
+    """What is ``seen`` of all findings in prepared uint8 N×S×S×3, float64 N each.
+
+    Raises:
+        ValueError: the model has no feature pyramid.
+    """
     names = list(FINDINGS)
     text_embeds = pointing.name_embeddings(network, tokenizer, names, languages)
     parts = [seen(logits, names) for logits in pointing.map_logits(network, pixels, text_embeds)]
-    return Measured(stated, of_findings({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def seen(logits: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -52,11 +52,7 @@ def signs(network: VisionCLIP, tokenizer, pixels: np.ndarray, languages: Sequenc
     Raises:
         ValueError: the model has no feature pyramid.
     """
-    names = list(FINDINGS)
-    text_embeds = pointing.name_embeddings(network, tokenizer, names, languages)
-    maps = pointing.map_logits(network, pixels, text_embeds)
-    found = pandas.concat([pandas.DataFrame(evidence.seen(logits, names)) for logits in maps], ignore_index=True)
-    return found[list(SIGNS)]
+    return pandas.DataFrame(evidence.find(network, tokenizer, pixels, languages))[list(SIGNS)]
 
 
 def limits(found: pandas.DataFrame, drawn: LabelledImages, specificity: float = SPECIFICITY) -> dict[str, Limit]:

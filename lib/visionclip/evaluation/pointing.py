@@ -11,10 +11,9 @@ from visionclip import conditions, streams
 from visionclip.data import field_of_view, images
 from visionclip.data.labelled import LabelledImages
 from visionclip.evaluation import localisation
-from visionclip.evaluation.encoding import encode_texts
+from visionclip.evaluation.encoding import encode_cells, encode_texts
 from visionclip.models.supervision import SHOWN
 from visionclip.models.visionclip import VisionCLIP
-from visionclip.progress import progress
 from visionclip.text.grammar import phrases
 
 # A few pixels wide even at the size trained at, and smaller on photographs than drawn: read at more pixels there,
@@ -57,20 +56,14 @@ def map_logits(
     Raises:
         ValueError: the model has no feature pyramid.
     """
-    network.train(False)
     text_embeds = text_embeds.to(network.device)
-    sizes = sorted(sizes or [pixels.shape[1]])
-    for part in progress(np.array_split(pixels, -(-len(pixels) // batch_size)), "find what is named"):
-        logits = [_logits(network, images.resized(part, size), text_embeds) for size in sizes]
+    of_sizes = [encode_cells(network, pixels, size, batch_size) for size in sorted(sizes or [pixels.shape[1]])]
+    for cells in zip(*of_sizes, strict=True):
+        with torch.no_grad():
+            logits = [network.maps(one, text_embeds) for one in cells]
         finest = logits[-1].shape[-2:]
         alike = [functional.interpolate(one, size=finest, mode="bilinear", align_corners=False) for one in logits]
         yield torch.stack(alike).mean(0).cpu()
-
-
-@torch.no_grad()
-def _logits(network: VisionCLIP, pixels: np.ndarray, text_embeds: torch.Tensor) -> torch.Tensor:
-    batch = images.standardise(images.to_tensor(pixels).to(network.device))
-    return network.maps(network.get_cells(batch), text_embeds)
 
 
 def on_phantoms(held_out: LabelledImages, maps: np.ndarray, seed: int, resamples: int = 300) -> list[dict]:

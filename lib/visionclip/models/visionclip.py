@@ -209,7 +209,7 @@ class VisionCLIP(PreTrainedModel):
 
     def get_pooled_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → N×D, the image tower's features before the projection."""
-        return self._features(pixel_values)[0]
+        return self.get_features(pixel_values)[0]
 
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Standardised float N×3×S×S → unit-length float32 N×P."""
@@ -221,12 +221,12 @@ class VisionCLIP(PreTrainedModel):
         Raises:
             ValueError: the model has no pyramid.
         """
-        return _required(self._read(_scaled(pixel_values, max(self.config.scales)))[1])
+        return required(self._read(_scaled(pixel_values, max(self.config.scales)))[1])
 
     def maps(self, cells: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
         """Logits float32 N×U×s×s of whether each of the cells N×D×s×s shows what each text (unit length, U×P) names."""
-        queries = _required(self.cell_projection)(text_embeds.float())
-        return torch.einsum("ndhw,ud->nuhw", cells.float(), queries.float()) + _required(self.cell_bias)
+        queries = required(self.cell_projection)(text_embeds.float())
+        return torch.einsum("ndhw,ud->nuhw", cells.float(), queries.float()) + required(self.cell_bias)
 
     @torch.no_grad()
     def point(self, images, sentences: Sequence[str], processor=None) -> np.ndarray:
@@ -254,8 +254,9 @@ class VisionCLIP(PreTrainedModel):
         text_embeds = self.get_text_features(tokens["input_ids"], tokens["attention_mask"])
         return torch.sigmoid(self.maps(self.get_cells(pixel_values.to(self.device)), text_embeds)).cpu().numpy()
 
-    def _features(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Pooled features N×D, in inference their mean over ``scales``, and the cells of the largest scale, if any."""
+    def get_features(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Of standardised float N×3×S×S the pooled features N×D, in inference their mean over ``scales``, and the cells
+        of the largest scale, if any: ``get_pooled_features`` and ``get_cells`` at once."""
         scales = [1.0] if self.training else sorted(self.config.scales)
         pooled, cells = zip(*(self._read(_scaled(pixel_values, scale)) for scale in scales), strict=True)
         return torch.stack(pooled).mean(0), cells[-1]
@@ -287,7 +288,7 @@ class VisionCLIP(PreTrainedModel):
 
     def forward(self, pixel_values=None, input_ids=None, attention_mask=None, **_) -> VisionCLIPOutput:
         """Embeddings of what is given (standardised images, token ids), and their logits where both are."""
-        pooled, cells = (None, None) if pixel_values is None else self._features(pixel_values)
+        pooled, cells = (None, None) if pixel_values is None else self.get_features(pixel_values)
         image_embeds = None if pooled is None else self.project(pooled)
         text_embeds = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
         if image_embeds is None or text_embeds is None:
@@ -303,8 +304,8 @@ def _scaled(pixel_values: torch.Tensor, scale: float) -> torch.Tensor:
     return pixel_values if scale == 1 else functional.interpolate(pixel_values, size=(size, size), mode="area")
 
 
-def _required(part):
-    """What only a model with a pyramid has."""
+def required(part):
+    """What only a model with a pyramid has; ValueError where it is None."""
     if part is None:
         raise ValueError("maps: this model has no feature pyramid (pyramid_size 0); train one with it")
     return part

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from visionclip.conditions import VOCABULARY, Conditions, check, complete
-from visionclip.phantom import anatomy, camera, disc, lesions, vessels
+from visionclip.phantom import anatomy, camera, disc, vessels
 from visionclip.phantom.eye import Eye
 from visionclip.phantom.factors import USUAL, Dice, Ranges, draw
 from visionclip.phantom.factors import check as check_factors
+from visionclip.phantom.lesions import order
 
 ANATOMY = ("field", "disc", "cup", "artery", "vein", "fovea")
 LESIONS = (
@@ -60,10 +61,10 @@ def render(
     eye = Eye(eye_conditions, draw(eye_conditions, dice, fixed, ranges), dice, size)
     for painter in (anatomy.background, anatomy.choroid, anatomy.fovea):
         eye.layer(painter)
-    lesions.paint(eye, lesions.UNDER)
+    order.paint(eye, order.UNDER)
     for painter in (disc.disc, vessels.vessels, anatomy.sheen):
         eye.layer(painter)
-    lesions.paint(eye, lesions.OVER)
+    order.paint(eye, order.OVER)
     camera.expose(eye)
     camera.lens(eye)
     camera.focus(eye)
