@@ -78,7 +78,19 @@ def choroid_lines(eye: Eye, rng: np.random.Generator, width: float) -> np.ndarra
     for lines, shares in choroid_courses(rng, pole, width, reach):
         for share in SHARES:
             eye.stroke(canvas, lines[shares == share], width * share)
-    return eye.coverage(canvas, 0.02)
+    return _mottled(eye, rng, eye.coverage(canvas, rng.uniform(0.02, 0.05)), width)
+
+
+def _mottled(eye: Eye, rng: np.random.Generator, lines: np.ndarray, width: float) -> np.ndarray:
+    """Choroidal vessels as the pigment epithelium lets them through: they waver, join, fade and come again."""
+    across = 2 * eye.factors["field_radius"]  # DD
+    humps = [round(across / (size * width)) for size in (2.5, 5, 12)]
+    scale = eye.scale * width * rng.uniform(0.15, 0.5)  # pixels
+    rows, columns = np.mgrid[: eye.size, : eye.size].astype(np.float32)
+    aside = [scale * (eye.noise(rng, humps[0]) + eye.noise(rng, humps[1])) for _ in range(2)]
+    wavering = cv2.remap(lines, columns + aside[0], rows + aside[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    seen = 0.75 + rng.uniform(0.1, 0.45) * (eye.noise(rng, humps[1]) + eye.noise(rng, humps[2]))
+    return wavering * np.clip(seen, 0, 1)
 
 
 def bare_choroid(eye: Eye, rng: np.random.Generator, depth: float) -> np.ndarray:
