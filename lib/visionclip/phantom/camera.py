@@ -216,8 +216,9 @@ def field(eye: Eye) -> np.ndarray:
         rows, columns = np.ogrid[: eye.size, : eye.size]
         spot = half + eye.reach * np.array((rng.choice((-1, 1)), rng.choice((-1, 1)))) / np.sqrt(2)
         inside |= np.hypot(columns - spot[0], rows - spot[1]) < rng.uniform(0.02, 0.05) * eye.reach
-    away = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    eye.image *= np.clip(away / (1 + rng.uniform(0, 0.02) * eye.reach), 0, 1)
+    away = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    # The edge runs through its last pixels, which are half in the light.
+    eye.image *= np.clip((away - 0.5) / (1 + rng.uniform(0, 0.02) * eye.reach), 0, 1)
     return inside
 
 
