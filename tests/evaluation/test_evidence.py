@@ -30,9 +30,9 @@ def of_maps(logits):
 
 def test_what_shows_a_finding_of_a_disease_is_evidence_of_it():
     nothing, spot = of_maps(maps()), of_maps(maps(exudate=(3, 4, 2, 2)))
-    assert nothing.keys() == set(evidence.FOUND) <= conditions.DEFINING.keys()
+    assert nothing.keys() == evidence.FOUND.keys() <= set(conditions.DISEASES)
     raised = {key for key in spot if spot[key][0] > nothing[key][0]}
-    assert raised == {key for key in evidence.FOUND if "exudate" in conditions.DEFINING[key]}
+    assert raised == {key for key in evidence.FOUND if "exudate" in evidence.FOUND[key]}
 
 
 def test_the_cup_to_disc_ratio_is_of_areas():
@@ -115,5 +115,5 @@ def test_what_has_a_pyramid_finds_evidence(untrained, held_out):
     torch.manual_seed(0)
     finding = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8))
     seen = evidence.measure(finding, words, held_out.pixels[:5], ["zh"], 2)
-    assert seen.evidence.keys() == set(evidence.FOUND)
+    assert seen.evidence.keys() == evidence.FOUND.keys()
     assert {own.shape for own in seen.evidence.values()} == {(5,)}

@@ -1,8 +1,7 @@
 """Zero-shot prediction by evidence: what the whole image says of a condition beside the findings that define it.
 
-A disease of ``FOUND``, which findings define (``conditions.DEFINING``), is looked for twice: the image is compared with
-sentences that state it, and its cells with the names of those findings. One rule combines the two, fixed on held-out
-phantoms:
+A disease of ``FOUND`` is looked for twice: the image is compared with sentences that state it, and its cells with the
+names of findings that define or mark it. One rule combines the two, fixed on held-out phantoms:
 
 1. The evidence of a disease is the mean, over its findings, of the logit of the cells that show each of them most. Of
    glaucoma it is the cup-to-disc ratio, from the maps of disc and cup (Foster et al., British Journal of Ophthalmology
@@ -33,7 +32,13 @@ from visionclip.evaluation import pointing, statements
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style
 
-FOUND = ("dme", "gc")  # chosen on the development sets by the worst of them
+# The findings that are looked for, of those that define or mark a disease; chosen on the development sets by the worst.
+FOUND: dict[str, tuple[str, ...]] = {
+    "dr_grade": ("microaneurysms", "haemorrhage"),
+    "dme": DEFINING["dme"],
+    "gc": DEFINING["gc"],
+    "rvo": ("haemorrhage",),  # that fill a quadrant; they define nothing, as several diseases have them
+}
 PEAK = 1 / 600  # of the cells, whose mean logit says how surely a finding is somewhere
 GLAUCOMA, CUP_TO_DISC = "gc", "cup-to-disc ratio"
 NO_DISC = 0.4  # the ratio where no disc is seen: that of most healthy eyes
@@ -109,7 +114,7 @@ def seen(logits: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 def of_findings(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The evidence N of each disease of ``FOUND``, from what is ``seen`` of all findings."""
-    means = {key: np.mean([found[name] for name in DEFINING[key]], axis=0) for key in FOUND}
+    means = {key: np.mean([found[name] for name in names], axis=0) for key, names in FOUND.items()}
     return means | {GLAUCOMA: found[CUP_TO_DISC]}
 
 
