@@ -82,8 +82,8 @@ def test_evidence_speaks_where_sentences_say_nothing(held_out):
     assert scoring.evaluate(tasks, blind, 0, 100)[1]["auc"].value < 0.7
 
 
-def test_classes_are_unions_of_the_values_of_one_condition(held_out):
-    """Where several conditions take part nothing is predicted: the sentences answer."""
+def test_classes_are_of_one_condition_or_of_none(held_out):
+    """Where one is a union of several nothing is predicted: the sentences answer."""
     seen = measured(held_out.conditions, np.random.default_rng(2))
     fitted = evidence.fit(seen, held_out)["dr_grade>=1"]
     intercepts = {"dr_grade>=1": 1.0, "dr_grade>=2": 0.0, "dr_grade>=3": 0.5, "dr_grade>=4": -2.0}
@@ -102,8 +102,15 @@ def test_classes_are_unions_of_the_values_of_one_condition(held_out):
     assert np.exp(logits[0]) == pytest.approx([1 - at_least[0], at_least[0] - at_least[2], at_least[2]])
     (none,) = predicted([{"dr_grade": 2}], [{"dr_grade": 3}]).values()
     assert np.exp(none[0]) == pytest.approx([evidence.CERTAIN, at_least[2] - at_least[3]])
-    assert predicted([{}], [{"dr_grade": 4}]) == {}
+    (normal,) = predicted([{}], [{"dr_grade": 4}]).values()
+    assert np.exp(normal[0]) == pytest.approx([1 - at_least[0], at_least[3]])
     assert predicted([{"dr_grade": 0}], [{"gc": 1}]) == {}
+    both = rules | {"gc>=1": replace(fitted, evidence=None, slope=1.0, intercept=1.5)}
+    any_grade, glaucoma = at_least[0], 1 / (1 + np.exp(-1.5))
+    (several,) = predicted([{}], [{"dr_grade": value} for value in (1, 2, 3, 4)], [{"gc": 1}], known=both).values()
+    each = [(1 - any_grade) * (1 - glaucoma), any_grade * (1 - glaucoma), glaucoma * (1 - any_grade)]
+    assert np.exp(several[0]) == pytest.approx(each)
+    assert predicted([{}], [{"dr_grade": 1}, {"gc": 1}], known=both) == {}
     assert predicted([{"gc": 0}], [{"gc": 1}]) == {}
     assert predicted([{"dr_grade": 0}], [{"dr_grade": 1}], known={"dr_grade>=1": fitted}) == {}
 

@@ -10,7 +10,7 @@ names of findings that define or mark it. One rule combines the two, fixed on he
 3. A logistic regression on the phantoms, in which both answers weigh as much, makes a logit of the sum: above 0 the
    condition is predicted (Platt, 1999). Conditions without evidence have their statements alone.
 4. Grades are "at least" questions; the probability of a grade is the difference of two of them (Frank & Hall, ECML
-   2001).
+   2001). Where the classes of a task are different diseases, each is itself there and the others aren't.
 
 Of the other diseases that findings define, adding the evidence lost something on one development set or another; so do
 weights that phantoms choose, in place of the plain sum: see docs/decisions.md.
@@ -164,9 +164,10 @@ def _fit(stated: np.ndarray, evidence: np.ndarray | None, truth: np.ndarray) -> 
 
 
 def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Logits float64 N×K of the classes of each task of the dataset that is about one condition, which has rules.
+    """Logits float64 N×K of the classes of each task of the dataset whose conditions have rules.
 
-    Where classes are of several conditions, the sentences are compared with each other and need no thresholds.
+    A class is of one condition or of none of the task's. Where one is a union of several ("diseased"), the sentences
+    are compared with each other and need no thresholds.
     """
     logits = {
         name: rule.logits(
@@ -176,18 +177,30 @@ def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> 
     }
     predicted = {}
     for task in dataset.tasks:
-        keys = {key for one in task.classes for facts in one.facts for key in facts}
-        names = _questions(next(iter(keys))) if len(keys) == 1 and all(all(one.facts) for one in task.classes) else []
-        if names and set(names) <= set(logits):
-            values = _values([logits[name] for name in names])
+        questions = {key: _questions(key) for key in sorted(_conditions(task.classes))}
+        asked = {name for names in questions.values() for name in names}
+        if asked and all(questions.values()) and asked <= logits.keys() and _one_each(task.classes):
+            values = {key: _values([logits[name] for name in names]) for key, names in questions.items()}
             predicted[task.name] = np.stack([_class_logit(one, values) for one in task.classes], axis=1)
     return predicted
 
 
+def _conditions(classes: Sequence[ClassOf]) -> set[str]:
+    """What the classes are about; of both kinds of myopia one, see ``statements.ALIKE``."""
+    return {_alike(key) for one in classes for facts in one.facts for key in facts}
+
+
+def _one_each(classes: Sequence[ClassOf]) -> bool:
+    return all(len(_conditions([one])) <= 1 for one in classes)
+
+
+def _alike(key: str) -> str:
+    return next((one for one, kinds in statements.ALIKE.items() if key in kinds), key)
+
+
 def _questions(key: str) -> list[str]:
-    """The "at least" questions of a condition; those of both kinds of myopia are one, see ``statements.ALIKE``."""
-    one = next((one for one, kinds in statements.ALIKE.items() if key in kinds), key)
-    return [name for name in statements.CONDITIONS if name.split(">=")[0] == one]
+    """The "at least" questions of a condition."""
+    return [name for name in statements.CONDITIONS if name.split(">=")[0] == key]
 
 
 def _values(at_least: Sequence[np.ndarray]) -> np.ndarray:
@@ -198,7 +211,13 @@ def _values(at_least: Sequence[np.ndarray]) -> np.ndarray:
     return -np.diff(np.concatenate([ends, probability, 0 * ends], axis=1), axis=1)
 
 
-def _class_logit(one: ClassOf, values: np.ndarray) -> np.ndarray:
-    """The log-probability N of a class, whose alternatives are values of one condition, from those of all N×V."""
-    chosen = sorted({value for facts in one.facts for value in facts.values()})
-    return np.log(values[:, chosen].sum(axis=1).clip(CERTAIN, 1))
+def _class_logit(one: ClassOf, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The log-probability N of a class from the probabilities N×V of the ``values`` of each condition of the task: that
+    one of its alternatives is so and all else isn't there, each condition by itself."""
+    named = [{_alike(key): value for key, value in facts.items()} for facts in one.facts]
+    chosen = {tuple(facts.get(key, 0) for key in values) for facts in named}
+    alternatives = [
+        np.prod([of[:, value] for of, value in zip(values.values(), row, strict=True)], axis=0)
+        for row in sorted(chosen)
+    ]
+    return np.log(np.sum(alternatives, axis=0).clip(CERTAIN, 1))
