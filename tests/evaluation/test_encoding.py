@@ -1,10 +1,12 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 
 from visionclip.evaluation import encoding
 from visionclip.evaluation.encoding import encode_images, encode_texts
+from visionclip.models.visionclip import VisionCLIP, sized
 
 
 def test_embeddings_have_unit_length_and_do_not_hang_on_the_batch(untrained, held_out):
@@ -45,6 +47,36 @@ def test_a_set_is_encoded_once_and_again_where_weights_scales_or_pixels_are_othe
     monkeypatch.setattr(encoding, "SETS", 2)
     encode_images(network, held_out.pixels[5:8])
     assert len(encoding.KEPT) == 2
+
+
+@pytest.fixture
+def pyramid(untrained):
+    torch.manual_seed(0)
+    return VisionCLIP(sized(8, 1, 64, 16, len(untrained[1]), pyramid_size=8))
+
+
+def test_with_the_cells_come_the_features(pyramid, held_out, monkeypatch):
+    pixels = held_out.pixels[:5]
+    encoding.KEPT.clear()
+    features = encode_images(pyramid, pixels)
+    encoding.KEPT.clear()
+    cells = torch.cat(list(encoding.encode_cells(pyramid, pixels, batch_size=2)))
+    assert cells.shape == (5, 8, pixels.shape[1] // 4, pixels.shape[1] // 4)
+    monkeypatch.setattr(VisionCLIP, "get_pooled_features", None)  # nothing is encoded again
+    assert torch.allclose(features, encode_images(pyramid, pixels), atol=1e-5)
+
+
+def test_features_of_other_pixels_or_of_a_part_are_not_kept(pyramid, held_out):
+    encoding.KEPT.clear()
+    next(encoding.encode_cells(pyramid, held_out.pixels[:5], batch_size=2))
+    larger = list(encoding.encode_cells(pyramid, held_out.pixels[:5], 2 * held_out.pixels.shape[1]))
+    assert larger[0].shape[-1] == held_out.pixels.shape[1] // 2
+    assert not encoding.KEPT
+
+
+def test_a_model_without_pyramid_has_no_cells(untrained, held_out):
+    with pytest.raises(ValueError, match="pyramid"):
+        next(encoding.encode_cells(untrained[0], held_out.pixels[:2]))
 
 
 def test_a_sentence_is_embedded_the_same_in_any_company(untrained, texts):
