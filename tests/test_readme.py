@@ -9,7 +9,6 @@ from visionclip.evaluation.scoring import PHANTOMS
 
 README = (runs.ROOT / "README.md").read_text("utf-8")
 NUMBERS, OVERNIGHT = (runs.read_json(runs.ROOT / "reports" / name / "numbers.json") for name in ("cpu", "overnight"))
-GONE = {"07-reader"}  # stages of the committed reports that the study has no more
 
 
 def rows(first: str) -> dict[str, list[str]]:
@@ -26,7 +25,7 @@ def task(result: dict) -> str:
 def test_the_minutes_are_those_of_the_run():
     quoted = {name: cells[1] for name, cells in rows("notebook").items()}
     assert list(quoted) == study.notebook_names()
-    assert {name for name, minutes in quoted.items() if minutes != "–"} == NUMBERS.keys() - GONE
+    assert {name for name, minutes in quoted.items() if minutes != "–"} == NUMBERS.keys()
     for name, minutes in quoted.items():
         if name in NUMBERS and name != "05-dataset-size":  # its points run beside 03, its own notebook in a second
             assert float(minutes.split(",")[0]) == round(NUMBERS[name]["seconds"] / 60, 1), name
