@@ -178,8 +178,8 @@ def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> 
     predicted = {}
     for task in dataset.tasks:
         questions = {key: _questions(key) for key in sorted(_conditions(task.classes))}
-        asked = {name for names in questions.values() for name in names}
-        if asked and all(questions.values()) and asked <= logits.keys() and _one_each(task.classes):
+        needed = {name for names in questions.values() for name in names}
+        if needed and all(questions.values()) and needed <= logits.keys() and _one_each(task.classes):
             values = {key: _values([logits[name] for name in names]) for key, names in questions.items()}
             predicted[task.name] = np.stack([_class_logit(one, values) for one in task.classes], axis=1)
     return predicted
