@@ -136,4 +136,5 @@ def test_the_probe_sees_a_broken_image_an_overflow_and_an_outside_request(report
 @pytest.mark.skipif(not (COMMITTED / "index.html").is_file(), reason="no reports/cpu built yet: make study")
 def test_the_reports_in_the_repository_hold_and_are_small(tmp_path):
     hold(COMMITTED, tmp_path)
-    assert sum(path.stat().st_size for path in COMMITTED.iterdir()) <= 4 * 2**20
+    # 06 shows twenty pairs of 256 pixels to judge by; with those of `overnight` it may be 12 MB.
+    assert sum(path.stat().st_size for path in COMMITTED.iterdir()) <= 6 * 2**20
