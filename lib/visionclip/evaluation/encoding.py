@@ -30,7 +30,7 @@ def encode_images(
     if key not in KEPT:
         parts = progress(images.to_tensor(pixels).split(batch_size), "encode images")
         _keep(key, [network.get_pooled_features(images.standardise(part.to(network.device))) for part in parts])
-    KEPT.move_to_end(key)
+    KEPT.move_to_end(key)  # the one asked for last goes last
     features = KEPT[key]
     return network.project(features.to(network.device)).cpu() if projected else features
 
@@ -63,6 +63,7 @@ def _key(network: VisionCLIP, pixels: np.ndarray) -> str:
 
 def _keep(key: str, encoded: Sequence[torch.Tensor]) -> None:
     KEPT[key] = torch.cat([one.cpu().float() for one in encoded])
+    KEPT.move_to_end(key)
     while len(KEPT) > SETS:
         KEPT.popitem(last=False)
 

@@ -1,7 +1,4 @@
-"""What many lesions are drawn with: spots, threads and patches whose area is right however small they are.
-
-Sizes are in disc diameters (DD, about 1800 micrometres).
-"""
+"""What many lesions are drawn with: spots, threads and patches whose area is right however small they are."""
 
 import numpy as np
 
