@@ -17,17 +17,15 @@ def discs(count: int, size: int = 16) -> LabelledImages:
     rng = np.random.default_rng(0)
     eyes = conditions.balanced(count, rng)
     pixels = rng.integers(60, 90, (count, size, size, 3), dtype=np.uint8)
-    masks = {"field": np.ones((size, size), bool), "disc": np.zeros((size, size), bool)}
-    layouts = np.stack([phantom.layout(masks)] * count)
-    disc = list(phantom.LAYOUT_CHANNELS).index("disc")
+    layouts = np.zeros((count, len(phantom.MASKS), size, size), np.uint8)
+    layouts[:, phantom.MASKS.index("field")] = 1
+    disc = phantom.MASKS.index("disc")
     rows, columns = np.s_[3 * size // 8 : 5 * size // 8], (size // 16, 5 * size // 16)
     for image, grid, eye in zip(pixels, layouts, eyes, strict=True):
         first, last = columns if not eye["eye_side"] else (size - columns[1], size - columns[0])
         image[rows, first:last], grid[disc, rows, first:last] = 240, 1
     names = [str(number) for number in range(count)]
-    return LabelledImages(
-        pixels, eyes, ["phantom"] * count, names, masks=layouts, mask_names=tuple(phantom.LAYOUT_CHANNELS)
-    )
+    return LabelledImages(pixels, eyes, ["phantom"] * count, names, masks=layouts, mask_names=phantom.MASKS)
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:

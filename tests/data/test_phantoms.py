@@ -23,9 +23,22 @@ def test_an_eye_follows_from_its_stream_however_many_processes_draw():
     assert alone.conditions == eyes
     assert alone.keys[5] == "training-0000005"
     rendered = phantom.render(eyes[2], streams.rng(0, "training", 2), 32)
-    assert np.array_equal(alone.pixels[2], rendered.image)
-    assert np.array_equal(alone.masks[2], phantom.layout(rendered.masks))
-    assert alone.mask_names == tuple(phantom.LAYOUT_CHANNELS)
+    assert np.array_equal(alone.pixels[2], images.prepare(rendered.image, 32))
+    assert alone.mask_names == phantom.MASKS
+
+
+def test_layouts_lie_where_the_prepared_image_shows_what_they_say():
+    eyes, each = [conditions.complete({})] * 6, [(0, "layouts", index) for index in range(6)]
+    drawn = phantoms.draw(eyes, each, 96, workers=1, masks="layout")
+    assert drawn.masks.dtype == np.uint8
+    assert set(np.unique(drawn.masks)) == {0, 1}
+    green = drawn.pixels[..., 1].astype(float)
+    for picture, own in zip(green, drawn.masks.astype(bool), strict=True):
+        field, disc, vein = (own[phantom.MASKS.index(name)] for name in ("field", "disc", "vein"))
+        assert picture[field].mean() > 4 * picture[~field].mean()
+        assert picture[disc & ~vein].mean() > 1.2 * picture[field & ~disc].mean()
+        around = cv2.dilate(vein.astype(np.uint8), np.ones((9, 9))).astype(bool) & field & ~disc & ~vein
+        assert picture[vein & ~disc].mean() < picture[around].mean()
 
 
 def test_purposes_and_seeds_share_no_eye():
@@ -101,9 +114,9 @@ def test_a_twin_is_the_same_eye_without_its_disease():
     assert len(alone) == 60
 
 
-def by_hand(**painted):
-    """A phantom of 100 pixels with a disc of 10 pixels at row 50, column 20, its fovea 40 to the right, and what is
-    painted: the rows and columns of single pixels by mask."""
+def masks_by_hand(**painted):
+    """Masks of an eye of 100 pixels with a disc of 10 pixels at row 50, column 20, its fovea 40 to the right, and what
+    is painted: the rows and columns of single pixels by mask."""
     masks = {name: np.zeros((100, 100), bool) for name in (*phantom.ANATOMY, *phantom.LESIONS)}
     masks["field"][:] = True
     masks["disc"][45:55, 15:25] = True
@@ -112,7 +125,7 @@ def by_hand(**painted):
         masks[name][:] = False
         for row, column in places:
             masks[name][row, column] = True
-    return phantom.Phantom(np.zeros((100, 100, 3), np.uint8), masks, {})
+    return masks
 
 
 def spots(count, row=4):
@@ -125,7 +138,7 @@ UPPER_LEFT, UPPER_RIGHT, LOWER_LEFT, LOWER_RIGHT = (10, 10), (10, 90), (90, 10),
 
 
 def test_an_eye_without_lesions_shows_none_anywhere():
-    facts = phantoms.observed(by_hand())
+    facts = phantoms.observed(masks_by_hand())
     assert facts == {key: 0 for key in conditions.OBSERVED}
 
 
@@ -134,20 +147,22 @@ def test_an_eye_without_lesions_shows_none_anywhere():
 def test_many_are_more_pieces_than_the_limit_of_their_kind(key, more):
     count = phantoms.MANY[key] + more
     (mask,) = conditions.FINDINGS[key].masks
-    facts = phantoms.observed(by_hand(**{mask: spots(count)}))
+    facts = phantoms.observed(masks_by_hand(**{mask: spots(count)}))
     assert (facts[key], facts[f"{key}_amount"]) == (1, 1 + more)
     assert all(not value for name, value in facts.items() if not name.startswith(key))
 
 
 def test_pieces_are_counted_and_not_pixels():
-    facts = phantoms.observed(by_hand(exudate=[(row, column) for row in range(5, 15) for column in range(60, 80)]))
+    facts = phantoms.observed(
+        masks_by_hand(exudate=[(row, column) for row in range(5, 15) for column in range(60, 80)])
+    )
     assert facts["exudate_amount"] == 1
 
 
 @pytest.mark.parametrize(("away", "at_the_macula"), [(0, 1), (14, 1), (16, 0), (39, 0)])
 def test_the_macula_is_one_and_a_half_disc_diameters_around_the_fovea(away, at_the_macula):
     for place in ((49, 60 + away), (49 - away, 60)):
-        facts = phantoms.observed(by_hand(drusen=[place]))
+        facts = phantoms.observed(masks_by_hand(drusen=[place]))
         assert facts["drusen_macula"] == at_the_macula
 
 
@@ -164,18 +179,18 @@ def test_the_macula_is_one_and_a_half_disc_diameters_around_the_fovea(away, at_t
     ],
 )
 def test_quadrants_meet_in_the_middle_between_disc_and_fovea(places, quadrants):
-    assert phantoms.observed(by_hand(haemorrhage=places))["haemorrhage_quadrants"] == quadrants
+    assert phantoms.observed(masks_by_hand(haemorrhage=places))["haemorrhage_quadrants"] == quadrants
 
 
 @pytest.mark.parametrize("unseen", ["disc", "fovea"])
 def test_where_disc_or_fovea_is_not_seen_places_are_unknown_and_the_rest_is_not(unseen):
-    facts = phantoms.observed(by_hand(**{unseen: [], "exudate": spots(3)}))
+    facts = phantoms.observed(masks_by_hand(**{unseen: [], "exudate": spots(3)}))
     assert (facts["exudate"], facts["exudate_amount"], facts["haemorrhage_amount"]) == (1, 1, 0)
     assert not [key for key in facts if key.endswith(("_macula", "_quadrants"))]
 
 
 def test_what_is_not_counted_is_there_or_not():
-    facts = phantoms.observed(by_hand(neovessel=[UPPER_LEFT]))
+    facts = phantoms.observed(masks_by_hand(neovessel=[UPPER_LEFT]))
     assert facts["neovessel"] == 1
     assert not [key for key in facts if key.startswith("neovessel_")]
     assert "disc" not in facts

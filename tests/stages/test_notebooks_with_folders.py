@@ -7,7 +7,7 @@ import pytest
 from visionclip import conditions, phantom, runs, streams
 from visionclip.data import folders, pairs, shards
 from visionclip.models import sampling, visionclip
-from visionclip.stages import synthesis
+from visionclip.stages import referee, synthesis
 from visionclip.study.notebooks import execute
 from visionclip.text import captions
 from visionclip.text.tokenizer import train_tokenizer
@@ -33,12 +33,12 @@ def test_what_a_folder_leaves_open_no_caption_says_and_no_pair_denies(seeds, tmp
     table = [line.rpartition(",")[0] for line in (seeds / "labels.csv").read_text().splitlines()]
     (seeds / "labels.csv").write_text("\n".join(table))
     original = folders.labelled(seeds, 32)
-    plan = synthesis.limited(synthesis.draw(20, synthesis.GENERATING, 0, 32, 0.1), original)
-    generator, _ = denoising.train(original, denoising.Settings(updates=1, channels=(16, 32)), tmp_path / "ddpm")
-    pixels = sampling.sample(generator, plan.vectors, None, steps=2)
-    made = synthesis.generated_set(pixels, plan.conditions, original)
-    referee = synthesis.train_referee(original, 2, 0, tmp_path / "referee")
-    judged = synthesis.judge(referee, pixels, plan.conditions)
+    plan = synthesis.limited(synthesis.draw(20, synthesis.GENERATING, 0, 32, 0.1).without_masks(), original)
+    pipeline, _ = denoising.train(original, denoising.Settings(updates=1, channels=(16, 32)), tmp_path / "ddpm")
+    pixels = sampling.sample(pipeline, plan.vectors, steps=2)
+    made = synthesis.generated_set(pixels, plan, original)
+    judge = referee.train(original, 2, 0, tmp_path / "referee")
+    judged = referee.judge(judge, pixels, plan.conditions)
     assert {name for name, row in judged.items() if row["positives"]} == {f"dr_grade>={grade}" for grade in range(1, 5)}
     synthesis.write_sets(tmp_path / "01", [made, original], original.take(range(4)), 0)
     loaded = shards.load(tmp_path / "01/synthetic")

@@ -1,16 +1,13 @@
-"""Sets of phantoms and of generated eyes, how they are written, and the referee that judges them."""
+"""Sets of phantoms and of generated eyes, and how they are written."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-import tiny_images
 from visionclip import conditions
-from visionclip.data import images, phantoms, shards
-from visionclip.evaluation.statements import CONDITIONS, targets
+from visionclip.data import phantoms, shards
 from visionclip.stages import synthesis
-from visionclip.training import contrastive
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +55,41 @@ def test_without_twins_the_set_s_eyes_are_those_that_the_generator_learns(drawn)
     for eye, original in zip(alone.conditions, first.conditions, strict=True):
         assert original.items() <= eye.items()
     assert alone.keys == first.keys
-    assert np.array_equal(alone.pixels, np.stack([images.prepare(picture, 32) for picture in first.pixels]))
+    assert np.array_equal(alone.pixels, first.pixels)
 
 
-def test_generated_eyes_have_no_maps_where_those_beside_them_have(of_set):
+def test_without_layouts_generated_eyes_have_no_maps_where_those_beside_them_have(of_set):
     pixels = np.arange(3 * 64 * 64 * 3, dtype=np.uint8).reshape(3, 64, 64, 3)
-    made = synthesis.generated_set(pixels, of_set.conditions[:3], of_set)
+    plan = of_set.take(range(3)).without_masks()
+    made = synthesis.generated_set(pixels, plan, of_set)
+    assert made.conditions == plan.conditions
     assert made.masks.shape == (3, *of_set.masks.shape[1:])
     assert not made.masks.any()
     assert made.mask_names == of_set.mask_names
     assert made.marked.tolist() == [False] * 3
     assert made.sources == ["ddpm"] * 3
-    beside_photographs = synthesis.generated_set(pixels, of_set.conditions[:3], of_set.without_masks())
+    beside_photographs = synthesis.generated_set(pixels, plan, of_set.without_masks())
     assert beside_photographs.masks is None
     assert beside_photographs.marked is None
     assert np.array_equal(beside_photographs.pixels, pixels)
 
 
+def test_generated_eyes_have_the_maps_of_their_layouts_and_what_these_show(drawn, of_set):
+    pixels = np.zeros((40, 64, 64, 3), np.uint8)
+    made = synthesis.generated_set(pixels, drawn, of_set)
+    assert made.masks.shape == (40, *of_set.masks.shape[1:])
+    assert made.marked.all()
+    disc = drawn.masks[:, drawn.mask_names.index("disc")].mean((1, 2))
+    shares = made.masks[:, made.mask_names.index("disc")].mean((1, 2)) / 255
+    np.testing.assert_allclose(shares, disc, atol=0.01)
+    for eye, given, maps in zip(made.conditions, drawn.conditions, drawn.masks, strict=True):
+        assert given.items() <= eye.items()
+        assert conditions.check(eye, "a generated eye") == eye
+        assert eye["haemorrhage"] == maps[drawn.mask_names.index("haemorrhage")].any()
+
+
 def test_both_sets_are_written_with_their_sources(tmp_path, of_set):
-    made = synthesis.generated_set(255 - of_set.pixels[:2], of_set.conditions[:2], of_set)
+    made = synthesis.generated_set(255 - of_set.pixels[:2], of_set.take(range(2)).without_masks(), of_set)
     counts = synthesis.write_sets(tmp_path, [made, of_set], of_set.take([3, 4]), 5)
     assert counts == {"ddpm": 2, "phantom": 12}
     training = shards.load(tmp_path / "synthetic")
@@ -93,75 +106,6 @@ def test_examples_are_one_of_each_main_condition_in_the_vocabulary_s_order():
     found = synthesis.examples(phantoms.balanced_eyes(400, 0, "test", 0))
     assert next(iter(found)) == "normal"
     assert len(found) == len({conditions.presentation(one) for one in conditions.PRESENTATIONS})
-
-
-@pytest.fixture(scope="module")
-def referee(drawn, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("referee")
-    return synthesis.train_referee(drawn, 4, 0, folder), folder
-
-
-def test_the_referee_is_trained_once(referee, drawn, monkeypatch):
-    trained, folder = referee
-    taken = tiny_images.watch(monkeypatch)
-    assert tiny_images.same(synthesis.train_referee(drawn, 4, 0, folder).network, trained.network)
-    assert taken == []
-    synthesis.train_referee(drawn, 4, 1, folder)
-    assert taken == [0, 1, 0, 1, 2, 3], "its text tower alone first"
-
-
-def test_the_referee_learns_what_layouts_show_by_the_names_of_findings(drawn, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(contrastive, "train", lambda network, words, pairs, *_: seen.append(pairs.images))
-    for originals in (drawn, drawn.without_masks()):
-        synthesis.train_referee(originals, 4, 0, tmp_path)
-    with_maps, without = seen
-    assert set(with_maps.mask_names) <= set(conditions.FINDINGS)
-    assert with_maps.masks.shape == (40, len(with_maps.mask_names), 8, 8)
-    dark = drawn.masks[:, drawn.mask_names.index("dark")].reshape(40, 8, 4, 8, 4).mean((2, 4))
-    found = with_maps.masks[:, with_maps.mask_names.index("haemorrhage")]
-    assert dark.any()
-    np.testing.assert_allclose(found, 255 * dark, atol=1)
-    assert without.masks is None
-    assert np.array_equal(with_maps.pixels, without.pixels)
-
-
-def test_a_stopped_referee_equals_an_uninterrupted_one(referee, drawn, tmp_path, monkeypatch):
-    tiny_images.save_every_update(monkeypatch)
-    tiny_images.stop_after(2, monkeypatch)  # the text tower alone is trained for as many
-    with pytest.raises(KeyboardInterrupt):
-        synthesis.train_referee(drawn, 4, 0, tmp_path)
-    taken = tiny_images.watch(monkeypatch)
-    assert tiny_images.same(synthesis.train_referee(drawn, 4, 0, tmp_path).network, referee[0].network)
-    assert taken == [2, 3]
-
-
-def test_the_referee_s_figures_are_of_every_condition(referee, drawn):
-    judged = synthesis.judge(referee[0], drawn.pixels, drawn.conditions)
-    assert set(judged) == set(CONDITIONS)
-    assert judged["eye_side>=1"]["positives"] == sum(eye["eye_side"] for eye in drawn.conditions)
-    table = synthesis.fidelity_table(judged, {**judged, "gc>=1": {**judged["gc>=1"], "auc": None}})
-    assert list(table.columns) == ["phantoms", "generated"]
-    assert np.isnan(table.loc["gc>=1", "generated"])
-
-
-def test_a_rare_condition_is_found_where_its_sentences_say_more_than_of_other_eyes(drawn, tmp_path, monkeypatch):
-    known = targets(drawn.conditions)
-    monkeypatch.setattr(synthesis.statements, "predict", lambda *_: known / 10 - 3)
-    monkeypatch.setattr(contrastive, "train", lambda *_: [])
-    referee = synthesis.train_referee(drawn, 4, 0, tmp_path)
-    judged = synthesis.judge(referee, drawn.pixels, drawn.conditions)
-    quoted = [row for row in judged.values() if row["recall"] is not None]
-    assert quoted
-    assert all(row["recall"] == row["specificity"] == 1 for row in quoted)
-
-
-def test_noise_is_further_from_phantoms_than_phantoms_are(referee, drawn):
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
-    found = synthesis.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
-    assert found["kid"]["mean"] > found["kid_floor"]["mean"]
-    assert found == synthesis.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
 
 
 def test_drawn_eyes_say_no_more_than_the_originals_did(drawn):

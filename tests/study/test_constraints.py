@@ -310,11 +310,11 @@ def test_what_is_valid_of_stage_01_makes_a_generator_that_trains_on_one_image_an
                 continue
             assert one_cell, f"{given}: {why}"
         else:
-            network = Generator(size, patch, 3, channels, layout_channels=1).train()
+            network = Generator(size, patch, 3, ("gc>=1",), ("disc",), channels).train()
             noisy = torch.randn(1, 3, size // patch, size // patch)
-            vectors = torch.zeros(1, network.config.labels)
+            vectors = torch.zeros(1, 1)
             layouts = torch.zeros(1, 1, size, size, dtype=torch.uint8)
-            network(noisy, torch.tensor([1]), vectors, layouts, torch.ones(1)).sum().backward()
+            network(noisy, torch.tensor([1]), vectors, layouts, torch.ones(1, 2)).sum().backward()
     assert 10 < sum(outcomes) < TRIALS - 10
 
 

@@ -37,7 +37,7 @@ COUNTS = {  # the whole numbers among the factors; all others are written as flo
 # fmt: on
 # Parameters that only some eyes have, as they are written of the others.
 ABSENT: dict[str, object] = {"haemorrhages_by_quadrant": [0, 0, 0, 0], "laser_spots": 0, "occluded_branch": "none"}
-CHANNELS = {None: (), "layout": tuple(phantom.LAYOUT_CHANNELS), "findings": tuple(FINDINGS)}  # by kind of masks
+CHANNELS = {None: (), "layout": phantom.MASKS, "findings": tuple(FINDINGS)}  # by kind of masks
 
 
 def balanced_eyes(count: int, seed: int, purpose: str, unreadable: float) -> list[dict[str, int]]:
@@ -77,10 +77,11 @@ def draw(
     many as cores). A key is the purpose of the stream and the place in the set. ``masks`` are
 
     - None: not there;
-    - "layout": ``phantom.LAYOUT_CHANNELS``, uint8 N×C×S×S in {0, 1};
-    - "findings": ``FINDINGS``, uint8 N×C×S/4×S/4, the share of each cell that is covered, of 255; the images and their
-      maps are prepared as photographs are (``images.prepare``), where otherwise images are as rendered, and the
-      conditions hold what the masks show (``observed``).
+    - "layout": all of ``phantom.MASKS``, uint8 N×C×S×S in {0, 1};
+    - "findings": ``FINDINGS``, uint8 N×C×S/4×S/4, the share of each cell that is covered, of 255; the conditions hold
+      what the masks show (``observed``).
+
+    With either, images and masks are prepared as photographs are (``images.prepare``); without, images are as rendered.
 
     Raises:
         ValueError: the kind of masks isn't known, or its maps don't fit the size.
@@ -111,36 +112,49 @@ def _key(purpose: str, place: int) -> str:
 
 def _finished(masks: str | None, drawn: phantom.Phantom) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """The image, its masks C×h×w, none where ``masks`` is None, and facts about its findings."""
-    if masks == "layout":
-        return drawn.image, phantom.layout(drawn.masks), {}
+    size = len(drawn.image)
     if masks is None:
-        return drawn.image, np.empty((0, *drawn.image.shape[:2]), np.uint8), {}
-    size, field = len(drawn.image), field_of_view.find(drawn.image)
-    maps = []
-    for names in FINDINGS.values():
-        mask = _shown(drawn, names).astype(np.uint8) * 255
-        cells = (size // STRIDE, size // STRIDE)
-        maps.append(cv2.resize(field_of_view.cut(mask, field), cells, interpolation=cv2.INTER_AREA))
-    return images.prepare(drawn.image, size), np.stack(maps), observed(drawn)
+        return drawn.image, np.empty((0, size, size), np.uint8), {}
+    field, image = field_of_view.find(drawn.image), images.prepare(drawn.image, size)
+    if masks == "layout":
+        cut = [field_of_view.cut(drawn.masks[name].astype(np.uint8), field) for name in phantom.MASKS]
+        return image, np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_NEAREST) for one in cut]), {}
+    shown = [_shown(drawn.masks, names).astype(np.uint8) * 255 for names in FINDINGS.values()]
+    maps = [_cells(field_of_view.cut(mask, field), size // STRIDE) for mask in shown]
+    return image, np.stack(maps), observed(drawn.masks)
 
 
-def _shown(drawn: phantom.Phantom, names: Sequence[str]) -> np.ndarray:
-    return np.any([drawn.masks[name] for name in names], axis=0)
+def finding_maps(layouts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Of layouts N×L×S×S in {0, 1}, whose masks ``names`` tell, the maps of ``FINDINGS``: uint8 N×C×S/4×S/4, the share
+    of each cell that is covered, of 255."""
+    places = [[names.index(mask) for mask in masks] for masks in FINDINGS.values()]
+    cells = layouts.shape[-1] // STRIDE
+    return np.array([[_cells(255 * layout[own].max(0), cells) for own in places] for layout in layouts])
 
 
-def observed(drawn: phantom.Phantom) -> dict[str, int]:
-    """What a phantom's masks show of each lesion: whether it is there; of those that are counted, how many and where.
+def _cells(mask: np.ndarray, count: int) -> np.ndarray:
+    """A mask uint8 H×W in as many cells on a side, the mean of each."""
+    return cv2.resize(mask, (count, count), interpolation=cv2.INTER_AREA)
+
+
+def _shown(masks: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    return np.any([masks[name] for name in names], axis=0)
+
+
+def observed(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """What a phantom's masks (S×S by name) show of each lesion: whether it is there; of those that are counted, how
+    many and where.
 
     "Many" are more pieces than ``MANY``. The macula is within one and a half disc diameters of the fovea (as ETDRS
     report 10 measures); quadrants are about the middle between disc and fovea. Where these aren't seen, places are
     unknown.
     """
-    disc, fovea = (np.argwhere(drawn.masks[name]) for name in ("disc", "fovea"))
+    disc, fovea = (np.argwhere(masks[name]) for name in ("disc", "fovea"))
     facts: dict[str, int] = {}
     for key, finding in conditions.FINDINGS.items():
         if not finding.lesion:
             continue
-        mask = _shown(drawn, finding.masks)
+        mask = _shown(masks, finding.masks)
         facts[key] = int(mask.any())
         if not finding.counted:
             continue
@@ -167,9 +181,9 @@ def stream(
 ) -> None:
     """Draw ``count`` balanced phantoms into shards below ``folder``; shards that are there already are kept.
 
-    A sample is ``key.png``, ``key.masks.png`` (grey, the masks one above the other in the order of ``ANATOMY`` and
-    ``LESIONS``) and ``key.json`` with conditions, seed, source and the parameters drawn, the same names and types for
-    every eye. ``phantoms.json`` says what the folder holds.
+    A sample is ``key.png``, ``key.masks.png`` (grey, the masks one above the other in the order of ``MASKS``) and
+    ``key.json`` with conditions, seed, source and the parameters drawn, the same names and types for every eye.
+    ``phantoms.json`` says what the folder holds.
 
     Raises:
         ValueError: the folder holds phantoms of other settings, or drawn by other code.
@@ -198,7 +212,7 @@ def stream(
 
 
 def _encoded(drawn: phantom.Phantom) -> tuple[bytes, bytes, dict[str, object]]:
-    """A phantom's image, its masks one above the other in the order of ``ANATOMY`` and ``LESIONS``, its parameters."""
+    """A phantom's image, its masks one above the other in the order of ``MASKS``, its parameters."""
     masks = np.concatenate(list(drawn.masks.values())).astype(np.uint8) * 255
     return shards.encode(drawn.image), shards.encode(masks), _typed(drawn.parameters)
 

@@ -1,86 +1,45 @@
-"""Drawing images with the generator: DPM-Solver++ (Lu et al. 2022) with classifier-free guidance."""
+"""Drawing sets with a diffusion pipeline: the image at a place follows from the seed and that place alone."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
 
 from visionclip import streams
-from visionclip.models.generator import Generator, noise_schedule
+from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.progress import progress
 
 
-@torch.inference_mode()
 def sample(
-    generator: Generator,
+    pipeline: VisionCLIPDDPMPipeline,
     vectors: np.ndarray,
-    layouts: np.ndarray | None,
-    steps: int = 10,
-    guidance: float = 1.4,
+    layouts: np.ndarray | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
     seed: int = 0,
+    places: Sequence[int] | None = None,
+    attempt: int = 0,
     batch: int = 16,
-    first: int = 0,
     bf16: bool = False,
 ) -> np.ndarray:
-    """Draw one image for each condition vector (N×K) and layout (N×L×S×S): uint8 N×S×S×3.
+    """One image for each condition vector (N×K, NaN where unknown) and layout (N×L×S×S): uint8 N×S×S×3.
 
-    ``layouts`` is None for a generator conditioned on labels only.
-    ``steps`` are DPM-Solver++ steps and ``guidance`` the classifier-free guidance scale (1: none). The noise of
-    image i follows from ``seed`` and ``first`` + i alone, so that a set can be drawn in pieces and in any batch size.
+    The noise of an image follows from ``seed``, its place in the set (``places``, N, by default 0 to N - 1) and the
+    ``attempt``, so that a set can be drawn in pieces and in any batch size. ``steps`` and ``guidance`` are the
+    pipeline's own by default.
 
     Raises:
-        ValueError: layouts are given to a generator trained without them, or none to one trained with them.
+        ValueError: as the pipeline does.
     """
-    if (layouts is not None) != bool(generator.config.layout_channels):
-        raise ValueError("sample: give layouts to a generator trained with layouts, and only to such a one")
-    generator.train(False)
+    places = range(len(vectors)) if places is None else places
+    pipeline.unet.train(False)
+    pipeline.set_progress_bar_config(disable=True)
     images = []
     for start in progress(range(0, len(vectors), batch), "sampling"):
         rows = slice(start, start + batch)
-        noise = initial_noise(generator, range(first + start, first + min(start + batch, len(vectors))), seed)
-        labels = torch.from_numpy(vectors[rows]).to(generator.device)
-        marks = None if layouts is None else torch.from_numpy(layouts[rows]).to(generator.device)
-        with torch.autocast(generator.device.type, torch.bfloat16, enabled=bf16):
-            latents = denoise(generator, noise, labels, marks, steps, guidance)
-        images.append(generator.decode(latents).cpu().numpy())
+        noise = [streams.torch_rng(seed, "initial noise", place, attempt) for place in places[rows]]
+        with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=bf16):
+            marks = None if layouts is None else layouts[rows]
+            drawn = pipeline(vectors[rows], marks, steps, guidance, noise, output_type="np")
+        images.append(drawn.images)
     return np.concatenate(images)
-
-
-def initial_noise(generator: Generator, indices: range, seed: int) -> torch.Tensor:
-    """Standard normal latents, one image an index, drawn on the CPU so that every device starts from the same."""
-    grid = generator.config.size // generator.config.patch
-    shape = (generator.config.components, grid, grid)
-    noise = [streams.rng(seed, "initial noise", index).standard_normal(shape, np.float32) for index in indices]
-    return torch.from_numpy(np.stack(noise)).to(generator.device)
-
-
-def denoise(
-    generator: Generator,
-    latents: torch.Tensor,
-    vectors: torch.Tensor,
-    layouts: torch.Tensor | None,
-    steps: int,
-    guidance: float,
-) -> torch.Tensor:
-    """Follow the guided prediction from noise to clean latents, both N×C×h×w.
-
-    ``vectors`` are N×K, ``layouts`` N×L×S×S or None. The guided and the plain pass share one batch; a ``guidance`` of 1
-    needs no plain one.
-    """
-    solver = DPMSolverMultistepScheduler.from_config(
-        noise_schedule().config, algorithm_type="dpmsolver++", timestep_spacing="trailing", lambda_min_clipped=-5.1
-    )
-    solver.set_timesteps(steps, device=latents.device)
-    passes = 1 if guidance == 1 else 2
-    keep = torch.ones(passes, len(latents), device=latents.device)
-    keep[1:] = 0
-    vectors = vectors.repeat(passes, 1)
-    layouts = None if layouts is None else layouts.repeat(passes, 1, 1, 1)
-    for time in solver.timesteps:
-        times = time.expand(passes * len(latents))
-        clean = generator(latents.repeat(passes, 1, 1, 1), times, vectors, layouts, keep.flatten())
-        guided = clean[: len(latents)]
-        if passes == 2:
-            plain = clean[len(latents) :]
-            guided = plain + guidance * (guided - plain)
-        latents = solver.step(guided, time, latents).prev_sample
-    return latents

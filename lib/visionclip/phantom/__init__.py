@@ -2,24 +2,22 @@
 
 One road leads from words to pixels: ``factors`` turns conditions into numbers (counts, sizes, camera), ``anatomy``
 draws the healthy eye, ``vessels`` grows its vessels, ``lesions`` draws what disease changes, ``camera`` what the
-photograph adds; ``eye`` holds the paper and the brushes, and ``render`` calls them in turn. ``layout`` sums the masks
-up for the generator, ``sets`` draws many eyes at once.
+photograph adds; ``eye`` holds the paper and the brushes, and ``render`` calls them in turn. ``sets`` draws many eyes
+at once.
 """
 
 from visionclip.phantom.factors import FACTORS, USUAL, Ranges
-from visionclip.phantom.layout import LAYOUT_CHANNELS, layout
-from visionclip.phantom.render import ANATOMY, LESIONS, Phantom, render
+from visionclip.phantom.render import ANATOMY, LESIONS, MASKS, Phantom, render
 from visionclip.phantom.sets import render_each
 
 __all__ = [
     "ANATOMY",
     "FACTORS",
-    "LAYOUT_CHANNELS",
     "LESIONS",
+    "MASKS",
     "USUAL",
     "Phantom",
     "Ranges",
-    "layout",
     "render",
     "render_each",
 ]

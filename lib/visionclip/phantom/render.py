@@ -26,14 +26,15 @@ LESIONS = (
     "membrane",
     "swelling",
 )
+MASKS = (*ANATOMY, *LESIONS)
 
 
 @dataclass(frozen=True)
 class Phantom:
     """A drawn eye.
 
-    ``image`` is uint8 S×S×3 RGB, black outside the field; ``masks`` bool S×S, one for every name of ``ANATOMY`` and
-    ``LESIONS``; ``parameters`` what was drawn, fit for JSON: every factor, and places and counts that follow.
+    ``image`` is uint8 S×S×3 RGB, black outside the field; ``masks`` bool S×S, one for every name of ``MASKS``;
+    ``parameters`` what was drawn, fit for JSON: every factor, and places and counts that follow.
     """
 
     image: np.ndarray

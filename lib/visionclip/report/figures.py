@@ -91,19 +91,30 @@ def atlas(pictures: Mapping[str, np.ndarray], columns: int = 8, width: float = 1
 
 def layouts(pixels: np.ndarray, masks: np.ndarray, shown: Mapping[str, int], channels: Sequence[str]) -> Figure:
     """The layout of chosen eyes, a colour a channel over a dark picture; pixels N×S×S×3, masks N×C×S×S."""
-    colours = {place: f"C{place}" for place, channel in enumerate(channels) if channel != "field"}
-    painted = {}
-    for name, index in shown.items():
-        painted[name] = pixels[index] / 255 * 0.35
-        for place, colour in colours.items():
-            painted[name][masks[index, place] > 0] = matplotlib.colors.to_rgb(colour)
+    painted = {name: paint(pixels[index], masks[index], channels) for name, index in shown.items()}
     figure = atlas(painted)
     handles = [
         matplotlib.patches.Patch(color=colour, label=channels[place].replace("_", " "))
-        for place, colour in colours.items()
+        for place, colour in _layout_colours(channels).items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
     return figure
+
+
+def paint(picture: np.ndarray, masks: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+    """A layout C×S×S, a colour a channel over a dark picture S×S×3: float S×S×3, 0 to 1."""
+    painted = picture / 255 * 0.35
+    for place, colour in _layout_colours(channels).items():
+        painted[masks[place] > 0] = matplotlib.colors.to_rgb(colour)
+    return painted
+
+
+def _layout_colours(channels: Sequence[str]) -> dict[int, str]:
+    """Of each channel by its place; the field has none, as all else lies in it."""
+    palette = matplotlib.colormaps["tab20"].colors
+    return {
+        place: matplotlib.colors.to_hex(palette[place % 20]) for place, one in enumerate(channels) if one != "field"
+    }
 
 
 def smoothed(values: Sequence[float]) -> np.ndarray:

@@ -1,39 +1,21 @@
 """Stage 01: phantoms, a diffusion model trained on them, and the labelled synthetic set that trains VisionCLIP."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas
-from transformers import PreTrainedTokenizerBase
 
-from visionclip import conditions, streams
+from visionclip import conditions
 from visionclip.data import labelled, phantoms, shards, streaming
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.phantoms import STRIDE
-from visionclip.evaluation import fidelity, statements
-from visionclip.evaluation.encoding import encode_images
-from visionclip.evaluation.statements import CONDITIONS
-from visionclip.models.visionclip import VisionCLIP
-from visionclip.stages import pretrain
-from visionclip.training.contrastive import Settings
 
 GENERATED, PHANTOM = "ddpm", phantoms.PHANTOM
 TRAINING, GENERATING, HELD_OUT = "training phantoms", "phantoms to generate from", "held-out phantoms"
-# By the name of which finding the referee learns a channel of the layouts: what most of it shows.
-NAMED = {
-    "disc": "disc",
-    "cup": "cup",
-    "dark": "haemorrhage",
-    "bright": "exudate",
-    "pale": "atrophy",
-    "veil": "membrane",
-}
-LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # of the referee: its words, captions an image, prompts of a condition
-THRESHOLD_EYES = 1000  # originals on which its thresholds are fixed
+# Lesions of a few pixels, which the diffusion model would leave out for a small loss.
+SMALL_LESIONS = ("microaneurysms", "haemorrhage", "exudate", "cotton_wool", "drusen", "neovessel")
 
 
 def draw(count: int, purpose: str, seed: int, size: int, unreadable: float) -> LabelledImages:
@@ -77,15 +59,34 @@ def split_counts(count: int, generated_share: float, originals: int) -> tuple[in
     return generated, count - generated
 
 
-def generated_set(pixels: np.ndarray, eyes: Sequence[dict[str, int]], beside: LabelledImages) -> LabelledImages:
-    """Generated images uint8 N×S×S×3 with the conditions they were made from, to be written with those ``beside``:
-    where these have masks, the generated have none, as nothing says where their findings are."""
+def generated_set(pixels: np.ndarray, plan: LabelledImages, beside: LabelledImages) -> LabelledImages:
+    """Generated images uint8 N×S×S×3 of the eyes of ``plan``, to be written with those ``beside``.
+
+    Where these have finding maps, so do the generated, of the layouts that they were made from, with what these show;
+    without layouts nothing says where their findings are.
+    """
     names = [f"{GENERATED}-{index:07d}" for index in range(len(pixels))]
-    images = LabelledImages(pixels, list(eyes), [GENERATED] * len(pixels), names)
+    made = LabelledImages(pixels, list(plan.conditions), [GENERATED] * len(pixels), names)
     if beside.masks is None:
-        return images
-    masks = np.zeros((len(pixels), *beside.masks.shape[1:]), np.uint8)
-    return replace(images, masks=masks, mask_names=beside.mask_names, marked=np.zeros(len(pixels), bool))
+        return made
+    masks, marked = np.zeros((len(pixels), *beside.masks.shape[1:]), np.uint8), plan.masks is not None
+    if plan.masks is not None:
+        masks[:] = _enlarged(phantoms.finding_maps(plan.masks, plan.mask_names), masks.shape[-1])
+        made = replace(
+            made, conditions=[_stated(*pair, plan) for pair in zip(plan.conditions, plan.masks, strict=True)]
+        )
+    return replace(made, masks=masks, mask_names=beside.mask_names, marked=np.full(len(pixels), marked))
+
+
+def _enlarged(maps: np.ndarray, side: int) -> np.ndarray:
+    """Maps uint8 N×C×s×s at another side."""
+    cells = (side, side)
+    return np.array([[cv2.resize(one, cells, interpolation=cv2.INTER_LINEAR) for one in own] for own in maps])
+
+
+def _stated(eye: dict[str, int], layout: np.ndarray, plan: LabelledImages) -> dict[str, int]:
+    """What is known of an eye, and what its layout shows."""
+    return eye | phantoms.observed(dict(zip(plan.mask_names, layout.astype(bool), strict=True)))
 
 
 def write_sets(folder: Path, training: Sequence[LabelledImages], held_out: LabelledImages, seed: int) -> dict[str, int]:
@@ -104,86 +105,3 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
         first.setdefault(labelled.presentation(eye), index)
     order = [*dict.fromkeys(conditions.presentation(one) for one in conditions.PRESENTATIONS), labelled.NOTHING_FOUND]
     return {name: first[name] for name in order if name in first}
-
-
-@dataclass(frozen=True)
-class Referee:
-    """The model that judges generated images, its tokenizer, and for each of ``CONDITIONS`` (float64 J) the logit above
-    which it is called present: rare ones seldom get above 0."""
-
-    network: VisionCLIP
-    tokenizer: PreTrainedTokenizerBase
-    thresholds: np.ndarray
-
-
-def train_referee(originals: LabelledImages, updates: int, seed: int, folder: Path) -> Referee:
-    """The referee, trained on the originals alone: their conditions, and where there are layouts, what these show. A
-    minute and a half on one core; a stopped run goes on from ``folder``."""
-    settings = Settings(
-        updates=updates,
-        batch_size=32,
-        learning_rate=3e-3,
-        text_warmup=updates // 2,
-        condition_weight=3.0,
-        map_weight=1.0,
-        ema=0.99,
-        augmentation=0.0,
-        precision="auto",
-        seed=seed,
-    )
-    network, tokenizer = pretrain.learn(
-        _with_maps(originals), pretrain.SMALL, settings, folder, LANGUAGES, CAPTIONS, sides=True
-    )
-    few = originals.take(range(len(originals))[:THRESHOLD_EYES])
-    logits = statements.predict(network, tokenizer, few.pixels, CONDITIONS, LANGUAGES, PROMPTS)
-    return Referee(network, tokenizer, statements.thresholds(logits, few.conditions))
-
-
-def _with_maps(originals: LabelledImages) -> LabelledImages:
-    """Originals with layouts as images with finding maps: of the channels ``NAMED`` the share of each cell, of 255."""
-    if originals.masks is None:
-        return originals
-    places, cells = [originals.mask_names.index(name) for name in NAMED], (originals.masks.shape[-1] // STRIDE,) * 2
-    maps = [
-        [cv2.resize(255 * layout[place], cells, interpolation=cv2.INTER_AREA) for place in places]
-        for layout in originals.masks
-    ]
-    return replace(originals, masks=np.array(maps), mask_names=tuple(NAMED.values()))
-
-
-def judge(referee: Referee, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> dict[str, dict]:
-    """AUC, recall and specificity (0 to 1) of the conditions that images uint8 N×S×S×3 were made from.
-
-    See ``fidelity.label_fidelity``; the referee's thresholds are its own, fixed on the originals.
-    """
-    logits = statements.predict(referee.network, referee.tokenizer, pixels, CONDITIONS, LANGUAGES, PROMPTS)
-    return fidelity.label_fidelity(logits - referee.thresholds, CONDITIONS, eyes)
-
-
-def distances(
-    referee: Referee, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
-) -> dict[str, dict[str, float]]:
-    """KID of generated eyes to held-out phantoms, and its floor: originals to held-out phantoms, as many of each.
-
-    All are uint8 N×S×S×3, compared by the referee's features before their projection.
-    """
-    rng = streams.rng(seed, "subsets for KID")
-    fair = originals[rng.permutation(len(originals))[: len(generated)]]
-    reference, made, drawn = (
-        encode_images(referee.network, pixels, projected=False).numpy() for pixels in (held_out, generated, fair)
-    )
-    return {
-        "kid": fidelity.kernel_distance(reference, made, rng),
-        "kid_floor": fidelity.kernel_distance(reference, drawn, rng),
-    }
-
-
-def fidelity_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
-    """The referee's AUC on held-out phantoms and on generated eyes, a row a condition; NaN where too few show it."""
-    return pandas.DataFrame(
-        {
-            name: {condition: row["auc"] for condition, row in judged.items()}
-            for name, judged in (("phantoms", on_phantoms), ("generated", on_generated))
-        },
-        dtype=float,
-    )

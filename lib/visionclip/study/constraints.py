@@ -21,7 +21,7 @@ FOLDERS = {
     "checkpoint": "03-pretrain",
 }
 # Lists of what is run, each entry once.
-DISTINCT = ("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms")
+DISTINCT = ("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms", "compared_steps")
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
 HEAD = 64  # width of an attention head of the text tower
@@ -112,6 +112,33 @@ def _grid(generator_size: int, patch: int, channels: Sequence[int]) -> str:
     fitting = max(round(generator_size / step), 2) * step
     halved = f"patch {patch} and {len(channels)} widths in channels need a multiple of {step} from {2 * step}"
     return f"generator_size is {generator_size}; {halved}: such as {fitting}, or another patch or fewer channels"
+
+
+@rule("01-synthesis")
+def _generator(generator: str, generator_size: int, seeds: str) -> str:
+    config = runs.resolve(generator) / "unet" / "config.json"
+    if not generator:
+        return ""
+    if not config.is_file():
+        return f"generator is {generator!r}; no unet/config.json there; give a saved pipeline, or leave it empty"
+    made = runs.read_json(config)
+    if made.get("size") != generator_size:
+        return f"generator_size is {generator_size}; {generator} draws {made.get('size')} pixels; give that"
+    if made.get("layout") and seeds:
+        return f"seeds is {seeds!r}; {generator} was trained on phantoms; leave one of the two empty"
+    return ""
+
+
+@rule("01-synthesis")
+def _student(student_updates: int, prediction: str) -> str:
+    wrong = student_updates and prediction != "sample"
+    return f"student_updates is {student_updates}; a student needs prediction 'sample'; set it to 0" if wrong else ""
+
+
+@rule("01-synthesis")
+def _compared(compared_eyes: int, validation: int) -> str:
+    more = f"compared_eyes is {compared_eyes}; validation is {validation}"
+    return f"{more}; lower compared_eyes to that" if compared_eyes > validation else ""
 
 
 @rule("01-synthesis")

@@ -120,9 +120,9 @@ def check_diffusion(folder: Path) -> None:
     """Train a diffusion model for a few updates and draw from it."""
     images = drawn(256, 128)
     settings = denoising.Settings(updates=UPDATES, batch_size=32, channels=(64, 128, 256), precision="bf16")
-    generator, log = denoising.train(images, replace(settings, checkpoint_every=UPDATES), folder / "ddpm")
+    pipeline, log = denoising.train(images, replace(settings, checkpoint_every=UPDATES), folder / "ddpm")
     started = time.perf_counter()
-    made = sampling.sample(generator, images.vectors[:64], None, steps=10, batch=64, bf16=True)
+    made = sampling.sample(pipeline, images.vectors[:64], steps=10, batch=64, bf16=True)
     print(
         f"sampling: {len(made) / (time.perf_counter() - started):.0f} images/s at 10 steps; loss {log[-1]['loss']:.3f}"
     )

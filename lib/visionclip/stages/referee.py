@@ -1,0 +1,252 @@
+"""The referee of stage 01: do generated eyes show what their labels and layouts say?
+
+A small VisionCLIP learns the originals alone, the sentences that are true of them and what their layouts show. What it
+says of phantoms that it has not seen is the best that can be reached; then it is shown the generated eyes.
+"""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas
+from transformers import PreTrainedTokenizerBase
+
+from visionclip import streams
+from visionclip.conditions import DISEASES
+from visionclip.data import labelled, phantoms
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.phantoms import FINDINGS
+from visionclip.evaluation import fidelity, localisation, pointing, statements
+from visionclip.evaluation.encoding import encode_images
+from visionclip.evaluation.statements import CONDITIONS
+from visionclip.models import sampling
+from visionclip.models.generator import VisionCLIPDDPMPipeline
+from visionclip.models.supervision import SHOWN
+from visionclip.models.visionclip import VisionCLIP
+from visionclip.stages import pretrain
+from visionclip.training.contrastive import Settings
+
+LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # its words, captions an image, prompts of a condition
+THRESHOLD_EYES = 1000  # originals on which its thresholds are fixed
+DOUBT = 0.05  # share of the originals with a condition of which the referee would doubt it
+# Of each disease the question of its lowest value; a grade is as good as another here, as neighbours look alike.
+PRESENT = tuple(place for place, name in enumerate(CONDITIONS) if name.endswith(">=1") and name[:-3] in DISEASES)
+
+
+@dataclass(frozen=True)
+class Referee:
+    """The model that judges generated images, its tokenizer, and what it was found to be like on originals.
+
+    For each of ``CONDITIONS`` (float64 J) ``thresholds`` has the logit above which it is called present, as rare ones
+    seldom get above 0, and ``lowest`` and ``highest`` those that all but ``DOUBT`` of the originals with it reach, and
+    all but ``DOUBT`` / 10 of those without stay below (NaN where there are none); ``cuts`` the threshold of the map of
+    each finding that originals show, 0 to 1.
+    """
+
+    network: VisionCLIP
+    tokenizer: PreTrainedTokenizerBase
+    thresholds: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    cuts: dict[str, float] = field(default_factory=dict)
+
+
+def train(originals: LabelledImages, updates: int, seed: int, folder: Path) -> Referee:
+    """The referee, trained on the originals alone: their conditions, and where there are layouts, what these show. A
+    minute and a half on one core; a stopped run goes on from ``folder``."""
+    settings = Settings(
+        updates=updates,
+        batch_size=32,
+        learning_rate=3e-3,
+        text_warmup=updates // 2,
+        condition_weight=3.0,
+        map_weight=1.0,
+        ema=0.99,
+        augmentation=0.0,
+        precision="auto",
+        seed=seed,
+    )
+    taught = with_maps(originals)
+    network, tokenizer = pretrain.learn(taught, pretrain.SMALL, settings, folder, LANGUAGES, CAPTIONS, sides=True)
+    few = taught.take(range(len(originals))[:THRESHOLD_EYES])
+    logits = statements.predict(network, tokenizer, few.pixels, CONDITIONS, LANGUAGES, PROMPTS)
+    limits = [
+        _limits(of_all, truth) for of_all, truth in zip(logits.T, statements.targets(few.conditions).T, strict=True)
+    ]
+    trained = Referee(network, tokenizer, statements.thresholds(logits, few.conditions), *np.array(limits).T)
+    return trained if few.masks is None else replace(trained, cuts=_cuts(trained, few))
+
+
+def with_maps(originals: LabelledImages) -> LabelledImages:
+    """Originals with layouts as images with finding maps: the share of each cell that a finding covers, of 255."""
+    if originals.masks is None:
+        return originals
+    maps = phantoms.finding_maps(originals.masks, originals.mask_names)
+    return replace(originals, masks=maps, mask_names=tuple(FINDINGS))
+
+
+def _limits(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    having, lacking = logits[truth == 1], logits[truth == 0]
+    lowest = np.quantile(having, DOUBT) if len(having) else np.nan
+    return float(lowest), float(np.quantile(lacking, 1 - DOUBT / 10)) if len(lacking) else np.nan
+
+
+def _cuts(referee: Referee, few: LabelledImages) -> dict[str, float]:
+    shown = _shown(few.masks)
+    there = [place for place, own in enumerate(shown.swapaxes(0, 1)) if own.any()]
+    maps = _maps(referee, few.pixels)
+    return {tuple(FINDINGS)[place]: localisation.best_threshold(maps[:, place], shown[:, place]) for place in there}
+
+
+def _maps(referee: Referee, pixels: np.ndarray) -> np.ndarray:
+    names = pointing.name_embeddings(referee.network, referee.tokenizer, tuple(FINDINGS), LANGUAGES)
+    return pointing.finding_maps(referee.network, pixels, names)
+
+
+def _shown(maps: np.ndarray | None) -> np.ndarray:
+    """Where maps of shares of 255 show a finding."""
+    return np.asarray(maps) > 255 * SHOWN
+
+
+def judge(referee: Referee, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> dict[str, dict]:
+    """AUC, recall and specificity (0 to 1) of the conditions that images uint8 N×S×S×3 were made from.
+
+    See ``fidelity.label_fidelity``; the referee's thresholds are its own, fixed on the originals.
+    """
+    return fidelity.label_fidelity(_logits(referee, pixels) - referee.thresholds, CONDITIONS, eyes)
+
+
+def _logits(referee: Referee, pixels: np.ndarray) -> np.ndarray:
+    return statements.predict(referee.network, referee.tokenizer, pixels, CONDITIONS, LANGUAGES, PROMPTS)
+
+
+def judge_masks(referee: Referee, images: LabelledImages) -> dict[str, float]:
+    """Dice score (0 to 1) of the referee's map of each finding, cut where originals say, against the layouts of images
+    over all their cells; of findings that none shows there is none."""
+    shown = _shown(with_maps(images).masks)
+    found, names = _maps(referee, images.pixels), tuple(FINDINGS)
+    scores = {}
+    for name, cut in referee.cuts.items():
+        own, seen = shown[:, names.index(name)], found[:, names.index(name)] >= cut
+        if own.any():
+            scores[name] = float(2 * (own & seen).sum() / (own.sum() + seen.sum()))
+    return scores
+
+
+def doubtful(referee: Referee, pixels: np.ndarray, eyes: Sequence[dict[str, int]]) -> np.ndarray:
+    """Bool N: images whose label the referee doubts. A disease that an eye was made with is seen less than in all but
+    ``DOUBT`` of the originals that have it, or, in an eye made with none, one is seen more than in all but
+    ``DOUBT`` / 10 of those that lack it."""
+    logits, wanted = _logits(referee, pixels)[:, PRESENT], statements.targets(eyes)[:, PRESENT]
+    missing = ((wanted == 1) & (logits < referee.lowest[list(PRESENT)])).any(1)
+    healthy = (np.nan_to_num(wanted) == 0).all(1)
+    return missing | (healthy & ((wanted == 0) & (logits > referee.highest[list(PRESENT)])).any(1))
+
+
+def drawn_again(
+    referee: Referee,
+    first: np.ndarray,
+    pipeline: VisionCLIPDDPMPipeline,
+    plan: LabelledImages,
+    tries: int,
+    seed: int,
+    bf16: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 N×S×S×3 of the eyes of ``plan``, those of ``first`` that the referee doubts drawn again up to
+    ``tries`` times in all, and bool N: which of them it doubts still. With one try all are taken as they are, and
+    nothing is doubted."""
+    drawn, doubted = first.copy(), np.zeros(len(first), bool)
+    if tries > 1:
+        doubted = doubtful(referee, first, plan.conditions)
+    for attempt in range(1, tries):
+        again = np.flatnonzero(doubted)
+        if len(again):
+            part = plan.take(again)
+            layouts = layouts_for(pipeline, part)
+            drawn[again] = sampling.sample(
+                pipeline, part.vectors, layouts, seed=seed, places=again, attempt=attempt, bf16=bf16
+            )
+            doubted[again] = doubtful(referee, drawn[again], part.conditions)
+    return drawn, doubted
+
+
+def by_steps(
+    referee: Referee,
+    pipelines: Mapping[str, VisionCLIPDDPMPipeline],
+    steps: Sequence[int],
+    plan: LabelledImages,
+    held_out: LabelledImages,
+    seed: int,
+    bf16: bool,
+) -> pandas.DataFrame:
+    """What fewer steps cost: a row for each pipeline, at its own guidance, and number of steps.
+
+    Columns are the evaluations of the network an image (NFE), images a second on this machine, the referee's mean AUC
+    over diseases and its mean Dice score over findings on the eyes of ``plan``, and their KID to held-out phantoms.
+    """
+    rows = {}
+    for (name, pipeline), count in itertools.product(pipelines.items(), steps):
+        started = time.perf_counter()
+        pixels = sampling.sample(pipeline, plan.vectors, layouts_for(pipeline, plan), count, seed=seed, bf16=bf16)
+        rate = len(pixels) / (time.perf_counter() - started)
+        drawn = replace(plan, pixels=pixels)
+        judged = judge(referee, pixels, plan.conditions)
+        aucs = [row["auc"] for key, row in judged.items() if row["auc"] is not None and not key.startswith("eye_side")]
+        dice = list(judge_masks(referee, drawn).values()) if plan.masks is not None else []
+        rng = streams.rng(seed, "subsets for KID")
+        features = (encode_images(referee.network, one, projected=False).numpy() for one in (held_out.pixels, pixels))
+        rows[f"{name}, {count}"] = {
+            "NFE": count * (1 if pipeline.config.guidance == 1 else 2),
+            "images/s": rate,
+            "mean AUC": np.mean(aucs) if aucs else np.nan,
+            "mean Dice": np.mean(dice) if dice else np.nan,
+            "KID": fidelity.kernel_distance(*features, rng)["mean"],
+        }
+    return pandas.DataFrame(rows).T.astype({"NFE": int})
+
+
+def layouts_for(pipeline: VisionCLIPDDPMPipeline, plan: LabelledImages) -> np.ndarray | None:
+    """The layouts of ``plan`` where the pipeline takes any."""
+    return plan.masks if pipeline.unet.config.layout else None
+
+
+def doubt_rates(referee: Referee, sets: Mapping[str, tuple[np.ndarray, Sequence[dict[str, int]]]]) -> pandas.DataFrame:
+    """The share of doubted images by main condition, a row each, in sets of uint8 N×S×S×3 and the conditions of N eyes,
+    a column each."""
+    rates = {}
+    for name, (pixels, eyes) in sets.items():
+        doubted = pandas.Series(doubtful(referee, pixels, eyes), dtype=float)
+        rates[name] = doubted.groupby([labelled.presentation(eye) for eye in eyes]).mean()
+    return pandas.DataFrame(rates)
+
+
+def distances(
+    referee: Referee, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
+) -> dict[str, dict[str, float]]:
+    """KID of generated eyes to held-out phantoms, and its floor: originals to held-out phantoms, as many of each.
+
+    All are uint8 N×S×S×3, compared by the referee's features before their projection.
+    """
+    rng = streams.rng(seed, "subsets for KID")
+    fair = originals[rng.permutation(len(originals))[: len(generated)]]
+    reference, made, drawn = (
+        encode_images(referee.network, pixels, projected=False).numpy() for pixels in (held_out, generated, fair)
+    )
+    return {
+        "kid": fidelity.kernel_distance(reference, made, rng),
+        "kid_floor": fidelity.kernel_distance(reference, drawn, rng),
+    }
+
+
+def fidelity_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
+    """The referee's AUC on held-out phantoms and on generated eyes, a row a condition; NaN where too few show it."""
+    return pandas.DataFrame(
+        {
+            name: {condition: row["auc"] for condition, row in judged.items()}
+            for name, judged in (("phantoms", on_phantoms), ("generated", on_generated))
+        },
+        dtype=float,
+    )
