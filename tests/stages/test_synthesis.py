@@ -1,12 +1,17 @@
 """Sets of phantoms and of generated eyes, and how they are written."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from visionclip import conditions
 from visionclip.data import phantoms, shards
+from visionclip.models import generator
+from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.stages import synthesis
 
 
@@ -122,3 +127,65 @@ def test_an_eye_with_unknown_diseases_is_not_called_normal():
         "dr_grade 2": 2,
         "no finding stated": 0,
     }
+
+
+@pytest.fixture(scope="module")
+def saved(drawn, tmp_path_factory):
+    """The folder of a pipeline that has learnt nothing, but draws."""
+    folder = tmp_path_factory.mktemp("generator")
+    torch.manual_seed(0)
+    network = generator.fitted(drawn.pixels, 2, conditions.VECTOR_NAMES, drawn.mask_names, (16, 32))
+    torch.nn.init.normal_(network.gains.weight, std=0.1)
+    VisionCLIPDDPMPipeline(network, generator.solver(), steps=2).save_pretrained(folder)
+    return folder
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_any_number_of_processes_draws_the_same_set_and_a_stopped_one_goes_on(saved, tmp_path, monkeypatch):
+    synthesis.stream(tmp_path / "one", saved, 7, per_shard=3)
+    alone = shards.load(tmp_path / "one")
+    assert len(set(alone.keys)) == 7
+    assert alone.masks.shape == (7, len(phantoms.FINDINGS), 8, 8)
+    assert alone.masks.any()
+    assert alone.conditions[4]["dr_grade"] == phantoms.balanced_eyes(7, 0, synthesis.GENERATING, 0.1)[4]["dr_grade"]
+    for rank in (1, 0):
+        synthesis.stream(tmp_path / "two", saved, 7, per_shard=3, rank=rank, world=2)
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+    (tmp_path / "two/00001.tar").unlink()
+    drawn = []
+    monkeypatch.setattr(synthesis, "progress", lambda items, label: drawn.extend(items) or items)
+    synthesis.stream(tmp_path / "two", saved, 7, per_shard=3)
+    assert drawn == [1]
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+def test_other_settings_and_missing_generators_are_refused_before_work(saved, tmp_path, capsys):
+    synthesis.stream(tmp_path, saved, 2, per_shard=2)
+    with pytest.raises(ValueError, match=r"generated.json: eyes of other settings; give another folder or delete"):
+        synthesis.stream(tmp_path, saved, 3, per_shard=2)
+    with pytest.raises(SystemExit) as stopped:
+        synthesis.main(["--generator", str(tmp_path), "--count", "2", "--out", str(tmp_path / "new")])
+    assert stopped.value.code == 2
+    assert "no model_index.json; give the folder of a saved pipeline" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_under_accelerate_write_the_identical_set(saved, tmp_path):
+    synthesis.stream(tmp_path / "one", saved, 4, per_shard=2)
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "visionclip.stages.synthesis"]
+    command += ["--generator", str(saved), "--count", "4", "--per-shard", "2", "--out", str(tmp_path / "two")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert content(tmp_path / "two") == content(tmp_path / "one")

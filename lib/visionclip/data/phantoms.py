@@ -188,8 +188,6 @@ def stream(
     Raises:
         ValueError: the folder holds phantoms of other settings, or drawn by other code.
     """
-    from webdataset import TarWriter  # imports torch, which the processes that draw need not wait for
-
     settings = {"count": count, "size": size, "seed": seed, "purpose": purpose, "unreadable": unreadable}
     settings |= {"per_shard": per_shard, "code": keys.code(phantom)}
     card = folder / "phantoms.json"
@@ -203,12 +201,13 @@ def stream(
     streams = [(seed, purpose, index) for index in indices]
     drawn = phantom.render_each([eyes[index] for index in indices], streams, size, _encoded, "phantoms", workers)
     for path, own in members.items():
-        with runs.atomic(path) as temporary, TarWriter(str(temporary), mtime=0.0) as sink:
-            for index in own:
-                image, masks, parameters = next(drawn)
-                record = {"conditions": eyes[index], "seed": seed, "source": PHANTOM, "parameters": parameters}
-                encoded = {"png": image, "masks.png": masks, "json": json.dumps(record).encode()}
-                sink.write({"__key__": _key(purpose, index), **encoded})
+        samples = []
+        for index in own:
+            image, masks, parameters = next(drawn)
+            record = {"conditions": eyes[index], "seed": seed, "source": PHANTOM, "parameters": parameters}
+            encoded = {"png": image, "masks.png": masks, "json": json.dumps(record).encode()}
+            samples.append({"__key__": _key(purpose, index), **encoded})
+        shards.write_one(path, samples)
 
 
 def _encoded(drawn: phantom.Phantom) -> tuple[bytes, bytes, dict[str, object]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from visionclip import runs
 from visionclip.data import streaming
 from visionclip.data.labelled import LabelledImages
 
@@ -55,6 +56,15 @@ def write(folder: Path, encoded: Iterable[Sample], per_shard: int = 1000) -> Non
         old.unlink()
     for number, shard in enumerate(sorted(folder.glob(".shard-*.partial"))):
         shard.replace(folder / f"{number:05d}.tar")
+
+
+def write_one(path: Path, encoded: Iterable[Sample]) -> None:
+    """Write samples as one shard, atomically."""
+    from webdataset import TarWriter  # as above
+
+    with runs.atomic(path) as temporary, TarWriter(str(temporary), mtime=0.0) as sink:
+        for sample in encoded:
+            sink.write(sample)
 
 
 def load(folder: Path) -> LabelledImages:

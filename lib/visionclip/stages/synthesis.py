@@ -1,5 +1,11 @@
-"""Stage 01: phantoms, a diffusion model trained on them, and the labelled synthetic set that trains VisionCLIP."""
+"""Stage 01: phantoms, a diffusion model trained on them, and the labelled synthetic set that trains VisionCLIP.
 
+``accelerate launch -m visionclip.stages.synthesis --generator runs/cpu/01-synthesis/student --count 1000000 --out
+data/generated`` draws a set of any size with a trained generator, every process its own shards; one that was stopped
+goes on where it was.
+"""
+
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -7,10 +13,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from accelerate import PartialState
 
-from visionclip import conditions
+from visionclip import conditions, keys, runs
 from visionclip.data import labelled, phantoms, shards, streaming
 from visionclip.data.labelled import LabelledImages
+from visionclip.models import sampling
+from visionclip.models.generator import VisionCLIPDDPMPipeline
+from visionclip.progress import progress
 
 GENERATED, PHANTOM = "ddpm", phantoms.PHANTOM
 TRAINING, GENERATING, HELD_OUT = "training phantoms", "phantoms to generate from", "held-out phantoms"
@@ -65,8 +75,7 @@ def generated_set(pixels: np.ndarray, plan: LabelledImages, beside: LabelledImag
     Where these have finding maps, so do the generated, of the layouts that they were made from, with what these show;
     without layouts nothing says where their findings are.
     """
-    names = [f"{GENERATED}-{index:07d}" for index in range(len(pixels))]
-    made = LabelledImages(pixels, list(plan.conditions), [GENERATED] * len(pixels), names)
+    made = LabelledImages(pixels, list(plan.conditions), [GENERATED] * len(pixels), _names(range(len(pixels))))
     if beside.masks is None:
         return made
     masks, marked = np.zeros((len(pixels), *beside.masks.shape[1:]), np.uint8), plan.masks is not None
@@ -76,6 +85,10 @@ def generated_set(pixels: np.ndarray, plan: LabelledImages, beside: LabelledImag
             made, conditions=[_stated(*pair, plan) for pair in zip(plan.conditions, plan.masks, strict=True)]
         )
     return replace(made, masks=masks, mask_names=beside.mask_names, marked=np.full(len(pixels), marked))
+
+
+def _names(places: Sequence[int]) -> list[str]:
+    return [f"{GENERATED}-{place:07d}" for place in places]
 
 
 def _enlarged(maps: np.ndarray, side: int) -> np.ndarray:
@@ -105,3 +118,80 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
         first.setdefault(labelled.presentation(eye), index)
     order = [*dict.fromkeys(conditions.presentation(one) for one in conditions.PRESENTATIONS), labelled.NOTHING_FOUND]
     return {name: first[name] for name in order if name in first}
+
+
+def stream(
+    folder: Path,
+    generator: Path,
+    count: int,
+    seed: int = 0,
+    unreadable: float = 0.1,
+    per_shard: int = 1000,
+    rank: int = 0,
+    world: int = 1,
+) -> None:
+    """Draw ``count`` eyes, balanced over the vocabulary, with the pipeline saved in ``generator``, into shards below
+    ``folder``; of ``world`` processes the one of this ``rank`` draws every so many-th shard that isn't there yet.
+
+    What is at a place follows from the seed and that place alone, however many processes draw. ``generated.json`` says
+    what the folder holds. Samples have finding maps where the generator was given layouts.
+
+    Raises:
+        FileNotFoundError: there is no saved pipeline.
+        ValueError: the folder holds eyes of other settings, of another generator or made by other code.
+    """
+    if not (generator / "model_index.json").is_file():
+        raise FileNotFoundError(f"{runs.relative(generator)}: no model_index.json; give the folder of a saved pipeline")
+    pipeline = VisionCLIPDDPMPipeline.from_pretrained(generator)
+    settings = {"count": count, "seed": seed, "unreadable": unreadable, "per_shard": per_shard}
+    settings |= {"generator": keys.weights(pipeline.unet), "code": keys.code(__file__)}
+    card = folder / "generated.json"
+    if card.is_file() and runs.read_json(card) != settings:
+        raise ValueError(f"{runs.relative(card)}: eyes of other settings; give another folder or delete this one")
+    runs.write_json(card, settings)
+    eyes = phantoms.balanced_eyes(count, seed, GENERATING, unreadable)
+    own = [number for number in range(rank, -(-count // per_shard), world) if not _shard(folder, number).is_file()]
+    for number in progress(own, "shards"):
+        places = range(count)[number * per_shard : (number + 1) * per_shard]
+        made = _generated(pipeline, [eyes[place] for place in places], places, seed)
+        shards.write_one(_shard(folder, number), shards.samples(made, seed))
+
+
+def _shard(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.tar"
+
+
+def _generated(
+    pipeline: VisionCLIPDDPMPipeline, eyes: Sequence[dict[str, int]], places: range, seed: int
+) -> LabelledImages:
+    """The eyes at these places of a set, on one core."""
+    size, layout = pipeline.unet.config.size, bool(pipeline.unet.config.layout)
+    drawn_from = [(seed, GENERATING, place) for place in places]
+    plan = phantoms.draw(eyes, drawn_from, size, GENERATING, workers=1, masks="layout" if layout else None)
+    pixels = sampling.sample(pipeline, plan.vectors, plan.masks, seed=seed, places=places)
+    cells = (len(plan), len(phantoms.FINDINGS), *(size // phantoms.STRIDE,) * 2)
+    beside = replace(plan, masks=np.zeros(cells, np.uint8), mask_names=tuple(phantoms.FINDINGS)) if layout else plan
+    return replace(generated_set(pixels, plan, beside), keys=_names(places))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw a set with a trained generator; shards that are there already are kept."""
+    parser = argparse.ArgumentParser(prog="python -m visionclip.stages.synthesis", description=main.__doc__)
+    parser.add_argument("--generator", type=runs.resolve, required=True, help="folder of a saved pipeline")
+    parser.add_argument("--count", type=int, required=True, help="eyes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--unreadable", type=float, default=0.1, help="share of eyes with a readability fault")
+    parser.add_argument("--per-shard", type=int, default=1000, help="eyes in each shard")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    given = vars(parser.parse_args(arguments))
+    if given["count"] < 1 or given["per_shard"] < 1 or not 0 <= given["unreadable"] <= 1:
+        parser.error("count and per-shard must be at least 1, unreadable from 0 to 1")
+    state = PartialState()
+    try:
+        stream(given.pop("out").absolute(), **given, rank=state.process_index, world=state.num_processes)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
