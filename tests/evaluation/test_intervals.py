@@ -72,18 +72,30 @@ def test_what_can_not_be_resampled_has_no_limits(strata, groups):
     assert drawn == Interval(0.5)
 
 
-def test_scores_that_no_resample_changes_have_no_limits():
-    """Not one error in two images a class, or in twenty, is no certainty."""
-    for count in (2, 20):
+def auc(positive, ranking, groups=None):
+    """The AUC of one ranking with its limits."""
+    return intervals.mean_auc(np.array(positive, bool)[None], np.array(ranking, float)[None], groups)
+
+
+def test_not_one_error_is_no_certainty():
+    lows = []
+    for count in (2, 20, 200):
         targets = np.arange(2).repeat(count)
         ranking = targets + np.linspace(0, 0.5, 2 * count)
-        logits = np.stack([-ranking, ranking], axis=1)
+        logits = np.stack([0.75 - ranking, ranking - 0.75], axis=1)
         scores = metrics.scores_with_intervals(targets, logits, False, np.random.default_rng(0), 200)
-        assert scores["auc"] == intervals.auc_interval(targets == 1, ranking) == Interval(1.0)
-        assert scores["brier"].low < scores["brier"].value < scores["brier"].high
+        assert scores["auc"] == auc(targets == 1, ranking)
+        assert scores["average_precision"] == scores["sensitivity"] == Interval(1.0), "a bootstrap can't tell"
+        for name in ("auc", "aca", "accuracy", "macro_f1"):
+            assert (scores[name].value, scores[name].high) == (1, 1)
+            assert scores[name].low < 1
+        lows.append([scores[name].low for name in ("auc", "aca", "accuracy")])
         against = intervals.delong(targets == 1, ranking, -ranking)
         assert against == Comparison(Interval(1.0)), "no error against errors alone: untested"
-        assert intervals.auc_interval(targets == 1, np.zeros(2 * count)) == Interval(0.5)
+        of_none = auc(targets == 0, ranking)
+        assert (of_none.value, of_none.low) == (0, 0)
+        assert of_none.high == pytest.approx(1 - scores["auc"].low)
+    assert np.diff(lows, axis=0).min() > 0, "more images say more"
 
 
 def test_an_undefined_score_has_neither_value_nor_limits():
@@ -124,19 +136,114 @@ def test_delong_agrees_with_the_variance_of_its_definition_and_with_itself():
         return (above > below) + 0.5 * (above == below)
 
     pairs = kernel(first) - kernel(second)
-    variance = pairs.mean(1).var(ddof=1) / positive.sum() + pairs.mean(0).var(ddof=1) / (~positive).sum()
-    assert compared.high - compared.low == pytest.approx(2 * 1.959964 * np.sqrt(variance))
+    variances = [pairs.mean(1).var(ddof=1) / positive.sum(), pairs.mean(0).var(ddof=1) / (~positive).sum()]
+    counts = (positive.sum(), (~positive).sum())
+    freedom = sum(variances) ** 2 / sum(one**2 / (count - 1) for one, count in zip(variances, counts, strict=True))
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(sum(variances))
+    assert compared.high - compared.low == pytest.approx(2 * half)
     assert intervals.delong(positive, first, first) == Comparison(Interval(0, 0, 0), 1)
-    alone = intervals.auc_interval(positive, first)
-    assert alone.value == pytest.approx(aucs[0])
-    assert 0 <= alone.low < alone.value < alone.high <= 1
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(3, 100), (8, 40)])
+def test_a_class_of_few_images_makes_no_difference_more_than_chance_too_often(positives, negatives):
+    rng = np.random.default_rng(0)
+    positive = np.repeat([True, False], (positives, negatives))
+    found = 0
+    for _ in range(300):
+        first, second = positive + rng.normal(size=(2, positive.size))
+        p = intervals.delong(positive, first, second).p
+        found += p is not None and p < 0.05
+    assert found <= 21
+
+
+def test_copies_of_images_make_no_difference_surer():
+    rng = np.random.default_rng(0)
+    positive = np.repeat([True, False], (20, 60))
+    first, second = positive + rng.normal(size=(2, 80))
+    alone = intervals.delong(positive, first, second)
+    copied = [np.tile(one, 4) for one in (positive, first, second)]
+    grouped = intervals.delong(*copied, np.tile(np.arange(80), 4))
+    assert grouped.p == pytest.approx(alone.p, abs=0.03)
+    assert intervals.delong(*copied).p < 0.5 * grouped.p
+
+
+def test_limits_of_an_auc_are_those_of_newcombe():
+    """The true AUC at either limit is 1.96 of its own standard errors from the estimate (his method 5)."""
+    positive = np.repeat([True, False], (12, 30))
+    ranking = np.random.default_rng(0).normal(size=42) + positive
+    found = auc(positive, ranking)
+    assert found.value == pytest.approx(roc_auc_score(positive, ranking))
+    for true in (found.low, found.high):
+        terms = 1 + 20 * (1 - true) / (2 - true) + 20 * true / (1 + true)
+        assert abs(found.value - true) == pytest.approx(1.959964 * np.sqrt(true * (1 - true) * terms / 360), rel=1e-4)
+
+
+@pytest.mark.parametrize("separation", [1.0, 2.5])
+def test_the_interval_of_an_auc_covers_with_five_positives(separation):
+    """A percentile bootstrap does in 59 to 86 of 100."""
+    truth, rng = stats.norm.cdf(separation / np.sqrt(2)), np.random.default_rng(0)
+    positive = np.repeat([True, False], (5, 100))
+    found = [auc(positive, positive * separation + rng.normal(size=105)) for _ in range(200)]
+    assert sum(one.low <= truth <= one.high for one in found) >= 184
+    assert all(one.low <= one.value <= one.high for one in found)
+
+
+def test_scores_of_odd_shape_vary_more_than_the_formula_has_it():
+    """A third of the positives look like nothing at all."""
+    rng = np.random.default_rng(0)
+    positive = np.repeat([True, False], (100, 600))
+    centres = np.where(np.arange(100) < 35, -0.5, 2.5)
+    ranking = rng.normal(size=700) + np.concatenate([centres, np.zeros(600)])
+    found = auc(positive, ranking)
+    pull = intervals._influence(positive, ranking)[1]
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * np.sqrt(pull @ pull), rel=0.02)
+
+
+def test_the_mean_of_two_aucs_is_as_sure_as_they_go_together():
+    rng = np.random.default_rng(0)
+    positive = np.repeat([True, False], (30, 50))
+    first, second = positive + rng.normal(size=(2, 80))
+    one = auc(positive, first)
+    same = intervals.mean_auc(np.stack([positive, ~positive]), np.stack([first, -first]))
+    assert (same.value, same.low, same.high) == pytest.approx((one.value, one.low, one.high))
+    both = intervals.mean_auc(np.stack([positive] * 2), np.stack([first, second]))
+    assert both.high - both.low == pytest.approx((one.high - one.low) / np.sqrt(2), rel=0.15)
+
+
+def test_the_design_effect_is_from_one_to_the_images_of_a_group():
+    deviations = np.array([1.0, 1, -1, -1])
+    assert intervals.design_effect(deviations) == 1
+    assert intervals.design_effect(deviations, ["a", "a", "b", "b"]) == 2
+    assert intervals.design_effect(deviations, ["a", "b", "a", "b"]) == 1, "against each other: no gain is taken"
+    assert intervals.design_effect(np.zeros(4), ["a", "a", "a", "b"]) == 2.5, "nothing tells: all alike"
+
+
+def test_a_share_has_wilson_s_interval_of_its_groups():
+    right = np.repeat([True, False], (15, 5))
+    expected = stats.binomtest(15, 20).proportion_ci(method="wilson")
+    found = intervals.share(right)
+    assert (found.value, found.low, found.high) == pytest.approx((0.75, expected.low, expected.high))
+    copied = intervals.share(np.repeat(right, 3), np.repeat(np.arange(20), 3))
+    assert (copied.low, copied.high) == pytest.approx((found.low, found.high))
+    nothing = intervals.share(np.zeros(20, bool))
+    assert (nothing.value, nothing.low) == (0, 0)
+    assert nothing.high == pytest.approx(0.161, abs=1e-3)
+
+
+def test_a_biased_bootstrap_holds_its_estimate():
+    drawn = intervals.bootstrap(lambda weights: {"x": weights.max(1)}, np.zeros(9, int), np.random.default_rng(0), 100)
+    assert drawn["x"].low == drawn["x"].value == 1
 
 
 @pytest.mark.parametrize("positive", [[True, False, False], [True, True, False], [False] * 3, []])
 def test_delong_of_too_few_is_undefined_and_no_error(positive):
     ranking = np.arange(len(positive), dtype=float)
     assert intervals.delong(np.array(positive, bool), ranking, ranking) == Comparison(Interval(None))
-    assert intervals.auc_interval(np.array(positive, bool), ranking) == Interval(None)
+
+
+@pytest.mark.parametrize("positive", [[False] * 3, [True] * 3, []])
+def test_the_auc_of_one_class_is_undefined(positive):
+    assert auc(positive, np.arange(len(positive))) == Interval(None)
 
 
 @pytest.mark.parametrize("second", [np.arange(3.0), np.array([0, 1, 2, np.nan])])

@@ -148,7 +148,7 @@ def test_images_of_one_patient_widen_the_interval():
         (result,) = scoring.evaluate(
             Dataset("clinic", "test", photographs(120, groups), [glaucoma(targets)]), logits, 0, 400
         )
-        width[name] = result["accuracy"].high - result["accuracy"].low
+        width[name] = result["aca"].high - result["aca"].low
         assert result["groups"] == (30 if groups else 120)
     assert width["grouped"] > width["alone"]
 

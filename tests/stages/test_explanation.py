@@ -243,7 +243,7 @@ def half_healthy(held_out):
 def test_healthy_photographs_are_held_against_healthy_phantoms(network, tokenizer, half_healthy, monkeypatch):
     drawn, photographs = half_healthy
     monkeypatch.setattr(false_alarms, "FEWEST", 2)
-    found = explanation.alarms(network, tokenizer, drawn, [photographs], LANGUAGES, 0, 20)
+    found = explanation.alarms(network, tokenizer, drawn, [photographs], LANGUAGES)
     assert {row["dataset"] for row in found.rows} == {"idrid (test)"}
     assert {row["n"] for row in found.rows} == {(len(drawn) + 1) // 2}
     assert all(row["exceed"].value <= 0.5 for row in found.rows[:-1]), "these are the eyes that the limits are of"
@@ -257,6 +257,6 @@ def test_without_healthy_eyes_or_phantoms_there_are_no_alarms(network, tokenizer
     drawn, photographs = half_healthy
     monkeypatch.setattr(false_alarms, "FEWEST", len(drawn))
     for datasets in ([], [photographs]):
-        found = explanation.alarms(network, tokenizer, drawn, datasets, LANGUAGES, 0, 20)
+        found = explanation.alarms(network, tokenizer, drawn, datasets, LANGUAGES)
         assert (found.rows, found.surest) == ([], {})
     assert explanation.alarm_pictures(network, tokenizer, [photographs], found, LANGUAGES) == ({}, [], "")

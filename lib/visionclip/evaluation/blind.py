@@ -13,7 +13,7 @@ from scipy import stats
 from visionclip import streams
 from visionclip.data import images, phantoms
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation.intervals import CONFIDENCE, Interval
+from visionclip.evaluation.intervals import share
 
 SIDES = "LR"  # of a pair, as a person names them
 
@@ -74,8 +74,7 @@ def score(shown: Pairs, judgement: str) -> dict:
     """
     if len(judgement) != len(shown.drawn) or set(judgement) - set(SIDES):
         raise ValueError(f"judgement: {judgement!r} is not {len(shown.drawn)} letters {' or '.join(SIDES)}, one a pair")
-    right = sum(one == other for one, other in zip(judgement, shown.drawn, strict=True))
-    test = stats.binomtest(right, len(judgement), 0.5, alternative="greater")
-    limits = stats.binomtest(right, len(judgement)).proportion_ci(CONFIDENCE, "wilson")
-    share = Interval(right / len(judgement), float(limits.low), float(limits.high))
-    return {"n": len(judgement), "right": right, "share": share, "p": float(test.pvalue)}
+    right = np.array([one == other for one, other in zip(judgement, shown.drawn, strict=True)])
+    count = int(right.sum())
+    test = stats.binomtest(count, len(judgement), 0.5, alternative="greater")
+    return {"n": len(judgement), "right": count, "share": share(right), "p": float(test.pvalue)}

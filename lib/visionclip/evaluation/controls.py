@@ -4,6 +4,10 @@
 - *colour statistics*: a logistic regression on mean, spread and skew of the channels, trained on held-out phantoms;
 - *rank*: the place of the task's own sentence among all sentences, by AUC (see ``prompt_matrix``);
 - *single prompts*: each wording alone in place of the ensemble; mean and range, never the best.
+
+What is compared are rankings of one set of images by the weights of one training run: a difference holds for those
+weights and for images like these. What an ingredient of the training is worth only several runs with it and without
+can say (``stages.transfer``, ``stages.diversity``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,6 +108,7 @@ def compare(
     sentence, and among how many (``of``). A control that can't be had is None.
     """
     dataset = scoring.scorable(dataset)
+    members = np.array(dataset.images.members)
     image_embeds, rows = encode_images(network, dataset.images.pixels), []
     pairs = prompt_matrix.pairs(network, tokenizer, languages, style)
     ranked = prompt_matrix.evaluate(dataset, image_embeds, pairs, network.scale.item())
@@ -120,7 +125,7 @@ def compare(
             row[name] = None if other is None else _auc(task, other)
             if other is not None and len(task.classes) == 2:
                 targets, both = scoring.known(task, np.stack([logits[task.name], other], axis=1) @ [-1.0, 1.0])
-                against[name] = delong(targets == 1, *both.T)
+                against[name] = delong(targets == 1, both[:, 0], both[:, 1], members[task.targets >= 0])
         wordings = [zero_shot.prompt_embeddings(network, tokenizer, task, [one], count, style) for one in languages]
         row["rank"] = ranks.get(task.name)
         row["single prompts"] = _summary(single_prompts(wordings, image_embeds, task, network.scale.item()))

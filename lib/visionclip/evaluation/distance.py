@@ -72,14 +72,14 @@ def _about_surroundings(green: np.ndarray, inside: np.ndarray, width: float) -> 
 def separability(
     drawn: np.ndarray, real: np.ndarray, groups: Sequence[str], seed: int, resamples: int = 1000
 ) -> Interval:
-    """AUC at which features float N×D of phantoms and M×D of photographs are told apart, with the interval of a
-    bootstrap over images; undefined where either has fewer groups than the cross-validation has folds.
+    """AUC at which features float N×D of phantoms and M×D of photographs are told apart, with its interval
+    (``intervals.mean_auc``); undefined where either has fewer groups than the cross-validation has folds.
 
     The interval is that of the regressions as they were fitted, and so a little narrow: of equal distributions about
     five of six hold 0.5.
 
-    ``groups`` are those of the N phantoms, then of the M photographs: a group is never on both sides of a fold, and is
-    resampled as a whole.
+    ``groups`` are those of the N phantoms, then of the M photographs: a group is never on both sides of a fold, and
+    widens the interval where its images go together.
     """
     task = Task("drawn or photographed", False, CLASSES, np.repeat([0, 1], [len(drawn), len(real)]))
     logits = probe.out_of_fold(np.concatenate([drawn, real]), task, groups, seed)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 
-from visionclip import conditions, streams
+from visionclip import conditions
 from visionclip.conditions import FINDINGS
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation import attribution, evidence, pointing, tables
-from visionclip.evaluation.intervals import bootstrap
+from visionclip.evaluation.intervals import share
 from visionclip.evaluation.metrics import SPECIFICITY
 from visionclip.models.visionclip import VisionCLIP
 
@@ -73,10 +73,10 @@ def excess(found: pandas.DataFrame, of: Mapping[str, Limit]) -> pandas.DataFrame
     return pandas.DataFrame({name: (found[name] - limit.value) / limit.spread for name, limit in of.items()})
 
 
-def rates(name: str, above: pandas.DataFrame, groups: Sequence[str], seed: int, resamples: int = 1000) -> list[dict]:
+def rates(name: str, above: pandas.DataFrame, groups: Sequence[str]) -> list[dict]:
     """One row a sign, ``ANY`` of them last: the share of the healthy eyes of a set (``excess``, N rows) that
-    ``exceed`` its limit, with the interval of a bootstrap over ``groups``, and the share in which it does so most
-    (``surest``). Without eyes there are no rows.
+    ``exceed`` its limit, with an interval that takes ``groups`` into account (``intervals.share``), and the share in
+    which it does so most (``surest``). Without eyes there are no rows.
     """
     if above.empty:
         return []
@@ -84,15 +84,9 @@ def rates(name: str, above: pandas.DataFrame, groups: Sequence[str], seed: int, 
     alarms = values > 0
     most = alarms & (values.argmax(1)[:, None] == np.arange(values.shape[1]))
     alarms, most = (np.column_stack([one, alarms.any(1)]) for one in (alarms, most))
-
-    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip((*above, ANY), (weights @ alarms / weights.sum(1, keepdims=True)).T, strict=True))
-
-    rng = streams.rng(seed, "bootstrap of healthy eyes")
-    shares = bootstrap(measure, np.zeros(len(above), int), rng, resamples, groups)
     return [
-        {"dataset": name, "n": len(above), "finding": sign, "exceed": share, "surest": float(own)}
-        for (sign, share), own in zip(shares.items(), most.mean(0), strict=True)
+        {"dataset": name, "n": len(above), "finding": sign, "exceed": share(own, groups), "surest": float(first)}
+        for sign, own, first in zip((*above, ANY), alarms.T, most.mean(0), strict=True)
     ]
 
 

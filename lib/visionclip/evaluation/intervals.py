@@ -1,14 +1,16 @@
 """The one shape of a score with its interval, where intervals come from, and tests of differences.
 
-Intervals are of 95 %. What can't be had, such as the AUC of one class alone, is an ``Interval`` without a value, and
-an interval that would say nothing has no limits; only what can't be meant raises.
+Intervals are of 95 % and hold their estimate. What can't be had, such as the AUC of one class alone, is an ``Interval``
+without a value, and an interval that would say nothing has no limits; only what can't be meant raises. A bootstrap
+can't vary what all images of a class agree in, and is too narrow for few of them (docs/decisions.md): a share has
+Wilson's interval, AUC has Newcombe's, and only what has no such formula is resampled.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05  # p below which a difference is more than chance
@@ -29,6 +31,15 @@ class Interval:
         if isinstance(given, Interval):
             return given
         return cls(*((given or {}).get(name) for name in ("value", "low", "high")))
+
+    @classmethod
+    def within(cls, value: float, drawn: np.ndarray) -> "Interval":
+        """A score with the percentiles of what was ``drawn`` of it, R values, widened to hold it; NaN is undefined."""
+        if not np.isfinite(value):
+            return cls(None)
+        drawn = drawn[np.isfinite(drawn)]
+        ends = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist() if drawn.size else (0, 0)
+        return _between(value, *ends)
 
     def __format__(self, spec: str) -> str:
         """``0.812 [0.700, 0.900]``, ``0.812`` without limits, ``–`` without a value; ``spec`` is of each number."""
@@ -62,7 +73,8 @@ def bootstrap(
     resamples: int = 1000,
     groups: Sequence[str] | None = None,
 ) -> dict[str, Interval]:
-    """The scores that ``measure`` gives, with percentile intervals of a bootstrap (Efron & Tibshirani 1993).
+    """The scores that ``measure`` gives, with percentile intervals of a bootstrap (Efron & Tibshirani 1993), which are
+    widened to hold the score where it is biased.
 
     ``measure`` turns weights of N images, float64 R×N, into R values of each score, NaN where undefined. Images are
     resampled within each of ``strata`` (int N, their class): every resample keeps the class counts, and what depends on
@@ -90,16 +102,13 @@ def bootstrap(
             blocks.append(measure(weights))
     scored = {}
     for name, (value,) in measure(np.ones((1, count))).items():
-        drawn = np.concatenate([block[name] for block in blocks])
-        drawn = drawn[np.isfinite(drawn)]
-        ends = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist() if drawn.size else (0, 0)
-        scored[name] = _between(float(value), *ends) if np.isfinite(value) else Interval(None)
+        scored[name] = Interval.within(float(value), np.concatenate([block[name] for block in blocks]))
     return scored
 
 
 def _between(value: float, low: float, high: float) -> Interval:
-    """A value with its limits, which are left out where they are one, within rounding: they would claim certainty."""
-    return Interval(value, low, high) if high - low > 1e-9 else Interval(value)
+    """A value within its limits, which are left out where they are one, within rounding: they would claim certainty."""
+    return Interval(value, min(low, value), max(high, value)) if high - low > 1e-9 else Interval(value)
 
 
 def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -113,10 +122,35 @@ def _resampled(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> 
     return weights
 
 
+def design_effect(deviations: np.ndarray, groups: Sequence | np.ndarray | None = None) -> float:
+    """By how much the variance of a sum of N ``deviations`` from their mean grows as images of a group go together
+    (Kish, Survey Sampling 1965): from 1 to what images that are all alike in each group have.
+
+    That largest value also stands where nothing deviates, and so nothing says how alike they are. N divided by it is
+    the effective number of images (Korn & Graubard, Survey Methodology 1998).
+    """
+    members = np.arange(len(deviations)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sizes, sums = np.bincount(members), np.bincount(members, deviations)
+    largest, alone = float(sizes @ sizes) / len(deviations), float(deviations @ deviations)
+    return min(max(float(sums @ sums) / alone, 1.0), largest) if alone > 1e-18 else largest
+
+
+def share(successes: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:
+    """The share of N images (bool) with Wilson's interval (Journal of the American Statistical Association 1927), of as
+    many images as they are worth by the ``design_effect`` of their groups."""
+    value = float(np.mean(successes))
+    count = len(successes) / design_effect(successes - value, groups)
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    centre = (value + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * float(np.sqrt(value * (1 - value) / count + z * z / (4 * count**2)))
+    return Interval(value, max(min(centre - half, value), 0.0), min(max(centre + half, value), 1.0))  # but for rounding
+
+
 def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     """Mean of the scores of R repeated runs with the t-interval of that mean.
 
-    One run has no limits, nor have runs that all say the same; where a score is undefined (None) there is no mean.
+    It is of other seeds on the same images: what other images would change isn't in it. One run has no limits, nor have
+    runs that all say the same; where a score is undefined (None) there is no mean.
     """
     runs = np.array(values, float)
     if not runs.size or not np.isfinite(runs).all():
@@ -135,41 +169,99 @@ def paired(values: np.ndarray, reference: np.ndarray) -> Comparison:
     return Comparison(over_seeds(values - reference), p)
 
 
-def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> Comparison:
+def delong(
+    positive: np.ndarray, first: np.ndarray, second: np.ndarray, groups: Sequence | np.ndarray | None = None
+) -> Comparison:
     """The AUC of ``first`` minus that of ``second``, two rankings of the same N images.
 
     ``positive`` is bool N; the rankings are N finite scores each, higher for likelier positive. Undefined where there
     are fewer than two positives or negatives (DeLong et al., Biometrics 1988); untested, and without limits, where the
-    rankings differ by as much for every image of a class, as one without an error from one of errors alone.
+    rankings differ by as much for every image of a class, as one without an error from one of errors alone. The
+    variance has the ``design_effect`` of ``groups``, and the degrees of freedom of Brunner & Munzel (Biometrical
+    Journal 2000) in the place of infinitely many, as a class may have few images.
+
+    It asks whether two rankings that are there differ on other images. Of how they came about, as by a training that
+    another seed would have ended elsewhere, it says nothing.
 
     Raises:
-        ValueError: the three differ in length, or a score isn't finite.
+        ValueError: positives, rankings or groups differ in length, or a score isn't finite.
     """
     positive, *rankings = np.asarray(positive, bool), np.asarray(first, float), np.asarray(second, float)
     if any(one.shape != positive.shape or not np.isfinite(one).all() for one in rankings):
         raise ValueError(f"delong: give one finite score in each ranking for each of the {positive.size} images")
     if min(positive.sum(), (~positive).sum()) < 2:
         return Comparison(Interval(None))
-    placed = [_placements(positive, one) for one in rankings]
-    contrast = [one - other for one, other in zip(*placed, strict=True)]
-    difference = float(contrast[0].mean())
-    spread = float(np.sqrt(sum(part.var(ddof=1) / part.size for part in contrast)))
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * spread
-    if difference and not spread:
-        return Comparison(Interval(difference))
-    p = float(2 * stats.norm.sf(abs(difference) / spread)) if spread else 1.0
+    aucs, influences = zip(*(_influence(positive, one) for one in rankings), strict=True)
+    difference, influence = aucs[0] - aucs[1], influences[0] - influences[1]
+    parts = [part @ part * part.size / (part.size - 1) for part in (influence[positive], influence[~positive])]
+    if sum(parts) < 1e-18:
+        return Comparison(Interval(difference)) if difference else Comparison(Interval(0.0, 0.0, 0.0), 1.0)
+    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, _counts(positive), strict=True))
+    spread = float(np.sqrt(sum(parts) * design_effect(influence, groups)))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * spread
+    p = float(2 * stats.t.sf(abs(difference) / spread, freedom))
     return Comparison(Interval(difference, difference - half, difference + half), p)
 
 
-def auc_interval(positive: np.ndarray, ranking: np.ndarray) -> Interval:
-    """AUC of one ranking of N images with DeLong's interval, within 0 and 1; undefined and refused as ``delong``.
+def mean_auc(positives: np.ndarray, rankings: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:
+    """The mean AUC of K rankings of the same N images, of one class against the rest each, say.
 
-    A ranking without an error has no limits: DeLong's variance is 0 then, however few the images.
+    ``positives`` are bool K×N, ``rankings`` finite scores K×N, higher for likelier positive; undefined where one of
+    them lacks positives or negatives. Each AUC has the limits of Newcombe (Statistics in Medicine 2006, his method 5),
+    which hold for few images and without an error; its counts of images are divided by the ``design_effect`` of
+    ``groups``, or by how much more DeLong's variance is than Hanley and McNeil's, if that is more: scores of odd shape
+    vary more than their model has it. The limits of the mean follow from theirs and from how the AUCs go together over
+    the images (Zou & Donner, Statistics in Medicine 2008).
     """
-    constant = np.zeros(len(ranking))  # its AUC is 0.5, and has no variance
-    above = delong(positive, ranking, constant).difference
-    ends = [min(max(end + 0.5, 0.0), 1.0) for end in (above.value, above.low, above.high) if end is not None]
-    return _between(*ends) if len(ends) == 3 else Interval(*ends) if ends else above
+    positives, rankings = np.asarray(positives, bool), np.asarray(rankings, float)
+    if not all(min(_counts(positive)) for positive in positives):
+        return Interval(None)
+    aucs, influences = zip(*(_influence(*one) for one in zip(positives, rankings, strict=True)), strict=True)
+    members = np.arange(positives.shape[1]) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums = np.array([np.bincount(members, influence) for influence in influences])
+    variance, limits = np.square(sums).sum(1), []
+    for positive, auc, influence, own in zip(positives, aucs, influences, variance, strict=True):
+        expected = _auc_variance(auc, *_counts(positive))
+        effect = max(design_effect(influence, groups), own / expected if expected else 1.0)
+        counts = [count / effect for count in _counts(positive)]
+        limits.append((auc - _least_auc(auc, *counts), 1 - auc - _least_auc(1 - auc, *counts)))
+    scale = np.sqrt(np.outer(variance, variance))
+    alike = np.divide(sums @ sums.T, scale, out=np.ones_like(scale), where=scale > 1e-18)  # 1 where nothing tells
+    below, above = (float(np.sqrt(max(half @ alike @ half, 0))) / len(aucs) for half in np.transpose(limits))
+    value = float(np.mean(aucs))
+    return _between(value, max(value - below, 0.0), min(value + above, 1.0))
+
+
+def _counts(positive: np.ndarray) -> tuple[int, int]:
+    return int(positive.sum()), int((~positive).sum())
+
+
+def _least_auc(auc: float, positives: float, negatives: float) -> float:
+    """The least AUC from which a sample's is no further than chance takes it, by the variance there."""
+    if auc <= 0:
+        return 0.0
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+
+    def beyond(true: float) -> float:
+        return (auc - true) ** 2 - z * z * _auc_variance(true, positives, negatives)
+
+    return float(optimize.brentq(beyond, 0, auc * (1 - 1e-9)))  # not up to 1, where there is no variance
+
+
+def _auc_variance(auc: float, positives: float, negatives: float) -> float:
+    """Variance of a sample's AUC (Hanley & McNeil, Radiology 1982), symmetric in both classes as Newcombe has it."""
+    others = (positives + negatives) / 2 - 1
+    terms = 1 + others * (1 - auc) / (2 - auc) + others * auc / (1 + auc)
+    return auc * (1 - auc) * terms / (positives * negatives)
+
+
+def _influence(positive: np.ndarray, ranking: np.ndarray) -> tuple[float, np.ndarray]:
+    """AUC of a ranking of N images, and by how much each image pulls at it, N numbers of sum 0."""
+    of_positives, of_negatives = _placements(positive, ranking)
+    auc, pull = float(of_positives.mean()), np.empty(len(ranking))
+    pull[positive] = (of_positives - auc) / of_positives.size
+    pull[~positive] = (of_negatives - auc) / of_negatives.size
+    return auc, pull
 
 
 def _placements(positive: np.ndarray, ranking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

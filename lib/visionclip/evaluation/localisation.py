@@ -22,13 +22,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import stats
 
 from visionclip import streams
 from visionclip.conditions import FINDINGS
 from visionclip.data import field_of_view
 from visionclip.data.marks import Marks
-from visionclip.evaluation.intervals import CONFIDENCE, Interval, bootstrap
+from visionclip.evaluation.intervals import Interval, bootstrap, share
 
 SCORES = ("pixel_auc", "average_precision", "pointing", "dice", "best_dice", "lesion_sensitivity")
 TOLERANCE = 1 / 64  # of the side: how far a maximum may lie from a mark
@@ -99,7 +98,7 @@ def scores(
     found = [_find(*one) for one in _resized(maps, masks, fields)]
     scored = bootstrap(curve.measure, showing.astype(int), rng, resamples)
     hits = np.array([one.pointing for one in found])[showing]
-    scored["pointing"] = _wilson(float(hits.sum()), len(hits))
+    scored["pointing"] = share(hits)
     if lesions:
         scored |= bootstrap(_Froc(found).measure, showing.astype(int), rng, resamples)
     marked, pixels = counts.positives[:, 0], (counts.positives + counts.negatives)[:, 0]
@@ -295,11 +294,3 @@ class _Froc:
 def _above(heights: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """How many of the heights are above each level."""
     return len(heights) - np.searchsorted(np.sort(heights), levels, side="right")
-
-
-def _wilson(successes: float, count: int) -> Interval:
-    """A share with Wilson's interval (Journal of the American Statistical Association 1927)."""
-    z, share = float(stats.norm.ppf((1 + CONFIDENCE) / 2)), successes / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count**2)))
-    return Interval(share, max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0))  # but for rounding

@@ -1,4 +1,4 @@
-"""What a set of logits is worth: classification scores with bootstrap intervals, and the fits of the size curve.
+"""What a set of logits is worth: classification scores with intervals, and the fits of the size curve.
 
 Scores are named as the field names them: ``accuracy``; ``aca`` (ACA), the mean of the recalls of the classes (FLAIR's
 metric, also called balanced accuracy); ``macro_f1``; ``auc`` (AUC), one against rest, averaged over the classes;
@@ -6,6 +6,8 @@ metric, also called balanced accuracy); ``macro_f1``; ``auc`` (AUC), one against
 a specificity of 90 %), one against rest as ``auc``; ``brier``, the squared distance of the softmax from the truth, 0 to
 2 (Brier 1950); ``ece`` (ECE), the calibration error over bins of equal mass (Nixon et al., arXiv 1904.01685).
 Averages are over the classes present among the targets and give each the same weight; a prediction may be any class.
+The ``ece`` of few images is noise for the most part, and above 0 however well a model is calibrated: its low limit is 0
+where it is what a calibrated model would have.
 """
 
 from collections.abc import Sequence
@@ -13,12 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, special, stats
 
-from visionclip.evaluation.intervals import CONFIDENCE, bootstrap
+from visionclip.evaluation.intervals import CONFIDENCE, Interval, bootstrap, design_effect, mean_auc, share
 
 RANKED = ("auc", "average_precision", "sensitivity")  # of one class against the rest
 SCORES = ("auc", "aca", "accuracy", "macro_f1", "kappa", "average_precision", "sensitivity", "brier", "ece")
 SPECIFICITY = 0.9
 BINS = 15
+FEWEST = 10  # images of a class, for limits of what is resampled class by class
+DRAWS = 4000  # from a posterior: what errs in its limits is a twentieth of its spread
 
 
 def scores(targets: np.ndarray, logits: np.ndarray, ordinal: bool) -> dict[str, float | None]:
@@ -46,7 +50,11 @@ def scores_with_intervals(
 ) -> dict:
     """The ``scores`` as intervals, with what trivial predictions reach.
 
-    Images are resampled within each class, or ``groups`` as a whole where they hold several images (see ``bootstrap``).
+    All take ``groups`` into account where they hold several images. ``accuracy`` has the limits of a ``share``, ``auc``
+    those of ``mean_auc``; ``aca``, ``macro_f1`` and ``kappa`` those of a posterior, given how many images each class
+    has (``_confusion_intervals``); ``ece`` of a test (``_calibration_interval``). ``brier``, ``average_precision`` and
+    ``sensitivity`` are resampled (``bootstrap``), the last two only where each class has ``FEWEST`` images: of fewer a
+    bootstrap is far too narrow.
 
     Returns:
         ``n`` images in ``groups`` groups; for each of ``SCORES`` an ``Interval``; ``majority_accuracy``, of always
@@ -56,10 +64,17 @@ def scores_with_intervals(
         ValueError: as ``scores``, or ``resamples`` is below 1.
     """
     targets, logits = _checked(targets, logits)
+    resampled = bootstrap(lambda weights: _of_images(targets, logits, weights), targets, rng, resamples, groups)
+    if np.unique(targets, return_counts=True)[1].min() < FEWEST:
+        resampled |= {name: Interval(resampled[name].value) for name in RANKED}
     return {
         "n": len(targets),
         "groups": len(targets) if groups is None else len(set(groups)),
-        **bootstrap(lambda weights: _measure(targets, logits, ordinal, weights), targets, rng, resamples, groups),
+        **resampled,
+        "auc": _auc_interval(targets, logits, groups),
+        "ece": _calibration_interval(special.softmax(logits, axis=1), targets, rng, groups),
+        **_confusion_intervals(targets, logits, ordinal, rng, groups),
+        "accuracy": share(logits.argmax(axis=1) == targets, groups),
         "majority_accuracy": float(np.bincount(targets).max() / len(targets)),
         "chance_aca": 1 / logits.shape[1],
     }
@@ -129,24 +144,72 @@ def _checked(targets: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.nd
 def _measure(targets: np.ndarray, logits: np.ndarray, ordinal: bool, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each of ``SCORES`` as R values, one for each row of image weights R×N; NaN where undefined."""
     classes = logits.shape[1]
-    present = np.unique(targets)
     cells = np.eye(classes * classes)[targets * classes + logits.argmax(axis=1)]
-    confusion = (weights @ cells).reshape(-1, classes, classes)  # R × target × prediction
+    return {
+        **_of_images(targets, logits, weights),
+        "ece": _calibration_error(special.softmax(logits, axis=1), targets, weights),
+        **_of_confusion((weights @ cells).reshape(-1, classes, classes), np.unique(targets), ordinal),
+    }
+
+
+def _of_images(targets: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The ``RANKED`` scores and ``brier``, as ``_measure``."""
+    present = np.unique(targets)
+    if present.size > 1:
+        ranked = np.mean([_ranked(logits, targets, label, weights) for label in present], axis=0)
+    else:
+        ranked = np.full((len(RANKED), len(weights)), np.nan)
+    distance = np.square(special.softmax(logits, axis=1) - np.eye(logits.shape[1])[targets]).sum(axis=1)
+    return {**dict(zip(RANKED, ranked, strict=True)), "brier": weights @ distance / weights.sum(axis=1)}
+
+
+def _of_confusion(confusion: np.ndarray, present: np.ndarray, ordinal: bool) -> dict[str, np.ndarray]:
+    """The scores of R confusion matrices R×K×K, target × prediction; ``present`` are the classes among the targets."""
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     of_target, of_prediction = confusion.sum(axis=2), confusion.sum(axis=1)
-    undefined = np.full(len(weights), np.nan)
-    several = present.size > 1
-    ranked = np.mean([_ranked(logits, targets, label, weights) for label in present], axis=0) if several else None
-    probabilities = special.softmax(logits, axis=1)
-    distance = np.square(probabilities - np.eye(classes)[targets]).sum(axis=1)
     return {
-        **{name: undefined if ranked is None else ranked[place] for place, name in enumerate(RANKED)},
-        "brier": weights @ distance / weights.sum(axis=1),
-        "ece": _calibration_error(probabilities, targets, weights),
         "aca": (hits[:, present] / of_target[:, present]).mean(axis=1),
         "accuracy": hits.sum(axis=1) / of_target.sum(axis=1),
         "macro_f1": (2 * hits[:, present] / (of_target + of_prediction)[:, present]).mean(axis=1),
-        "kappa": _kappa(confusion) if ordinal and several else undefined,
+        "kappa": _kappa(confusion) if ordinal and present.size > 1 else np.full(len(confusion), np.nan),
+    }
+
+
+def _auc_interval(targets: np.ndarray, logits: np.ndarray, groups: Sequence[str] | None) -> Interval:
+    present = np.unique(targets)
+    if present.size < 2:
+        return Interval(None)
+    return mean_auc(present[:, None] == targets, np.stack([_ranking(logits, label) for label in present]), groups)
+
+
+def _confusion_intervals(
+    targets: np.ndarray,
+    logits: np.ndarray,
+    ordinal: bool,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None,
+) -> dict[str, Interval]:
+    """The scores of the confusion matrix with limits from independent posteriors of what each class is predicted as.
+
+    The prior of a class is Dirichlet's, one half for the right answer and one half for all wrong ones together, so that
+    its recall has the posterior of Jeffreys, Beta(right + ½, wrong + ½) (Brown et al., Statistical Science 2001): a
+    class that is always right, or never, still varies. Where ``groups`` hold several images, the counts of a class are
+    divided by the ``design_effect`` on its recall. Limits are widened to the score where the prior moves them past it.
+    """
+    classes, predictions = logits.shape[1], logits.argmax(axis=1)
+    members, present = None if groups is None else np.asarray(groups), np.unique(targets)
+    prior = np.where(np.eye(classes) > 0, 0.5, 0.5 / max(classes - 1, 1))
+    confusion, drawn = np.zeros((1, classes, classes)), np.zeros((DRAWS, classes, classes))
+    for label in present:
+        own = targets == label
+        counts, right = np.bincount(predictions[own], minlength=classes), predictions[own] == label
+        effect = design_effect(right - right.mean(), None if members is None else members[own])
+        confusion[0, label] = counts
+        drawn[:, label] = counts.sum() * rng.dirichlet(counts / effect + prior[label], DRAWS)
+    of_draws = _of_confusion(drawn, present, ordinal)
+    return {
+        name: Interval.within(float(value), of_draws[name])
+        for name, (value,) in _of_confusion(confusion, present, ordinal).items()
     }
 
 
@@ -171,14 +234,61 @@ def _calibration_error(probabilities: np.ndarray, targets: np.ndarray, weights: 
     return sum(np.abs(((place == number) * mass) @ gap) for number in range(BINS)) / total[:, 0]
 
 
+def _calibration_interval(
+    probabilities: np.ndarray, targets: np.ndarray, rng: np.random.Generator, groups: Sequence[str] | None
+) -> Interval:
+    """Expected calibration error of probabilities N×K with limits from the inversion of a test.
+
+    A bootstrap adds its noise to that of the estimate, as absolute gaps don't cancel, and so leaves the estimate out.
+    Here a true error of t times the estimate, its gaps in the bins t times those measured, is within the limits where
+    2.5 % or more of what noise makes of it are on either side of the estimate; for t = 0 that is consistency resampling
+    (Bröcker & Smith, Weather and Forecasting 2007). The noise of a bin is normal with the variance of its accuracy, by
+    the mean of Jeffreys' posterior, times the ``design_effect`` of ``groups``. Gaps that noise gave either sign gain
+    more by further noise than true ones of one sign, so that the high limit is at least that of all bins' mean gap.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    count = len(targets)
+    place = np.empty(count, int)
+    place[np.argsort(confidence, kind="stable")] = (np.arange(count) + 0.5) / count * BINS
+    place = np.unique(place, return_inverse=True)[1]  # fewer images than bins leave some empty
+    images = np.bincount(place)
+    accuracy = (np.bincount(place, right) + 0.5) / (images + 1)
+    gap = np.bincount(place, confidence - right) / images
+    effect = design_effect(confidence - right - gap[place], groups)
+    spread = np.sqrt(accuracy * (1 - accuracy) / images * effect)
+    noise, mass = rng.normal(0, spread, (DRAWS, images.size)), images / count
+    error = float(np.abs(gap) @ mass)
+
+    def largest(level: float) -> float:
+        """The multiple of the gaps whose error, with noise, is below the estimate in a share of ``level``."""
+
+        def excess(multiple: float) -> float:
+            return float(np.quantile(np.abs(multiple * gap + noise) @ mass, level)) - error
+
+        if excess(0) >= 0:
+            return 0.0
+        beyond = 1.0
+        while excess(beyond) < 0:
+            beyond *= 2
+        return float(optimize.brentq(excess, 0, beyond, xtol=1e-4))
+
+    low, high = (largest(level) * error for level in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2))
+    of_mean_gap = abs(float(gap @ mass)) + float(stats.norm.ppf((1 + CONFIDENCE) / 2) * np.linalg.norm(mass * spread))
+    return Interval(error, min(low, error), min(max(high, of_mean_gap, error), 1.0))
+
+
+def _ranking(logits: np.ndarray, label: int) -> np.ndarray:
+    """Log-odds of one class against the rest under a softmax, N, which itself would saturate and tie what differs."""
+    return logits[:, label] - special.logsumexp(np.delete(logits, label, axis=1), axis=1)
+
+
 def _ranked(logits: np.ndarray, targets: np.ndarray, label: int, weights: np.ndarray) -> np.ndarray:
     """The ``RANKED`` scores of one class against the rest for each row of image weights R×N, 3×R.
 
     The area under the ROC curve is the share of (positive, negative) pairs in the right order, ties counting half (Mann
     & Whitney 1947); average precision is the sum of precisions weighted by the recall that each threshold adds.
     """
-    rest = np.delete(logits, label, axis=1)
-    ranking = logits[:, label] - special.logsumexp(rest, axis=1)  # a softmax would saturate and tie what differs
+    ranking = _ranking(logits, label)
     order = np.argsort(ranking, kind="stable")
     ties = np.flatnonzero(np.diff(ranking[order], prepend=-np.inf))  # where each run of equal ones starts
     sorted_weights, positive = weights[:, order], (targets == label)[order]

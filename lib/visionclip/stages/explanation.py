@@ -193,8 +193,6 @@ def alarms(
     held_out: LabelledImages,
     datasets: Sequence[Dataset],
     languages: Sequence[str],
-    seed: int,
-    resamples: int,
 ) -> Alarms:
     """The findings that the maps show in healthy photographs of each dataset, by limits fixed on healthy phantoms.
 
@@ -209,7 +207,7 @@ def alarms(
     for name, (one, places) in healthy.items():
         eyes = one.images.take(places)
         above = false_alarms.excess(false_alarms.signs(network, tokenizer, eyes.pixels, languages), limits)
-        rows += false_alarms.rates(f"{name} ({one.split})", above, eyes.members, seed, resamples)
+        rows += false_alarms.rates(f"{name} ({one.split})", above, eyes.members)
         found = false_alarms.surest(above, ALARMS)
         surest[name] = [{**eye, "place": places[eye["place"]]} for eye in found]
     return Alarms(rows, surest)
