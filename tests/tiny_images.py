@@ -9,6 +9,8 @@ import torch
 
 from visionclip import conditions, phantom
 from visionclip.data.labelled import LabelledImages
+from visionclip.models import generator
+from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.training import loop
 
 
@@ -26,6 +28,15 @@ def discs(count: int, size: int = 16) -> LabelledImages:
         image[rows, first:last], grid[disc, rows, first:last] = 240, 1
     names = [str(number) for number in range(count)]
     return LabelledImages(pixels, eyes, ["phantom"] * count, names, masks=layouts, mask_names=phantom.MASKS)
+
+
+def pipeline(images: LabelledImages, **named: object) -> VisionCLIPDDPMPipeline:
+    """A generator of such images that has learnt nothing, but draws."""
+    torch.manual_seed(0)
+    network = generator.fitted(images.pixels, 2, conditions.VECTOR_NAMES, images.mask_names, (16, 32))
+    for layer in (network.unet.conv_out, network.gains):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    return VisionCLIPDDPMPipeline(network.train(False), generator.solver(), **named)
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:

@@ -30,11 +30,7 @@ def images():
 
 @pytest.fixture
 def pipeline(images):
-    torch.manual_seed(0)
-    network = generator.fitted(images.pixels, 2, VECTOR_NAMES, images.mask_names, (16, 32)).train(False)
-    for layer in (network.unet.conv_out, network.gains):
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    made = VisionCLIPDDPMPipeline(network, generator.solver(), steps=3)
+    made = tiny_images.pipeline(images, steps=3)
     made.set_progress_bar_config(disable=True)
     return made
 

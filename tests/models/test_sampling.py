@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
 import tiny_images
-from visionclip.conditions import VECTOR_NAMES
 from visionclip.models import generator, sampling
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 
@@ -19,11 +17,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def pipeline(images):
-    torch.manual_seed(0)
-    network = generator.fitted(images.pixels, 2, VECTOR_NAMES, images.mask_names, (16, 32))
-    for layer in (network.unet.conv_out, network.gains):
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    return VisionCLIPDDPMPipeline(network, generator.solver())
+    return tiny_images.pipeline(images)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ import pandas
 import pytest
 from scipy import stats
 
+import tiny_images
 from visionclip import conditions, phantom
 from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics
-from visionclip.stages import transfer
+from visionclip.stages import synthesis, transfer
 from visionclip.training import contrastive
 
 PLAN = """\
@@ -171,7 +172,7 @@ def test_predictions_are_kept_and_of_the_right_tasks(real, tmp_path, trained):
 
 def test_seeds_draw_and_train_anew_and_arms_share_what_they_draw_alike(real, tmp_path, trained, monkeypatch):
     drawn, draw = [], transfer.draw
-    monkeypatch.setattr(transfer, "draw", lambda *given: drawn.append(given[1:]) or draw(*given))
+    monkeypatch.setattr(transfer, "draw", lambda *given, **named: drawn.append(given[1:]) or draw(*given, **named))
     names = [transfer.REFERENCE, "no healthy twins", "captions alone", "no augmentation"]
     found = transfer.predict_all(tmp_path, names, [0, 1], real, 32, 2, 32)
     assert list(found) == names
@@ -223,7 +224,35 @@ def test_a_changed_arm_is_trained_anew(real, tmp_path, trained, monkeypatch):
     assert len(trained) == 2
 
 
-def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def generator():
+    return tiny_images.pipeline(synthesis.draw(8, synthesis.TRAINING, 0, 32, 0.1), steps=2)
+
+
+def test_generated_eyes_stand_in_for_the_same_eyes(generator):
+    arms = [transfer.REFERENCE, "half generated", "generated alone"]
+    drawn, half, whole = (transfer.draw(transfer.ARMS[name], 12, 32, 0, pipeline=generator) for name in arms)
+    assert drawn.conditions == half.conditions == whole.conditions
+    assert np.array_equal(drawn.masks, half.masks)
+    others = (half.pixels != drawn.pixels).any((1, 2, 3))
+    assert others.sum() == 6
+    assert [source == synthesis.GENERATED for source in half.sources] == others.tolist()
+    assert np.abs(half.pixels[others].astype(int) - whole.pixels[others]).max() <= 1, "but for the batch"
+    assert set(whole.sources) == {synthesis.GENERATED}
+    with pytest.raises(ValueError, match="needs a generator; give the pipeline of 01-synthesis"):
+        transfer.draw(transfer.ARMS["half generated"], 12, 32, 0)
+
+
+def test_another_generator_changes_what_learns_from_it_and_nothing_else(real, tmp_path, trained, generator):
+    arms = [transfer.REFERENCE, "generated alone"]
+    for _ in range(2):
+        transfer.predict_all(tmp_path, arms, [0], real, 32, 2, 32, generator)
+        generator.unet.gains.weight.data += 0.01
+    generator.unet.gains.weight.data -= 0.02
+    assert trained == [32] * 3
+
+
+def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch, generator):
     taken = {}
 
     def noted(network, tokenizer, pairs, settings, folder):
@@ -231,7 +260,7 @@ def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch
         return []
 
     monkeypatch.setattr(contrastive, "train", noted)
-    transfer.predict_all(tmp_path, list(transfer.ARMS), [0], real, 40, 2, 32)
+    transfer.predict_all(tmp_path, list(transfer.ARMS), [0], real, 40, 2, 32, generator)
     images, settings = ({name: one[place] for name, one in taken.items()} for place in (0, 1))
     healthy = {name: sum(map(conditions.is_normal, own.conditions)) for name, own in images.items()}
     assert healthy["no-healthy-twins-32-0"] < healthy["everything-32-0"]

@@ -120,6 +120,13 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
     return {name: first[name] for name in order if name in first}
 
 
+def trained(folder: str | Path) -> VisionCLIPDDPMPipeline:
+    """The pipeline that drew the set of a finished stage: the one given to it, its student, or the model it trained."""
+    made = runs.require(folder, "01-synthesis")["parameters"]
+    own = runs.resolve(folder) / ("student" if made["student_updates"] else "ddpm")
+    return VisionCLIPDDPMPipeline.from_pretrained(runs.resolve(made["generator"]) if made["generator"] else own)
+
+
 def stream(
     folder: Path,
     generator: Path,

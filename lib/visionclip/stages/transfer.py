@@ -7,7 +7,7 @@ may choose how phantoms are drawn; ``choices`` says by which rule.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,13 +17,16 @@ import pandas
 from sklearn.metrics import roc_auc_score
 
 from visionclip import keys, phantom, runs, streams
-from visionclip.data import field_of_view, folders, phantoms
+from visionclip.data import field_of_view, folders, images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import blind, choices, scoring, zero_shot
 from visionclip.evaluation.intervals import adjusted, over_seeds, paired
+from visionclip.models import sampling
+from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain
+from visionclip.stages.synthesis import GENERATED
 from visionclip.training.contrastive import Settings
 
 REFERENCE = "everything"
@@ -37,18 +40,20 @@ SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright 
 @dataclass(frozen=True)
 class Arm:
     """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1),
-    strength of the augmentation (0 to 1), and the weights of what is learnt beside the captions."""
+    strength of the augmentation (0 to 1), the weights of what is learnt beside the captions, and the share (0 to 1) of
+    the eyes that the generator draws from their layouts in place of the renderer."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
     twins: float = TWINS
     augmentation: float = 1.0
     condition_weight: float = 3.0
     map_weight: float = 1.0
+    generated: float = 0.0
 
     @property
     def drawing(self) -> str:
         """What tells drawn sets apart: arms with the same drawing share their eyes."""
-        return keys.digest([dict(self.fixed), self.twins])
+        return keys.digest([dict(self.fixed), self.twins, self.generated])
 
 
 CAMERA = {"camera": "canon", "colour": "neutral", "exposure": 1.0}
@@ -85,6 +90,10 @@ ARMS: dict[str, Arm] = {
     "no condition loss": Arm(condition_weight=0.0),
     "no finding maps": Arm(map_weight=0.0),
     "captions alone": Arm(condition_weight=0.0, map_weight=0.0),
+    "a quarter generated": Arm(generated=0.25),
+    "half generated": Arm(generated=0.5),
+    "three quarters generated": Arm(generated=0.75),
+    "generated alone": Arm(generated=1.0),
 }
 SWEEPS: dict[str, tuple[float, ...]] = {
     "cup_to_disc": (0.2, 0.35, 0.5, 0.7, 0.9),
@@ -176,12 +185,38 @@ def distance_table(drawn: pandas.DataFrame, real: Mapping[str, pandas.DataFrame]
 
 
 def draw(
-    arm: Arm, count: int, size: int, seed: int, workers: int = 0, ranges: phantom.Ranges = phantom.USUAL
+    arm: Arm,
+    count: int,
+    size: int,
+    seed: int,
+    workers: int = 0,
+    ranges: phantom.Ranges = phantom.USUAL,
+    pipeline: VisionCLIPDDPMPipeline | None = None,
 ) -> LabelledImages:
-    """``count`` phantoms as the arm draws them, with finding maps, prepared as photographs are."""
+    """``count`` phantoms as the arm draws them, with finding maps, prepared as photographs are.
+
+    Those that are generated are the same eyes, by the ``pipeline`` from their conditions and layouts, so that arms of
+    another share differ in nothing but who draws them.
+
+    Raises:
+        ValueError: eyes are to be generated, and there is no pipeline.
+    """
+    if arm.generated and pipeline is None:
+        raise ValueError("transfer: an arm with generated eyes needs a generator; give the pipeline of 01-synthesis")
     eyes, drawn_from = phantoms.with_healthy_twins(count, arm.twins, seed, TRAINING)
     label = f"phantoms, seed {seed}, {size} px"
-    return phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings", ranges=ranges)
+    drawn = phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings", ranges=ranges)
+    if pipeline is None or not arm.generated:
+        return drawn
+    places = streams.rng(seed, "eyes that are generated").permutation(count)[: round(count * arm.generated)]
+    own, layouts = [eyes[place] for place in places], "layout" if pipeline.unet.config.layout else None
+    drawn_from = [drawn_from[place] for place in places]
+    label, side = f"layouts, seed {seed}", pipeline.unet.config.size
+    plan = phantoms.draw(own, drawn_from, side, label, workers, arm.fixed, masks=layouts, ranges=ranges)
+    pixels = sampling.sample(pipeline, plan.vectors, plan.masks, seed=seed, places=places)
+    drawn.pixels[places] = images.resized(pixels, size)
+    sources = [GENERATED if place in set(places) else source for place, source in enumerate(drawn.sources)]
+    return replace(drawn, sources=sources)
 
 
 def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
@@ -202,9 +237,11 @@ def predict(
     updates: int,
     size: int,
     seed: int,
+    generator: str = "",
 ) -> dict[str, np.ndarray]:
-    """Train the arm ``name`` on its ``eyes`` (``count`` phantoms of ``size`` pixels) and return, for each of
-    ``tasks_of``, the logits N of the second class; kept below ``folder`` and read back, without drawing."""
+    """Train the arm ``name`` on its ``eyes`` (``count`` phantoms of ``size`` pixels, some by the ``generator`` of this
+    digest) and return, for each of ``tasks_of``, the logits N of the second class; kept below ``folder`` and read
+    back, without drawing."""
     arm, tasks = ARMS[name], tasks_of(datasets)
     settings = Settings(
         updates=updates,
@@ -220,7 +257,8 @@ def predict(
     )
     pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
     classes = {place: task.classes for place, (_, task) in tasks.items()}
-    key = settings.key(arm, classes, pixels, count, size, keys.code(__file__))
+    drawn_by = generator if arm.generated else ""
+    key = settings.key(arm, classes, pixels, count, size, drawn_by, keys.code(__file__))
     place = folder / f"{name}-{size}-{seed}".replace(" ", "-")
 
     def compute() -> dict[str, np.ndarray]:
@@ -247,15 +285,17 @@ def predict_all(
     count: int,
     updates: int,
     size: int,
+    pipeline: VisionCLIPDDPMPipeline | None = None,
 ) -> dict[str, list[dict[str, np.ndarray]]]:
     """For each arm what ``predict`` gives for every seed; arms with the same ``drawing`` share their eyes."""
-    found = defaultdict(list)
+    found, generator = defaultdict(list), keys.weights(pipeline.unet) if pipeline else ""
     for seed in seeds:
         for drawing in dict.fromkeys(ARMS[name].drawing for name in names):
             own = [name for name in names if ARMS[name].drawing == drawing]
-            eyes = cache(partial(draw, ARMS[own[0]], count, size, seed))  # once, for the first that isn't kept
+            # once, for the first that isn't kept
+            eyes = cache(partial(draw, ARMS[own[0]], count, size, seed, pipeline=pipeline))
             for name in own:
-                found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed))
+                found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed, generator))
     return {name: found[name] for name in names}
 
 

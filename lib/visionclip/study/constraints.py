@@ -33,6 +33,7 @@ ARMS = {
         *(REFERENCE, "no camera", "no look-alikes", "one anatomy", "plausible alone", "beyond plausible alone"),
         *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
+        *("a quarter generated", "half generated", "three quarters generated", "generated alone"),
     ),
     "08-diversity": (
         *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
