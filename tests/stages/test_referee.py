@@ -151,3 +151,11 @@ def test_maps_that_are_the_layouts_score_one_and_maps_of_other_eyes_less(drawn, 
     others = referees.judge_masks(judge, replace(drawn, masks=drawn.masks[::-1]))
     assert all(others[name] < own[name] for name in own)
     assert referees.train(drawn.without_masks(), 4, 0, tmp_path).cuts == {}
+
+
+def test_the_nearest_original_of_a_copy_is_what_it_copies(drawn, referee):
+    places, similarity = referees.nearest(referee[0], drawn.pixels, drawn.pixels[[7, 3, 31]])
+    assert places.tolist() == [7, 3, 31]
+    assert similarity == pytest.approx(1, abs=1e-4)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    assert referees.nearest(referee[0], drawn.pixels, noise)[1] < 0.99

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from visionclip import streams
@@ -239,6 +240,17 @@ def distances(
         "kid": fidelity.kernel_distance(reference, made, rng),
         "kid_floor": fidelity.kernel_distance(reference, drawn, rng),
     }
+
+
+def nearest(referee: Referee, originals: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of M generated images the place of the original that is nearest to it, and their cosine similarity (-1
+    to 1) by the referee's features; all uint8 ×S×S×3. A copy of what was learnt from would have one near 1."""
+    among, made = (
+        functional.normalize(encode_images(referee.network, pixels, projected=False).float(), dim=1)
+        for pixels in (originals, generated)
+    )
+    similarity, place = (made @ among.T).max(1)
+    return place.numpy(), similarity.numpy()
 
 
 def fidelity_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
