@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= runs/$(PRESET)/03-pretrain/model
 HOURS ?= 8
+PROCESSES ?= 2
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 export PYTHONUNBUFFERED := 1
 # Jupyter looks for the kernel python3 here first: one of that name on JUPYTER_PATH, as on a JupyterHub, has no visionclip.
 export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
-.PHONY: help setup study test lint unit nbval lab notebooks tune bench gpu-check datasets
+.PHONY: help setup study test lint unit nbval lab notebooks tune weights bench gpu-check datasets
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -54,6 +55,9 @@ notebooks: .venv/ready ## run the notebooks at their defaults and make their out
 
 tune: .venv/ready ## search the ranges of the drawing on the sets to choose by: MODEL=FOLDER HOURS=8
 	$(BIN)/python -m visionclip.study.tune --model $(MODEL) --hours $(HOURS)
+
+weights: .venv/ready ## train the generator that weights/ publishes, for hours; a stopped run goes on
+	$(BIN)/accelerate launch --cpu --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no --dynamo_backend no -m visionclip.study.weights
 
 bench: .venv/ready ## how fast the parts are on this machine; PEERS=/path/to/python with open_clip: beside it
 	$(BIN)/python -m visionclip.study.bench $(if $(PEERS),--peers $(PEERS))

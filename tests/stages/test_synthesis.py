@@ -159,12 +159,21 @@ def test_any_number_of_processes_draws_the_same_set_and_a_stopped_one_goes_on(sa
 
 def test_other_settings_and_missing_generators_are_refused_before_work(saved, tmp_path, capsys):
     synthesis.stream(tmp_path, saved, 2, per_shard=2)
-    with pytest.raises(ValueError, match=r"generated.json: eyes of other settings; give another folder or delete"):
+    with pytest.raises(ValueError, match=r"set.json: eyes of other settings; give another folder or delete"):
         synthesis.stream(tmp_path, saved, 3, per_shard=2)
     with pytest.raises(SystemExit) as stopped:
         synthesis.main(["--generator", str(tmp_path), "--count", "2", "--out", str(tmp_path / "new")])
     assert stopped.value.code == 2
     assert "no model_index.json; give the folder of a saved pipeline" in capsys.readouterr().err
+
+
+def test_streamed_originals_are_those_that_are_drawn(drawn, tmp_path):
+    synthesis.stream_originals(tmp_path, 40, 32, 0, per_shard=30)
+    streamed = shards.load(tmp_path)
+    assert np.array_equal(streamed.pixels, drawn.pixels)
+    assert np.array_equal(streamed.masks, drawn.masks)
+    assert streamed.conditions == drawn.conditions
+    assert streamed.mask_names == drawn.mask_names
 
 
 @pytest.mark.slow

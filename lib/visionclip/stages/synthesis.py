@@ -6,7 +6,7 @@ goes on where it was.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -140,8 +140,8 @@ def stream(
     """Draw ``count`` eyes, balanced over the vocabulary, with the pipeline saved in ``generator``, into shards below
     ``folder``; of ``world`` processes the one of this ``rank`` draws every so many-th shard that isn't there yet.
 
-    What is at a place follows from the seed and that place alone, however many processes draw. ``generated.json`` says
-    what the folder holds. Samples have finding maps where the generator was given layouts.
+    What is at a place follows from the seed and that place alone, however many processes draw. Samples have finding
+    maps where the generator was given layouts.
 
     Raises:
         FileNotFoundError: there is no saved pipeline.
@@ -150,18 +150,53 @@ def stream(
     if not (generator / "model_index.json").is_file():
         raise FileNotFoundError(f"{runs.relative(generator)}: no model_index.json; give the folder of a saved pipeline")
     pipeline = VisionCLIPDDPMPipeline.from_pretrained(generator)
-    settings = {"count": count, "seed": seed, "unreadable": unreadable, "per_shard": per_shard}
-    settings |= {"generator": keys.weights(pipeline.unet), "code": keys.code(__file__)}
-    card = folder / "generated.json"
+    made_by = {"generator": keys.weights(pipeline.unet), "seed": seed, "unreadable": unreadable}
+    eyes = phantoms.balanced_eyes(count, seed, GENERATING, unreadable)
+
+    def make(places: range) -> LabelledImages:
+        return _generated(pipeline, [eyes[place] for place in places], places, seed)
+
+    _write_missing(folder, made_by, count, per_shard, make, rank, world)
+
+
+def stream_originals(
+    folder: Path, count: int, size: int, seed: int, unreadable: float = 0.1, per_shard: int = 1000
+) -> None:
+    """Draw the phantoms of ``draw`` for training into shards below ``folder``, those that aren't there yet.
+
+    Raises:
+        ValueError: the folder holds eyes of other settings, or made by other code.
+    """
+    eyes = phantoms.balanced_eyes(count, seed, TRAINING, unreadable)
+
+    def make(places: range) -> LabelledImages:
+        drawn_from = [(seed, TRAINING, place) for place in places]
+        drawn = phantoms.draw([eyes[place] for place in places], drawn_from, size, TRAINING, masks="layout")
+        return replace(drawn, keys=[f"{PHANTOM}-{place:07d}" for place in places])
+
+    _write_missing(folder, {"size": size, "seed": seed, "unreadable": unreadable}, count, per_shard, make)
+
+
+def _write_missing(
+    folder: Path,
+    made_by: dict[str, object],
+    count: int,
+    per_shard: int,
+    make: Callable[[range], LabelledImages],
+    rank: int = 0,
+    world: int = 1,
+) -> None:
+    """The shards of a set that aren't there yet, of ``world`` processes the part of this ``rank``; ``make`` gives the
+    images at places. ``set.json`` says what made them."""
+    settings = {**made_by, "count": count, "per_shard": per_shard, "code": keys.code(__file__)}
+    card = folder / "set.json"
     if card.is_file() and runs.read_json(card) != settings:
         raise ValueError(f"{runs.relative(card)}: eyes of other settings; give another folder or delete this one")
     runs.write_json(card, settings)
-    eyes = phantoms.balanced_eyes(count, seed, GENERATING, unreadable)
     own = [number for number in range(rank, -(-count // per_shard), world) if not _shard(folder, number).is_file()]
     for number in progress(own, "shards"):
         places = range(count)[number * per_shard : (number + 1) * per_shard]
-        made = _generated(pipeline, [eyes[place] for place in places], places, seed)
-        shards.write_one(_shard(folder, number), shards.samples(made, seed))
+        shards.write_one(_shard(folder, number), shards.samples(make(places), 0))
 
 
 def _shard(folder: Path, number: int) -> Path:

@@ -159,7 +159,7 @@ def denoising_loss(
 def check(images: LabelledImages, settings: Settings) -> None:
     """Raise ValueError where ``train`` can't use these images with these settings."""
     pixels, layouts = images.pixels, images.masks
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != pixels.shape[2] or pixels.shape[3] != 3:
+    if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or pixels.shape[1] != pixels.shape[2] or pixels.shape[3] != 3:
         raise ValueError(f"diffusion: images are {pixels.dtype} {pixels.shape}; give uint8 N x S x S x 3")
     if layouts is not None and (len(layouts) != len(images) or layouts.shape[2:] != pixels.shape[1:3]):
         raise ValueError(f"diffusion: layouts {layouts.shape} for images {pixels.shape}; give one of the size of each")
