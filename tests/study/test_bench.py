@@ -48,6 +48,16 @@ def test_prediction_takes_longer_of_more_pixels():
     assert 0.1 < many < few
 
 
+def test_fewer_steps_and_no_guidance_draw_faster():
+    slow, fast = (bench.generation(32, (16, 32), steps, guidance, False, 4) for steps, guidance in ((8, 2.0), (1, 1.0)))
+    assert 0.1 < slow < fast
+
+
+def test_the_steps_that_are_not_measured_count_too():
+    few, many = (bench.ddpm_pipeline(32, (16, 32), steps, measured=2) for steps in (10, 1000))
+    assert 30 < few / many < 300
+
+
 def test_an_environment_without_open_clip_is_one_line(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'No module named open_clip' >&2\nexit 1\n")

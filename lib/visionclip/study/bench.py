@@ -18,17 +18,22 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionclip import conditions, phantom, streams
+from visionclip.conditions import VECTOR_NAMES
 from visionclip.data import images, phantoms
 from visionclip.data.augment import augment
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
 from visionclip.data.phantoms import FINDINGS, STRIDE
 from visionclip.evaluation import metrics
+from visionclip.models import generator, sampling
+from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP, sized
+from visionclip.study import weights
 from visionclip.text import captions
 from visionclip.text.tokenizer import train_tokenizer
 from visionclip.training import contrastive, loop
@@ -76,10 +81,10 @@ def preparation(size: int) -> dict[str, float]:
     """Images a second of the steps between a photograph and the tower."""
     photographs = [phantom.render(eye, streams.rng(0, "eye"), 512).image for eye in EYES[:8]]
     batch = images.to_tensor(np.stack([images.prepare(image, size) for image in photographs])).repeat(8, 1, 1, 1)
-    generator = torch.Generator().manual_seed(0)
+    source = torch.Generator().manual_seed(0)
     return {
         "crop, pad, resize from 512 px": 8 / seconds(lambda: [images.prepare(image, size) for image in photographs]),
-        "augment": len(batch) / seconds(lambda: augment(batch, 1.0, generator)),
+        "augment": len(batch) / seconds(lambda: augment(batch, 1.0, source)),
         "standardise": len(batch) / seconds(lambda: images.standardise(batch)),
     }
 
@@ -159,6 +164,39 @@ def prediction(size: int, batch: int, widths: Widths, precision: str, pyramid: i
     return batch / seconds(work)
 
 
+def generation(size: int, channels: tuple[int, ...], steps: int, guidance: float, bf16: bool, count: int = 16) -> float:
+    """Images a second that a pipeline of the published kind draws from conditions and layouts."""
+    pixels = streams.rng(0, "pixels of the benchmark").integers(0, 256, (2, size, size, 3), np.uint8)
+    network = generator.fitted(pixels, 4, VECTOR_NAMES, phantom.MASKS, channels, variance=0.6)
+    pipeline = VisionCLIPDDPMPipeline(network, generator.solver(), steps, guidance)
+    vectors, layouts = (
+        np.zeros((count, len(VECTOR_NAMES)), np.float32),
+        np.zeros((count, len(phantom.MASKS), size, size)),
+    )
+    return count / seconds(
+        lambda: sampling.sample(pipeline, vectors, layouts.astype(np.uint8), batch=count, bf16=bf16), 2
+    )
+
+
+def ddpm_pipeline(size: int, channels: tuple[int, ...], steps: int = 1000, measured: int = 2, count: int = 4) -> float:
+    """Images a second of diffusers' own DDPMPipeline with a UNet of the same widths on pixels, as it comes: at so many
+    ``steps``, of which few are ``measured``, as each takes as long."""
+    depth = len(channels)
+    unet = UNet2DModel(
+        sample_size=size,
+        layers_per_block=1,
+        block_out_channels=channels,
+        down_block_types=("DownBlock2D",) * (depth - 1) + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (depth - 1),
+        norm_num_groups=generator.NORM_GROUPS,
+    )
+    pipeline = DDPMPipeline(unet, DDPMScheduler(1000))
+    pipeline.set_progress_bar_config(disable=True)
+    return (
+        count / seconds(lambda: pipeline(count, num_inference_steps=measured, output_type="np"), 1) * measured / steps
+    )
+
+
 def intervals(count: int) -> float:
     """Images a second of all scores with 1000 bootstrap resamples, five classes."""
     rng = streams.rng(0, "scores of the benchmark")
@@ -211,8 +249,26 @@ def table(peers: str = "") -> pandas.DataFrame:
             rows.append((f"cpu's model, pyramid and maps: whole update, {precision}", size, updates, shown))
             read = prediction(size, 32, widths, precision, PYRAMID)
             rows.append((f"cpu's model, pyramid and maps: prediction, {precision}", size, read, ""))
+    rows += generators(weights.SIZE, weights.TEACHER.channels)
     rows += [("scores with intervals", 0, intervals(1744), "")]
     return pandas.DataFrame(rows, columns=["work", "pixels", "items a second", "beside"])
+
+
+def generators(size: int, channels: tuple[int, ...]) -> list[tuple[str, int, float, str]]:
+    """Rows of the diffusion model and its student, beside diffusers' own pipeline."""
+    reference = ddpm_pipeline(size, channels)
+    rows: list[tuple[str, int, float, str]] = [("diffusers' DDPMPipeline, 1000 steps", size, reference, "")]
+    student = weights.STUDENT
+    for name, steps, guidance in (
+        ("generator, 10 guided steps", 10, student.guidance),
+        ("its student", student.steps, 1),
+    ):
+        for precision in PRECISIONS:
+            rate = generation(size, channels, steps, guidance, precision == "bf16")
+            evaluations = steps * (1 if guidance == 1 else 2)
+            beside = f"NFE {evaluations}; {rate / reference:.0f} times DDPMPipeline"
+            rows.append((f"{name}, {precision}", size, rate, beside))
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
