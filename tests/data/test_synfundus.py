@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from visionclip import conditions, runs, streams
+from visionclip import conditions, keys, runs, streams
 from visionclip.data import pairs, shards, streaming, synfundus
 from visionclip.evaluation import scoring
 from visionclip.report import cards
@@ -37,6 +37,12 @@ EYES = [
     {"file_name": 6, "is_tessellated": 1, "is_pm": 1, "eyes_side": "right", "diagnosticAdvice": "疑似病理性近视。"},
     {"file_name": 7, "is_amd": 1, "is_macular_readable": 0, "diagnosticAdvice": "疑似黄斑区域病变。"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    """The digest of the code, which parses the library for every card, is tested elsewhere."""
+    monkeypatch.setattr(keys, "code", lambda *programs: "code")
 
 
 def picture(number: int) -> np.ndarray:

@@ -196,9 +196,10 @@ class Pictures:
         """The path of the image of this name (a file, with or without extension, or a number); None: it isn't there."""
         file = PureWindowsPath(name).name
         stem = file.rpartition(".")[0] if file.casefold().endswith(PICTURES) else file
+        names = list(dict.fromkeys([file] * (file != stem) + [f"{stem}.png"]))
         part = self.parts.get(min(int(stem) // PART, PARTS - 1)) if re.fullmatch(r"[0-9]{1,18}", stem) else None
         for place in [part, *self.places] if part else self.places:
-            for one in (file, f"{stem}.png"):
+            for one in names:
                 if os.path.isfile(f"{place}/{one}"):
                     return f"{place}/{one}"
         return None
