@@ -106,6 +106,21 @@ def test_masks_that_are_damaged_or_not_there_are_named(tmp_path, damage):
         shards.load(tmp_path)
 
 
+def test_sentences_and_their_facts_are_loaded_exactly(tmp_path):
+    sentences = [("疑似青光眼。", {"gc": 1}), ("", {}), ("疑似青光眼。", {"gc": 1})]
+    shards.write(tmp_path, shards.samples(replace(images(3), sentences=sentences), 0))
+    loaded = shards.load(tmp_path)
+    assert loaded.sentences == sentences
+    assert loaded.take([1, 2]).sentences == sentences[1:]
+    assert loaded.key == images(3).key, "they say nothing of images and conditions"
+    sentences = [("疑似青光眼。", {"gc": 2})] * 3
+    shards.write(tmp_path, shards.samples(replace(images(3), sentences=sentences), 0))
+    with pytest.raises(ValueError, match=r"00000\.tar: sample eye-000: caption: gc is 2; allowed are"):
+        shards.load(tmp_path)
+    with pytest.raises(ValueError, match="3 keys for columns of"):
+        replace(images(3), sentences=sentences[1:])
+
+
 def test_of_what_nothing_is_known_nothing_is_made_up(tmp_path):
     shards.write(tmp_path, shards.samples(replace(images(2), conditions=[{}, {"gc": 0}]), 0))
     assert shards.load(tmp_path).conditions == [{}, {"gc": 0}]

@@ -132,6 +132,59 @@ def test_a_complete_eye_among_partial_ones_is_described_as_ever(eyes, made):
     assert [mixed[text] for text in texts_of[0]] == [alone[text] for text in own[0]]
 
 
+def test_without_sentences_captions_are_what_they_were_before_there_were_any(eyes, observed):
+    """To the byte, as of commit 1e10201: sentences that are there and state nothing change nothing either."""
+    partial = [{key: eye[key] for key in ("dr_grade", "gc", "haemorrhage")} for eye in observed]
+    for given, per_image, digest in (
+        (eyes, 4, "064c622ed8f8c17e"),
+        (observed, 8, "d7bc83b05e432462"),
+        (partial, 4, "92d6326217991187"),
+    ):
+        for sentences in ((), [("", {})] * len(given), [("疑似青光眼。", {})] * len(given)):
+            made = captions.table(given, LANGUAGES, per_image, np.random.default_rng(1), sentences=sentences)
+            assert keys.digest(made) == digest
+
+
+def test_a_sentence_of_its_own_is_an_eye_s_first_caption_word_for_word(eyes):
+    eyes = [{**eye, "haemorrhage": 1} for eye in eyes[:40]]
+    sentences = [("可见出血斑。", {"haemorrhage": 1}) if index % 2 else ("", {}) for index in range(40)]
+    table, texts_of = captions.table(eyes, LANGUAGES, 4, np.random.default_rng(0), sentences=sentences)
+    firsts = [table[own[0]] for own in texts_of[1::2]]
+    assert {(one.text, one.language, tuple(one.facts.items())) for one in firsts} == {
+        ("可见出血斑。", "zh", (("haemorrhage", 1),))
+    }
+    assert all(len(set(own)) == 4 for own in texts_of)
+    assert captions.truth(eyes, table)[range(40), [own[0] for own in texts_of]].all()
+    assert [one.text_id for one in table] == list(range(len(table)))
+    english, _ = captions.table(eyes, ("en",), 4, np.random.default_rng(0), sentences=sentences)
+    assert {one.language for one in english} == {"en"}
+    too_long = [("可见出血斑。" * 10, {"haemorrhage": 1})] * 40
+    assert "可见出血斑。" * 10 not in {
+        one.text for one in captions.table(eyes, LANGUAGES, 4, np.random.default_rng(0), sentences=too_long)[0]
+    }
+
+
+def test_a_sentence_in_the_grammar_s_words_for_other_facts_keeps_its_own():
+    """No text stands for two sets of facts, whoever wrote it."""
+    eyes = [{"gc": 1, "haemorrhage": 1}] * 60
+    sentences = [("疑似青光眼。", {"haemorrhage": 1}), *[("", {})] * 59]
+    table, texts_of = captions.table(eyes, ("zh",), 4, np.random.default_rng(0), sentences=sentences)
+    (one,) = [one for one in table if one.text == "疑似青光眼。"]
+    assert one.facts == {"haemorrhage": 1}
+    assert not any(one.text_id in own for own in texts_of[1:])
+
+
+def test_a_sentence_that_is_not_known_to_be_true_or_has_two_meanings_is_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(
+        ValueError, match=r"eye 1: '疑似青光眼。' states {'gc': 1}, which isn't known of it; correct one"
+    ):
+        captions.table([{"gc": 1}, {"amd": 1}], ("zh",), 2, rng, sentences=[("疑似青光眼。", {"gc": 1})] * 2)
+    eyes, sentences = [{"gc": 1, "amd": 1}] * 2, [("可见异常。", {"gc": 1}), ("可见异常。", {"amd": 1})]
+    with pytest.raises(ValueError, match=r"eye 1: '可见异常。' states {'amd': 1} here and {'gc': 1} of another eye"):
+        captions.table(eyes, ("zh",), 2, rng, sentences=sentences)
+
+
 def test_a_caption_of_a_partial_eye_is_true_contradicted_or_unknown():
     facts = [{"gc": 1}, {"gc": 0}, {"amd": 0}, {"gc": 1, "amd": 0}, {"gc": 0, "amd": 0}]
     shown, stated = (captions.fact_matrix(rows) for rows in ([{"gc": 1}, {"gc": 1, "amd": 1}], facts))

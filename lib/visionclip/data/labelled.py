@@ -32,7 +32,8 @@ class LabelledImages:
     labels leave open what they don't name ({}: all); ``sources`` say what made an image, ``keys`` name it. ``groups``
     are the patient or examination of each, empty where every image is its own. ``masks`` are uint8 N×C×h×w, one channel
     for each of ``mask_names``; what their values mean is said by whoever makes them. ``marked`` is bool N where only
-    some images have masks, those of the others being 0.
+    some images have masks, those of the others being 0. ``sentences`` are a caption that each image came with and the
+    facts that it states, ("", {}) of an image without; empty where none has any.
 
     Raises:
         ValueError: the columns are not of one length.
@@ -46,11 +47,13 @@ class LabelledImages:
     masks: np.ndarray | None = None
     mask_names: tuple[str, ...] = ()
     marked: np.ndarray | None = None
+    sentences: list[tuple[str, dict[str, int]]] = field(default_factory=list)
 
     def __post_init__(self):
         masks = self.pixels if self.masks is None else self.masks
         marked = self.pixels if self.marked is None else self.marked
-        columns: tuple[Sized, ...] = (self.pixels, self.conditions, self.sources, self.members, masks, marked)
+        written = self.sentences or self.keys
+        columns: tuple[Sized, ...] = (self.pixels, self.conditions, self.sources, self.members, masks, marked, written)
         if {len(column) for column in columns} != {len(self.keys)}:
             raise ValueError(f"labelled images: {len(self.keys)} keys for columns of {[*map(len, columns)]}")
 
@@ -85,7 +88,8 @@ class LabelledImages:
         def of(column: list) -> list:
             return [column[place] for place in places] if column else []
 
-        lists: dict[str, Any] = {name: of(getattr(self, name)) for name in ("conditions", "sources", "keys", "groups")}
+        names = ("conditions", "sources", "keys", "groups", "sentences")
+        lists: dict[str, Any] = {name: of(getattr(self, name)) for name in names}
         masks = None if self.masks is None else self.masks.take(places, axis=0)
         marked = None if self.marked is None else self.marked[places]
         return replace(self, pixels=self.pixels.take(places, axis=0), masks=masks, marked=marked, **lists)

@@ -1,6 +1,7 @@
 """Labelled images on disk: WebDataset tar shards.
 
-A sample is ``key.png`` (or ``key.jpg``) and ``key.json`` with its conditions, seed and source; where there are masks,
+A sample is ``key.png`` (or ``key.jpg``) and ``key.json`` with its conditions, seed and source; in sets that came with
+sentences also a ``caption``, its ``text`` and the ``facts`` that it states ({}: it is not used). Where there are masks,
 ``key.masks.png`` has them one above the other, in grey, in the order of the record's ``masks``, all 0 where the image
 is not ``marked``. Shards of the same samples are byte-identical. `datasets` reads them as they are where every eye
 states the same conditions; open_clip wants captions too, which ``exports`` writes.
@@ -26,6 +27,8 @@ def samples(images: LabelledImages, seed: int) -> Iterator[Sample]:
     columns = zip(images.keys, images.pixels, images.conditions, images.sources, strict=True)
     for place, (key, pixels, eye, source) in enumerate(columns):
         record: dict[str, object] = {"conditions": eye, "seed": seed, "source": source}
+        if images.sentences:
+            record["caption"] = dict(zip(("text", "facts"), images.sentences[place], strict=True))
         sample: dict[str, str | bytes] = {"__key__": key, "png": encode(pixels)}
         if images.masks is not None:
             record["masks"] = list(images.mask_names)

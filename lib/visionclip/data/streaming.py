@@ -6,7 +6,7 @@ training is that of a set in memory, and so are its results. What is held is an 
 
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -89,7 +89,7 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
             message names it.
     """
     shards = paths(folder)
-    places, mask_places, marked, eyes, sources, names = [], [], [], [], [], []
+    places, mask_places, marked, eyes, sources, names, sentences = [], [], [], [], [], [], []
     mask_names: list[str] | None = None
     same: dict = {}  # one mapping and one text, however many images have it
     for number, shard in enumerate(progress(shards, "index of the shards")):
@@ -105,9 +105,13 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
             places.append((number, *place))
             eyes.append(same.setdefault(tuple(known.items()), known))
             sources.append(same.setdefault(record["source"], record["source"]))
+            sentence = _sentence(record.get("caption"), f"{runs.relative(shard)}: sample {name}")
+            sentences.append(same.setdefault((sentence[0], tuple(sentence[1].items())), sentence))
             names.append(name)
     pixels = ShardPixels(shards, np.array(places, np.int64), np.array(names))
     images = LabelledImages(pixels, eyes, sources, names)  # type: ignore[arg-type]  # used as an array would be
+    if any(facts for _, facts in sentences):
+        images = replace(images, sentences=sentences)
     if mask_names:
         masks = ShardPixels(shards, np.array(mask_places, np.int64), pixels.names, len(mask_names))
         images = replace(images, mask_names=tuple(mask_names), marked=np.array(marked), masks=masks)  # type: ignore[arg-type]
@@ -147,6 +151,13 @@ def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], tuple[int, int
                 raise ValueError(f"{runs.relative(shard)}: sample {name} needs an image (png or jpg) and a json file")
             file.seek(kinds["json"][0])
             yield name, image, kinds.get("masks.png", (0, 0)), json.loads(file.read(kinds["json"][1]))
+
+
+def _sentence(caption: Mapping | None, where: str) -> tuple[str, dict[str, int]]:
+    """A record's sentence and its facts; ("", {}) where there is none, or none that a caption is taken from."""
+    if not caption or not caption["facts"]:
+        return "", {}
+    return caption["text"], conditions.check(caption["facts"], f"{where}: caption")
 
 
 @lru_cache(maxsize=OPEN)

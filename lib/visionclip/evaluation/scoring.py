@@ -45,18 +45,19 @@ def load_tuned(folder: Path, size: int) -> list[Dataset]:
 
 
 def phantom_tasks(held_out: LabelledImages) -> Dataset:
-    """The held-out phantoms as a dataset: the grade of retinopathy, referable or not, each other disease or none."""
-    grade = np.array([eye["dr_grade"] for eye in held_out.conditions])
+    """The held-out phantoms as a dataset: the grade of retinopathy, referable or not, each other disease or none. An
+    image held out of which a disease is unknown is of no class of its task."""
+    grade = np.array([eye.get("dr_grade", -1) for eye in held_out.conditions])
     grades = [{"dr_grade": value} for value in range(conditions.VOCABULARY["dr_grade"].highest + 1)]
     referable = [ClassOf("not referable", grades[:2]), ClassOf("referable", grades[2:])]
     tasks = [
         Task("dr_grade", True, [ClassOf(f"grade {value}", [facts]) for value, facts in enumerate(grades)], grade),
-        Task("referable_dr", False, referable, (grade >= 2).astype(int)),
+        Task("referable_dr", False, referable, np.where(grade < 0, -1, grade >= 2)),
     ]
     for key in conditions.DISEASES[1:]:
         name = conditions.VOCABULARY[key].english[0]
         classes = [ClassOf(f"no {name}", [{key: 0}]), ClassOf(name, [{key: 1}])]
-        tasks.append(Task(key, False, classes, np.array([eye[key] for eye in held_out.conditions])))
+        tasks.append(Task(key, False, classes, np.array([eye.get(key, -1) for eye in held_out.conditions])))
     return scorable(Dataset(PHANTOMS, "held out", held_out, tasks, {}, {}, []))
 
 

@@ -16,6 +16,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from visionclip import runs
+from visionclip.data.synfundus import SOURCE
 from visionclip.evaluation.intervals import Interval
 
 FOLDER = Path(__file__).parent / "templates" / "cards"
@@ -85,6 +86,7 @@ def facts(run: Path, preset: str) -> dict[str, object]:
         "versions": _listed(cards.get("03-pretrain", {}).get("versions")),
         "sources": _listed(drawn.get("sources")),
         "shares": _listed(trained.get("shares"), ".0%"),
+        "loaded": SOURCE in drawn.get("sources", {}),
         "photographs": _photographs(drawn.get("sources"), cards.get("01-synthesis", {}).get("parameters", {})),
         "patients": _patients(drawn.get("sources"), made("01-synthesis", "parameters", "seeds")),
         "fidelity": _fidelity(drawn.get("fidelity", {})),

@@ -51,7 +51,8 @@ def with_maps(held_out: LabelledImages) -> LabelledImages:
     """
     known = np.ones(len(held_out), bool) if held_out.marked is None else held_out.marked
     if held_out.masks is None or not known.any():
-        raise ValueError("synthesis: its held-out phantoms have no finding maps; run notebooks/01-synthesis.ipynb anew")
+        remedy = "give a set of phantoms, or run notebooks/01-synthesis.ipynb anew"
+        raise ValueError(f"synthesis: its held-out images have no finding maps; {remedy}")
     return held_out.take(np.flatnonzero(known))
 
 

@@ -1,6 +1,7 @@
 """The captions of a set of images: distinct texts, which image each belongs to, and of which eyes each is true."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -51,6 +52,7 @@ def table(
     per_image: int,
     rng: np.random.Generator,
     style: Style = PLAIN,
+    sentences: Sequence[tuple[str, Conditions]] = (),
 ) -> tuple[list[Caption], list[list[int]]]:
     """Captions of N eyes: the distinct texts, and for each eye the indices of its own.
 
@@ -64,26 +66,33 @@ def table(
     description of more than ``LONGEST`` pieces, as of an eye with many diseases, gives way to a single one. No text
     stands for two sets of facts.
 
+    ``sentences``, where there are any, are one of each eye, written by whoever labelled it, with the facts that it
+    states (("", {}): none): in a language asked for and of at most ``LONGEST`` pieces, it is the eye's first caption,
+    word for word.
+
     Raises:
-        ValueError: nothing is known of an eye, it isn't of ``FACTS``, ``per_image`` < 1, or a language isn't one.
+        ValueError: nothing is known of an eye, it isn't of ``FACTS``, ``per_image`` < 1, a language isn't one, or a
+            sentence states what isn't known of its eye, or other facts than the same sentence of another.
     """
     if per_image < 1 or not languages or not set(languages) <= set(LANGUAGES):
         allowed = f"at least one, in languages of {', '.join(LANGUAGES)}"
         raise ValueError(f"captions: {per_image} for each image in {list(languages)}; choose {allowed}")
-    captions: dict[str, Caption] = {}
+    captions = _of_sentences(eyes, sentences, languages) if sentences else {}
+    written = [text if facts else "" for text, facts in sentences] or [""] * len(eyes)
     image_to_texts = []
-    for index, eye in enumerate(eyes):
+    for index, (eye, sentence) in enumerate(zip(eyes, written, strict=True)):
         eye = _checked(eye, index)
         kinds = KINDS if eye.keys() <= VOCABULARY.keys() else FINDING_KINDS
         start = int(rng.integers(len(kinds)))
-        own: list[int] = []
-        for turn in range(start, start + per_image):
+        own = [captions[sentence].text_id] if sentence in captions else []
+        for turn in range(start, start + per_image - len(own)):
             for _ in range(REDRAWS):
                 facts, language, text = _drawn(eye, kinds[turn % len(kinds)], languages, rng, style)
                 if text not in captions:
                     captions[text] = Caption(len(captions), semantic_id(facts), language, text, facts)
-                if captions[text].text_id not in own:
-                    own.append(captions[text].text_id)
+                known = captions[text]  # which may be a sentence in the grammar's words that states other facts
+                if known.text_id not in own and known.facts == facts:
+                    own.append(known.text_id)
                     break
         image_to_texts.append(own)
     return list(captions.values()), image_to_texts
@@ -196,6 +205,24 @@ def _checked(eye: Conditions, index: int) -> dict[str, int]:
     if not eye:
         raise ValueError(f"eye {index}: nothing is known of it; give at least one condition or leave the image out")
     return conditions.check(eye, f"eye {index}")
+
+
+def _of_sentences(
+    eyes: Sequence[Conditions], sentences: Sequence[tuple[str, Conditions]], languages: Sequence[str]
+) -> dict[str, Caption]:
+    """The captions that the sentences of eyes make, by their texts; raises as ``table``."""
+    captions: dict[str, Caption] = {}
+    for index, (eye, (text, facts)) in enumerate(zip(eyes, sentences, strict=True)):
+        language = "zh" if re.search(r"[\u4e00-\u9fff]", text) else "en"
+        if not facts or language not in languages or length(text) > LONGEST:
+            continue
+        if not conditions.holds(facts, eye):
+            raise ValueError(f"eye {index}: {text!r} states {facts}, which isn't known of it; correct one or the other")
+        one = Caption(len(captions), semantic_id(facts), language, text, dict(facts))
+        if captions.setdefault(text, one).facts != facts:
+            other = captions[text].facts
+            raise ValueError(f"eye {index}: {text!r} states {facts} here and {other} of another eye; correct one")
+    return captions
 
 
 def _drawn(
