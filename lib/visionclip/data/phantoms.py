@@ -201,7 +201,7 @@ def stream(
     streams = [(seed, purpose, index) for index in indices]
     drawn = phantom.render_each([eyes[index] for index in indices], streams, size, _encoded, "phantoms", workers)
     for path, own in members.items():
-        samples = []
+        samples: list[shards.Sample] = []
         for index in own:
             image, masks, parameters = next(drawn)
             record = {"conditions": eyes[index], "seed": seed, "source": PHANTOM, "parameters": parameters}

@@ -17,7 +17,7 @@ def sample(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
-    places: Sequence[int] | None = None,
+    places: Sequence[int] | np.ndarray | None = None,
     attempt: int = 0,
     batch: int = 16,
     bf16: bool = False,
@@ -40,6 +40,6 @@ def sample(
         noise = [streams.torch_rng(seed, "initial noise", place, attempt) for place in places[rows]]
         with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=bf16):
             marks = None if layouts is None else layouts[rows]
-            drawn = pipeline(vectors[rows], marks, steps, guidance, noise, output_type="np")
-        images.append(drawn.images)
+            given = vectors[rows], marks, steps, guidance, noise
+            images.append(pipeline(*given, output_type="np", return_dict=False)[0])
     return np.concatenate(images)

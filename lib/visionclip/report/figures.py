@@ -111,9 +111,9 @@ def paint(picture: np.ndarray, masks: np.ndarray, channels: Sequence[str]) -> np
 
 def _layout_colours(channels: Sequence[str]) -> dict[int, str]:
     """Of each channel by its place; the field has none, as all else lies in it."""
-    palette = matplotlib.colormaps["tab20"].colors
+    palette = matplotlib.colormaps["tab20"]
     return {
-        place: matplotlib.colors.to_hex(palette[place % 20]) for place, one in enumerate(channels) if one != "field"
+        place: matplotlib.colors.to_hex(palette(place % 20)) for place, one in enumerate(channels) if one != "field"
     }
 
 

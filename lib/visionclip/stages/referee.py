@@ -198,13 +198,15 @@ def by_steps(
         aucs = [row["auc"] for key, row in judged.items() if row["auc"] is not None and not key.startswith("eye_side")]
         dice = list(judge_masks(referee, drawn).values()) if plan.masks is not None else []
         rng = streams.rng(seed, "subsets for KID")
-        features = (encode_images(referee.network, one, projected=False).numpy() for one in (held_out.pixels, pixels))
+        reference, made = (
+            encode_images(referee.network, one, projected=False).numpy() for one in (held_out.pixels, pixels)
+        )
         rows[f"{name}, {count}"] = {
             "NFE": count * (1 if pipeline.config.guidance == 1 else 2),
             "images/s": rate,
             "mean AUC": np.mean(aucs) if aucs else np.nan,
             "mean Dice": np.mean(dice) if dice else np.nan,
-            "KID": fidelity.kernel_distance(*features, rng)["mean"],
+            "KID": fidelity.kernel_distance(reference, made, rng)["mean"],
         }
     return pandas.DataFrame(rows).T.astype({"NFE": int})
 
