@@ -97,7 +97,7 @@ MADE_BY = {
     "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation"},
     "data/augment.py": LEARNING,
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
-    "models/generator.py": {"denoising", "01-synthesis"},
+    "models/generator.py": {"denoising", "transfer", "01-synthesis", "06-transfer"},
     "training/loop.py": LEARNING | {"denoising"},
     "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},
 }

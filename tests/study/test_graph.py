@@ -101,7 +101,7 @@ def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
 
 def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
     named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
-    named |= {"01-synthesis": ("seeds",), "03-pretrain": ("tower",)}
+    named |= {"01-synthesis": ("seeds", "generator"), "03-pretrain": ("tower",)}
     assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 

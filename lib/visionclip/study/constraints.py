@@ -131,18 +131,6 @@ def _generator(generator: str, generator_size: int, seeds: str) -> str:
 
 
 @rule("01-synthesis")
-def _student(student_updates: int, prediction: str) -> str:
-    wrong = student_updates and prediction != "sample"
-    return f"student_updates is {student_updates}; a student needs prediction 'sample'; set it to 0" if wrong else ""
-
-
-@rule("01-synthesis")
-def _compared(compared_eyes: int, validation: int) -> str:
-    more = f"compared_eyes is {compared_eyes}; validation is {validation}"
-    return f"{more}; lower compared_eyes to that" if compared_eyes > validation else ""
-
-
-@rule("01-synthesis")
 def _widths(channels: Sequence[int]) -> str:
     wrong = [width for width in channels if width % WIDTH]
     return f"channels has {wrong[0]}; give {_multiple(wrong[0], WIDTH)}" if wrong else ""
