@@ -34,6 +34,7 @@ ARMS = {
         *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
         *("a quarter generated", "half generated", "three quarters generated", "generated alone"),
+        *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
     ),
     "08-diversity": (
         *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
