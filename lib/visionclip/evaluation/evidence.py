@@ -207,9 +207,10 @@ def at_thresholds(rules: Mapping[str, Rule], logits: Mapping[str, np.ndarray], d
             continue
         right, groups = of_known.argmax(1) == targets, members[task.targets >= 0]
         sensitivity, specificity = (share(right[own], groups[own]) for own in (having, ~having))
-        row = {"dataset": dataset.name, "split": dataset.split, "task": task.name, "condition": condition}
-        row |= {"threshold": rules[condition].threshold, "n": len(targets), "positive": int(having.sum())}
-        rows.append({**row, "sensitivity": sensitivity, "specificity": specificity})
+        about = {"dataset": dataset.name, "split": dataset.split, "task": task.name, "condition": condition}
+        counts = {"n": len(targets), "positive": int(having.sum())}
+        rates = {"sensitivity": sensitivity, "specificity": specificity}
+        rows.append({**about, "threshold": rules[condition].threshold, **counts, **rates})
     return rows
 
 

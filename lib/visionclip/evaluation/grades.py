@@ -54,8 +54,8 @@ def recalls(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> list[dict]:
         groups, ways = members[task.targets >= 0], predictions(task, of_known)
         for label, one in enumerate(task.classes):
             own = targets == label
-            row = {"dataset": dataset.name, "split": dataset.split, "task": task.name, "grade": one.name}
-            row["n"] = int(own.sum())
+            about = {"dataset": dataset.name, "split": dataset.split, "task": task.name, "grade": one.name}
+            row: dict = {**about, "n": int(own.sum())}
             for suffix, way in (("", scoring.LIKELIEST), ("_by_thresholds", scoring.BY_THRESHOLDS)):
                 right = ways[way] == label
                 row[f"predicted{suffix}"] = int(right.sum())

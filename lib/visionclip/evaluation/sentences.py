@@ -45,8 +45,8 @@ def found(maps: Mapping[str, np.ndarray], thresholds: Mapping[str, float]) -> di
 
 
 def write(facts: Conditions, language: str) -> str:
-    """One sentence, such as "可见硬性渗出。", that states ``facts`` of findings (1 there, 0 not) in a ``language``, "zh" or
-    "en"; a dash where there is none.
+    """One sentence that states ``facts`` of findings (1 there, 0 not), as "可见硬性渗出。"; a dash where there is none.
+    A ``language`` is "zh" or "en".
 
     Always the same one for the same facts.
 

@@ -329,16 +329,15 @@ def sentence_rates(
 
 def _drawn(held_out: LabelledImages) -> dict[str, np.ndarray]:
     """Which phantoms show each finding, bool N."""
-    return {
-        name: (held_out.masks[:, place] > 255 * SHOWN).any((1, 2)) for place, name in enumerate(held_out.mask_names)
-    }
+    there = np.any(np.asarray(held_out.masks) > 255 * SHOWN, axis=(2, 3))
+    return dict(zip(held_out.mask_names, there.T, strict=True))
 
 
 def written(shown: Shown, maps: Maps, thresholds: Mapping[str, float]) -> pandas.DataFrame:
     """The eyes that are shown as sentences, a row each, numbered from 1: what is marked on them, and what the maps of
     their set state and deny, in English and in Chinese."""
     stated, rows = sentences.found(maps, thresholds), []
-    there = (shown.masks > SHOWN).any((2, 3))
+    there = np.any(shown.masks > SHOWN, axis=(2, 3))
     for number, place in enumerate(shown.places):
         marked = {name: 1 for name, own in zip(shown.findings, there[number], strict=True) if own and name in stated}
         facts = {name: int(own[place]) for name, own in stated.items()}
