@@ -79,6 +79,8 @@ def test_retinopathy_is_a_graded_task_from_none_on():
     for classes in ([{"dr_grade": 1}], [{"dr_grade": 2}]), ([{}], [{"gc": 1}]), ([{"dr_grade": 0}], [{"dme": 1}]):
         other = Task("t", True, [ClassOf(str(place), facts) for place, facts in enumerate(classes)], np.array([0, 1]))
         assert grades.retinopathy(Dataset("d", "all", dataset.images, [other])) is None
+    normal = Task("t", True, [ClassOf("normal", [{}]), ClassOf("mild", [{"dr_grade": 1}])], np.array([0, 1]))
+    assert grades.retinopathy(Dataset("d", "all", dataset.images, [normal])) is normal
     without = Dataset("d", "all", dataset.images, dataset.tasks[1:])
     logits = {"gc": np.zeros((2, 2))}
     assert grades.against_none(without, logits) == grades.false_referrals(without, logits, 0, 100) == []

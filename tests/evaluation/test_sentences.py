@@ -1,5 +1,7 @@
 """Findings of maps as sentences: from which peak on they are stated, in which words, and how often they are right."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -34,14 +36,19 @@ def test_maps_that_say_nothing_still_have_a_finite_threshold():
 
 
 def test_what_is_there_is_stated_and_what_is_not_denied_in_both_languages():
-    facts = {"exudate": 1, "haemorrhage": 0}
-    assert sentences.write({"exudate": 1}, "zh") == "可见硬性渗出。"
-    assert sentences.write({"exudate": 1}, "en") == "Hard exudates are seen."
-    assert {"可见硬性渗出", "未见出血"} == set(sentences.write(facts, "zh").rstrip("。").split("，"))
-    english = sentences.write(facts, "en").lower()
-    assert "hard exudates are seen" in english
-    assert "no haemorrhages" in english
-    assert sentences.write(facts, "zh") == sentences.write(dict(facts), "zh")
+    facts = {"drusen": 0, "exudate": 1}
+    assert sentences.write(facts, "zh") == "可见硬性渗出。未见玻璃膜疣。"
+    assert sentences.write(facts, "en") == "Hard exudates are seen. No drusen."
+    assert sentences.write({"exudate": 0}, "zh") == "未见硬性渗出。"
+
+
+def test_several_findings_are_one_list():
+    written = sentences.write({"exudate": 1, "haemorrhage": 1, "scar": 1, "drusen": 0, "membrane": 0}, "en")
+    seen, unseen = written.lower().rstrip(".").split(". ")
+    assert set(re.split(", | and ", seen.removesuffix(" are seen"))) == {"hard exudates", "haemorrhages", "scars"}
+    assert set(unseen.removeprefix("no ").split(" or ")) == {"drusen", "preretinal membranes"}
+    again = {"membrane": 0, "scar": 1, "drusen": 0, "haemorrhage": 1, "exudate": 1}
+    assert sentences.write(again, "en") == written
 
 
 def test_an_eye_of_which_nothing_is_known_is_not_called_normal():

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 from sklearn.metrics import confusion_matrix
 
-from visionclip import streams
+from visionclip import conditions, streams
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import false_alarms, scoring
 from visionclip.evaluation.intervals import Interval, bootstrap, mean_auc, share
@@ -85,11 +85,7 @@ def retinopathy(dataset: Dataset) -> Task | None:
     them no retinopathy."""
     for task in dataset.tasks:
         keys = {key for one in task.classes for facts in one.facts for key in facts}
-        if (
-            task.ordinal
-            and keys == {RETINOPATHY}
-            and all(facts.get(RETINOPATHY) == 0 for facts in task.classes[0].facts)
-        ):
+        if task.ordinal and keys == {RETINOPATHY} and all(map(conditions.is_normal, task.classes[0].facts)):
             return task
     return None
 
@@ -129,7 +125,7 @@ def false_referrals(dataset: Dataset, logits: Mapping[str, np.ndarray], seed: in
     task, healthy = retinopathy(dataset), np.zeros(len(dataset), bool)
     if task is None:
         return []
-    referable_classes = [all(facts[RETINOPATHY] >= REFERABLE for facts in one.facts) for one in task.classes]
+    referable_classes = [all(facts.get(RETINOPATHY, 0) >= REFERABLE for facts in one.facts) for one in task.classes]
     referable = np.isin(task.targets, np.flatnonzero(referable_classes))
     healthy[false_alarms.healthy(dataset)] = True
     if not healthy.any() or not referable.any():

@@ -16,7 +16,7 @@ from visionclip import streams
 from visionclip.conditions import FINDINGS, Conditions
 from visionclip.evaluation import evidence, tables
 from visionclip.evaluation.intervals import Interval, share
-from visionclip.text.grammar import Style, describe
+from visionclip.text.grammar import DRAFTS, Style, describe, length
 
 PLAINEST = Style(variety=1)  # always the commonest wording
 
@@ -45,15 +45,20 @@ def found(maps: Mapping[str, np.ndarray], thresholds: Mapping[str, float]) -> di
 
 
 def write(facts: Conditions, language: str) -> str:
-    """One sentence that states ``facts`` of findings (1 there, 0 not), as "可见硬性渗出。"; a dash where there is none.
-    A ``language`` is "zh" or "en".
+    """Sentences in ``language`` ("zh" or "en") that state ``facts`` of findings, first what is there (1), then what is
+    not (0): "可见硬性渗出。未见出血。"; a dash where there is no fact.
 
-    Always the same one for the same facts.
+    Always the same ones for the same facts: of some drafts of each the shortest.
 
     Raises:
         ValueError: a fact is not one of ``conditions.FACTS``, or the language isn't known.
     """
-    return describe(facts, language, streams.rng(0, "findings as sentences"), PLAINEST) if facts else "–"
+    rng = streams.rng(0, "findings as sentences")
+    parts = [{finding: value for finding, value in facts.items() if value == wanted} for wanted in (1, 0)]
+    written = [
+        min((describe(part, language, rng, PLAINEST) for _ in range(DRAFTS)), key=length) for part in parts if part
+    ]
+    return (" " if language == "en" else "").join(written) or "–"
 
 
 def agreement(
