@@ -21,7 +21,7 @@ CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also 
 README, CONTRIBUTING = ((runs.ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md"))
 COMMANDS = [runs.ROOT / name for name in ("Makefile", ".pre-commit-config.yaml")]
 MAKEFILE = (runs.ROOT / "Makefile").read_text("utf-8")
-PIPELINE, RENDER = "transformers import pipeline", "phantom import render"
+PIPELINE, RENDER, POINT = "transformers import pipeline", "phantom import render", "model.point("
 
 
 def identity(page: Path) -> str:
@@ -161,8 +161,8 @@ def test_folders_that_are_named_are_there():
 
 
 def test_every_python_example_is_tried_here():
-    assert len(blocks("python")) == 2
-    assert example(PIPELINE) != example(RENDER)
+    assert len(blocks("python")) == 3
+    assert len({example(PIPELINE), example(RENDER), example(POINT)}) == 3
 
 
 def test_the_example_of_a_phantom_runs():
@@ -174,21 +174,33 @@ def test_the_example_of_a_phantom_runs():
     assert eye.parameters["cup_to_disc"] == 0.8
 
 
-@pytest.mark.slow
-def test_the_example_of_the_pipeline_runs(tmp_path, monkeypatch):
+def save_model(folder: Path, name: str, **sizes: int) -> None:
+    """A small model below ``folder``, in the place that an example names, and an ``eye.jpg``."""
     import torch
 
     from visionclip.models import visionclip as model
     from visionclip.text.tokenizer import train_tokenizer
 
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([], folder / "tokenizer")
+    network = model.VisionCLIP(model.sized(8, 1, 64, 16, len(tokenizer), **sizes))
+    model.save(network, tokenizer, 32, folder / name)
+    Image.fromarray(np.random.default_rng(0).integers(40, 200, (64, 80, 3), np.uint8)).save(folder / "eye.jpg")
+
+
+def test_the_example_of_pointing_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path, re.search(r'from_pretrained\("([^"]+)"', example(POINT))[1], pyramid_size=8)
+    namespace: dict = {}
+    exec(example(POINT), namespace)
+    assert namespace["maps"].shape == (1, 2, 8, 8)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_pipeline_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = example(PIPELINE).splitlines()
-    folder = tmp_path / re.search(r'model="([^"]+)"', example(PIPELINE))[1]
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer([], tmp_path / "tokenizer")
-    network = model.VisionCLIP(model.sized(8, 1, 64, 16, len(tokenizer)))
-    model.save(network, tokenizer, 32, folder)
-    Image.fromarray(np.random.default_rng(0).integers(40, 200, (64, 80, 3), np.uint8)).save(tmp_path / "eye.jpg")
+    save_model(tmp_path, re.search(r'model="([^"]+)"', example(PIPELINE))[1])
     lines[-1] = f"scores = {lines[-1]}"
     namespace: dict = {}
     exec("\n".join(lines), namespace)

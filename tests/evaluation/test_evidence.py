@@ -8,9 +8,10 @@ import torch
 
 from visionclip import conditions
 from visionclip.conditions import FINDINGS
+from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import evidence, scoring, statements
-from visionclip.evaluation.evidence import Measured
+from visionclip.evaluation.evidence import Measured, Rule
 from visionclip.models import visionclip
 
 NAMES = list(FINDINGS)
@@ -113,6 +114,52 @@ def test_classes_are_of_one_condition_or_of_none(held_out):
     assert predicted([{}], [{"dr_grade": 1}, {"gc": 1}], known=both) == {}
     assert predicted([{"gc": 0}], [{"gc": 1}]) == {}
     assert predicted([{"dr_grade": 0}], [{"dr_grade": 1}], known={"dr_grade>=1": fitted}) == {}
+
+
+def clinic(*classes, targets=(0, 0, 1, 1, -1)):
+    """Blank photographs with one task of these classes."""
+    count = len(targets)
+    keys = [str(place) for place in range(count)]
+    images = LabelledImages(np.zeros((count, 4, 4, 3), np.uint8), [{}] * count, keys, keys)
+    task = Task("t", False, [ClassOf(str(place), facts) for place, facts in enumerate(classes)], np.array(targets))
+    return Dataset("clinic", "test", images, [task])
+
+
+NONE, MILD, REST = [{"dr_grade": 0}], [{"dr_grade": 1}], [{"dr_grade": grade} for grade in (2, 3, 4)]
+RULE = Rule((0.0, 1.0), None, 2.0, -1.0, 0.8, 0.9)
+RULES = dict.fromkeys(statements.CONDITIONS, RULE)
+
+
+def test_a_threshold_of_phantoms_is_tried_on_other_eyes():
+    rules, logits = RULES, {"t": np.eye(2)[[0, 1, 1, 1, 0]]}
+    (row,) = evidence.at_thresholds(rules, logits, clinic(NONE + MILD, REST))
+    assert (row["condition"], row["threshold"], row["n"], row["positive"]) == ("dr_grade>=2", 0.5, 4, 2)
+    assert (row["sensitivity"].value, row["specificity"].value) == (1, 0.5)
+    assert row["sensitivity"].low < 1
+    (turned,) = evidence.at_thresholds(rules, {"t": -logits["t"]}, clinic(REST, MILD + NONE, targets=[1, 1, 0, 0, -1]))
+    assert turned == row, "whichever class comes first"
+
+
+@pytest.mark.parametrize("classes", [(NONE, REST), ([{}], [{"gc": 1}, {"amd": 1}]), (NONE, MILD, REST)], ids=str)
+def test_a_task_that_no_rule_parts_has_no_threshold(classes):
+    assert evidence.at_thresholds(RULES, {"t": np.zeros((5, len(classes)))}, clinic(*classes)) == []
+
+
+def test_a_task_that_the_sentences_alone_answer_has_no_threshold():
+    some = {name: rule for name, rule in RULES.items() if name != "dr_grade>=4"}
+    assert evidence.at_thresholds(some, {"t": np.zeros((5, 2))}, clinic(NONE + MILD, REST)) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "condition"),
+    [(([{}], [{"amd": 1}]), "amd>=1"), (([{"dm": 0}], [{"dm": 1}]), "pm>=1"), ((NONE, MILD + REST), "dr_grade>=1")],
+    ids=str,
+)
+def test_any_two_classes_of_one_condition_have_its_rule(classes, condition):
+    (row,) = evidence.at_thresholds(RULES, {"t": np.zeros((5, 2))}, clinic(*classes))
+    assert row["condition"] == condition
+    lacking = clinic(*classes, targets=[0, 0, 0])
+    assert evidence.at_thresholds(RULES, {"t": np.zeros((3, 2))}, lacking) == []
 
 
 def test_what_has_a_pyramid_finds_evidence(untrained, held_out):

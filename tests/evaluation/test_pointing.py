@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
 from visionclip.evaluation import pointing
-from visionclip.models import supervision
+from visionclip.evaluation.encoding import encode_texts
+from visionclip.models import supervision, visionclip
 
 
 def phantoms(covered, count=4):
@@ -45,3 +48,14 @@ def test_the_richest_have_most_lesions_that_show():
     assert pointing.richest(two, 2) == [1, 0]
     with pytest.raises(ValueError, match="no finding maps"):
         pointing.richest(drawn.without_masks(), 1)
+
+
+def test_maps_are_those_that_the_model_itself_points_with(untrained, held_out):
+    """Of a single sentence, at the size that the processor has."""
+    words, texts = untrained[1], ["可见硬性渗出。", "Hard exudates are seen."]
+    torch.manual_seed(0)
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8)).train(False)
+    processor = visionclip.VisionCLIPProcessor(visionclip.VisionCLIPImageProcessor(32), words)
+    prepared = np.stack([images.prepare(picture, 32) for picture in held_out.pixels[:3]])
+    maps = pointing.finding_maps(network, prepared, encode_texts(network, words, texts))
+    assert np.allclose(maps, network.point(list(held_out.pixels[:3]), texts, processor), atol=1e-5)

@@ -37,9 +37,11 @@ def test_calibration_stands_before_and_after_the_temperature():
 
 
 def located(finding, score, **more):
-    scores = dict.fromkeys(("pixel_auc", "average_precision", "pointing", "dice"), Interval(score))
-    chance = {} if score is None else {"average_precision": 0.01, "dice": 0.02}
-    return {"finding": finding, "split": "test", "n": 9, "showing": 4, "chance": chance, **scores, **more}
+    names = ("pixel_auc", "average_precision", "pointing", "dice", "lesion_sensitivity")
+    scores = dict.fromkeys(names, Interval(score))
+    chance = {} if score is None else {"average_precision": 0.01, "dice": 0.02, "lesion_sensitivity": 0.03}
+    facts = {"finding": finding, "split": "test", "n": 9, "showing": 4, "lesions": None}
+    return {**facts, "chance": chance, **scores, **more}
 
 
 def test_maps_stand_with_chance_and_those_of_phantoms_name_no_dataset():
@@ -57,6 +59,14 @@ def test_what_random_weights_reach_stands_beside_the_maps():
     assert list(first)[:5] == ["dataset", "finding", "n", "pixel AUC", "pixel AUC, random weights"]
     assert (first["dataset"], first["average precision, random weights"]) == ("clinic (test)", "0.500")
     assert second["pixel AUC, random weights"] == "0.400"
+
+
+def test_where_lesions_were_counted_there_is_the_share_that_is_found():
+    counted, anatomy = located("exudate", 0.7, lesions=12), located("disc", 0.9, lesion_sensitivity=Interval(None))
+    anatomy["chance"]["lesion_sensitivity"] = None
+    first, second = tables.localisation_table([counted, anatomy]).to_dict("records")
+    assert list(first)[-2:] == ["lesions found", "found by chance"]
+    assert (first["lesions found"], first["found by chance"], second["lesions found"]) == ("0.700", "0.030", "–")
 
 
 def test_a_finding_that_too_few_photographs_show_is_a_row_of_dashes():
@@ -105,12 +115,19 @@ def test_every_published_set_is_missing_where_there_is_no_folder(tmp_path):
 
 def test_rules_are_shown_with_what_they_are_made_of():
     about = (0.0, 1.0)
-    rules = {"gc>=1": Rule(about, about, 1.0, 0.0, 0.8, 0.9), "htr>=1": Rule(about, None, 1.0, 0.0, 0.75, 0.5)}
+    rules = {"gc>=1": Rule(about, about, 2.0, 0.5, 0.8, 0.9), "htr>=1": Rule(about, None, 1.0, 0.0, 0.75, 0.5)}
     shown = tables.rule_table(rules)
     assert shown.values.tolist() == [
-        ["gc>=1", "sentences and findings", "0.80", "0.90"],
-        ["htr>=1", "sentences", "0.75", "0.50"],
+        ["gc>=1", "sentences and findings", "-0.25", "0.80", "0.90"],
+        ["htr>=1", "sentences", "+0.00", "0.75", "0.50"],
     ]
+
+
+def test_thresholds_of_phantoms_stand_with_what_they_do_on_real_eyes():
+    row = {"dataset": "clinic", "split": "test", "task": "gc", "condition": "gc>=1", "threshold": 0.5, "n": 9}
+    rates = {"positive": 4, "sensitivity": Interval(0.75, 0.4, 0.9), "specificity": Interval(0.6)}
+    (shown,) = tables.threshold_table([row | rates]).to_dict("records")
+    assert list(shown.values()) == ["clinic (test)", "gc", "4 of 9", "gc>=1 at +0.50", "0.750 [0.400, 0.900]", "0.600"]
 
 
 def test_evidence_is_shown_beside_the_sentences_alone():

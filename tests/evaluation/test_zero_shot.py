@@ -64,7 +64,7 @@ def test_graded_tasks_are_also_read_by_thresholds(held_out):
     assert set(results["dr_grade"]["by_thresholds"]) == set(scoring.OF_CLASS)
     assert "by_thresholds" not in results["referable_dr"]
     predictions = tables.grade_table(list(results.values()))["prediction"].tolist()
-    assert predictions == ["likeliest grade", "by thresholds"]
+    assert predictions == [scoring.LIKELIEST, scoring.BY_THRESHOLDS]
 
 
 def test_phantoms_are_never_called_by_a_real_set_s_name(held_out):

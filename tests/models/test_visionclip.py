@@ -167,6 +167,49 @@ def test_a_model_without_a_pyramid_refuses_maps_in_one_line(network, asked):
     assert network(torch.randn(1, 3, 32, 32)).cells is None
 
 
+@pytest.fixture
+def pointing(tmp_path):
+    """A saved model that points, and whose words are of both languages, as loaded."""
+    words = train_tokenizer(["可见硬性渗出。", "Hard exudates are seen."], tmp_path / "words")
+    torch.manual_seed(0)
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=12))
+    visionclip.save(network, words, 32, tmp_path / "pointing")
+    return visionclip.load(tmp_path / "pointing")
+
+
+SENTENCES = ("可见硬性渗出。", "Hard exudates are seen.")
+
+
+def test_it_points_to_what_sentences_of_either_language_name(pointing, photograph):
+    network, words, processor = pointing
+    both = np.stack([photograph, photograph[::-1]])
+    found = network.point(both, SENTENCES)
+    assert (found.shape, found.dtype) == ((2, 2, 8, 8), np.float32)
+    assert 0 <= found.min() < found.max() <= 1
+    assert np.abs(found[:, 0] - found[:, 1]).max() > 0, "two sentences, two maps"
+    pixels = processor(both, return_tensors="pt")["pixel_values"]
+    for place, sentence in enumerate(SENTENCES):
+        tokens = words([sentence], return_tensors="pt")
+        with torch.no_grad():
+            embeds = network.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+            expected = torch.sigmoid(network.maps(network.get_cells(pixels), embeds))
+        assert np.allclose(found[:, place], expected[:, 0], atol=1e-5), "a longer sentence beside it changes nothing"
+    assert np.array_equal(network.point(pixels, SENTENCES), found), "standardised images are taken as they are"
+
+
+def test_a_model_of_no_folder_points_with_a_processor_that_it_is_given(with_pyramid, tokenizer, photograph):
+    with pytest.raises(ValueError, match=r"^point: this model is of no folder; give processor$"):
+        with_pyramid.point(photograph, ["eye with a"])
+    given = visionclip.VisionCLIPProcessor(visionclip.VisionCLIPImageProcessor(32), tokenizer)
+    assert with_pyramid.point(photograph, ["eye with a"], given).shape == (1, 1, 8, 8)
+
+
+def test_a_model_without_a_pyramid_points_nowhere(network, tokenizer, photograph):
+    given = visionclip.VisionCLIPProcessor(visionclip.VisionCLIPImageProcessor(32), tokenizer)
+    with pytest.raises(ValueError, match="no feature pyramid"):
+        network.point(photograph, ["eye with a"], given)
+
+
 def test_a_trained_model_reads_at_all_its_scales_and_averages_what_it_sees(with_pyramid, network):
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     half = functional.interpolate(pixels, size=32, mode="area")

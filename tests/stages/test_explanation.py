@@ -11,7 +11,7 @@ from visionclip import conditions, runs
 from visionclip.data import shards
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.marks import Marks
-from visionclip.evaluation import false_alarms, prompt_matrix, scoring
+from visionclip.evaluation import false_alarms, prompt_matrix, scoring, sentences
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
 from visionclip.report import figures
@@ -178,6 +178,39 @@ def test_pictures_are_rows_of_a_gallery(network, tokenizer, maps, held_out, mark
 def test_an_eye_is_explained_for_a_disease_that_it_has():
     assert explanation._defined({"gc": 1, "amd": 1}) == "amd"
     assert explanation._defined({"htr": 1}) == "dr_grade"
+
+
+# --- Sentences ----------------------------------------------------------------------------------------------------
+
+
+def test_eyes_that_are_shown_are_written_in_both_languages(maps, held_out, marked):
+    idrid = replace(marked[0], name="idrid")
+    shown = explanation.shown(held_out, [idrid], 5)
+    peaks = sentences.peaks(maps["clinic"]["exudate"])[shown.places]
+    table = explanation.written(shown, maps["clinic"], {"exudate": float(peaks.max()), "scar": 0.5})
+    assert table["eye"].tolist() == [1, 2, 3, 4, 5]
+    assert table["marked"].tolist() == ["Hard exudates are seen."] * 4 + ["–"]
+    surest = int(peaks.argmax())
+    assert table["maps"][surest] == "Hard exudates are seen."
+    assert table["maps, in Chinese"][surest] == "可见硬性渗出。"
+    assert table["maps, in Chinese"][int(peaks.argmin())] == "未见硬性渗出。"
+    assert set(explanation.written(shown, maps["clinic"], {})["maps"]) == {"–"}
+
+
+def test_sentences_are_held_against_masks_and_marks(maps, held_out, marked):
+    rows = explanation.sentence_rates(held_out, marked, maps, {"exudate": 0.0})
+    assert [(row["dataset"], row["split"], row["n"]) for row in rows] == [
+        ("phantoms", "held out", len(held_out)),
+        ("clinic", "test", 3),
+        ("clinic", "train", 2),
+    ]
+    assert [row["showing"] for row in rows[1:]] == [3, 1]
+    assert all(row["sensitivity"].value == 1 for row in rows), "from 0 on every eye shows it"
+    drawn = replace(
+        held_out, masks=held_out.masks * (np.arange(len(held_out)) % 2)[:, None, None, None].astype(np.uint8)
+    )
+    assert explanation.sentence_thresholds(drawn, maps).keys() == {"exudate"}
+    assert explanation.sentence_thresholds(held_out, maps) == {}, "every phantom shows it"
 
 
 # --- The index page -----------------------------------------------------------------------------------------------

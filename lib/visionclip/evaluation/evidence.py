@@ -25,10 +25,11 @@ import torch
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
-from visionclip.conditions import DEFINING, FINDINGS
+from visionclip.conditions import DEFINING, FINDINGS, Conditions
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.tasks import ClassOf, Dataset
-from visionclip.evaluation import pointing, statements
+from visionclip.data.tasks import ClassOf, Dataset, Task
+from visionclip.evaluation import pointing, scoring, statements
+from visionclip.evaluation.intervals import share
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.text.grammar import PLAIN, Style
 
@@ -66,6 +67,11 @@ class Rule:
     intercept: float
     sensitivity: float
     specificity: float
+
+    @property
+    def threshold(self) -> float:
+        """What the sum of both, standardised, has to exceed for the condition to be predicted."""
+        return -self.intercept / self.slope
 
     def logits(self, stated: np.ndarray, evidence: np.ndarray | None) -> np.ndarray:
         """The logit N of the condition, above 0 where it is predicted."""
@@ -185,6 +191,43 @@ def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> 
     return predicted
 
 
+def at_thresholds(rules: Mapping[str, Rule], logits: Mapping[str, np.ndarray], dataset: Dataset) -> list[dict]:
+    """What thresholds fixed on phantoms do on a dataset: one row for each task whose two classes one rule parts.
+
+    A row has the ``condition`` that the rule asks for and its ``threshold``, ``n`` images, how many have the condition
+    (``positive``), and ``sensitivity`` and ``specificity`` with intervals (``intervals.share``). ``logits`` are those
+    of ``predict``, N×2 for each task by its name. A task that no rule parts, or that lacks a class, has no row; nor has
+    one of whose grades some have no rule, as the sentences alone answer it.
+    """
+    rows, members = [], np.array(dataset.images.members)
+    for task in dataset.tasks:
+        condition, label = _parted(task)
+        targets, of_known = scoring.known(task, logits[task.name])
+        having = targets == label
+        ruled = condition and set(_questions(condition.split(">=")[0])) <= rules.keys()
+        if not ruled or having.all() or not having.any():
+            continue
+        right, groups = of_known.argmax(1) == targets, members[task.targets >= 0]
+        sensitivity, specificity = (share(right[own], groups[own]) for own in (having, ~having))
+        about = {"dataset": dataset.name, "split": dataset.split, "task": task.name, "condition": condition}
+        counts = {"n": len(targets), "positive": int(having.sum())}
+        rates = {"sensitivity": sensitivity, "specificity": specificity}
+        rows.append({**about, "threshold": rules[condition].threshold, **counts, **rates})
+    return rows
+
+
+def _parted(task: Task) -> tuple[str, int]:
+    """The "at least" question that parts the two classes of a task, and the class of which it is true; empty, and 0,
+    where none does."""
+    keys = sorted(_conditions(task.classes))
+    if len(task.classes) != 2 or len(keys) != 1:
+        return "", 0
+    values = [sorted({_by_alike(facts).get(keys[0], 0) for facts in one.facts}) for one in task.classes]
+    label = int(0 in values[0])
+    parted = values[1 - label] + values[label] == list(range(len(_questions(keys[0])) + 1))
+    return (f"{keys[0]}>={values[label][0]}", label) if parted else ("", 0)
+
+
 def _conditions(classes: Sequence[ClassOf]) -> set[str]:
     """What the classes are about; of both kinds of myopia one, see ``statements.ALIKE``."""
     return {_alike(key) for one in classes for facts in one.facts for key in facts}
@@ -196,6 +239,11 @@ def _one_each(classes: Sequence[ClassOf]) -> bool:
 
 def _alike(key: str) -> str:
     return next((one for one, kinds in statements.ALIKE.items() if key in kinds), key)
+
+
+def _by_alike(facts: Conditions) -> dict[str, int]:
+    """The facts, those of both kinds of myopia under one key."""
+    return {_alike(key): value for key, value in facts.items()}
 
 
 def _questions(key: str) -> list[str]:
@@ -214,7 +262,7 @@ def _values(at_least: Sequence[np.ndarray]) -> np.ndarray:
 def _class_logit(one: ClassOf, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """The log-probability N of a class from the probabilities N×V of the ``values`` of each condition of the task: that
     one of its alternatives is so and all else isn't there, each condition by itself."""
-    named = [{_alike(key): value for key, value in facts.items()} for facts in one.facts]
+    named = [_by_alike(facts) for facts in one.facts]
     chosen = {tuple(facts.get(key, 0) for key in values) for facts in named}
     alternatives = [
         np.prod([of[:, value] for of, value in zip(values.values(), row, strict=True)], axis=0)

@@ -19,6 +19,7 @@ from visionclip.evaluation import metrics
 PHANTOMS = "held-out phantoms"
 OF_CLASS = ("aca", "accuracy", "macro_f1", "kappa")  # scores that depend on which class is predicted
 OF_CONFIDENCE = ("ece", "brier")
+LIKELIEST, BY_THRESHOLDS = "likeliest", "by thresholds"  # how a grade is predicted
 
 
 def load_all(folder: Path, size: int, protocol: str = "flair") -> list[Dataset]:

@@ -11,7 +11,7 @@ from visionclip.data import folders
 from visionclip.data.published import PUBLISHED
 from visionclip.evaluation.evidence import Rule
 from visionclip.evaluation.intervals import Comparison, Interval
-from visionclip.evaluation.scoring import OF_CLASS, PHANTOMS
+from visionclip.evaluation.scoring import BY_THRESHOLDS, LIKELIEST, OF_CLASS, PHANTOMS
 
 TEXTS = {  # what stands below a title, from the entries of a result
     "AUC": "{auc}",
@@ -55,11 +55,22 @@ def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
 
 
 def rule_table(rules: Mapping[str, Rule]) -> pandas.DataFrame:
-    """One row a condition: whether it has evidence, and how its threshold does on the phantoms that fixed it."""
-    rows = [{"condition": name, **vars(rule), "by": "sentences and findings"} for name, rule in rules.items()]
+    """One row a condition: whether it has evidence, its threshold, and how this does on the phantoms that fixed it."""
+    rows = [
+        {"condition": name, **vars(rule), "limit": rule.threshold, "by": "sentences and findings"}
+        for name, rule in rules.items()
+    ]
     alone = [{**row, "by": "sentences"} if row["evidence"] is None else row for row in rows]
-    texts = {"sensitivity": "{sensitivity:.2f}", "specificity": "{specificity:.2f}"}
+    texts = {"threshold": "{limit:+z.2f}", "sensitivity, phantoms": "{sensitivity:.2f}"}
+    texts |= {"specificity, phantoms": "{specificity:.2f}"}
     return table(alone, ("condition", "by", *texts), **texts)
+
+
+def threshold_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a task of ``evidence.at_thresholds``: the threshold fixed on phantoms, and what it does on these eyes."""
+    texts = {"n": "{positive} of {n}", "at": "{condition} at {threshold:+z.2f}"}
+    texts |= {"sensitivity": "{sensitivity}", "specificity": "{specificity}"}
+    return table(rows, ("dataset", "task", *texts), dataset="{dataset} ({split})", **texts)
 
 
 def evidence_table(results: Sequence[Mapping], by_sentences: Sequence[Mapping]) -> pandas.DataFrame:
@@ -91,16 +102,19 @@ def localisation_table(results: Sequence[Mapping], untrained: Sequence[Mapping] 
     """One row a finding: how its maps agree with its masks, and what chance gives.
 
     Rows may name their dataset and split, the disease in place of a finding, and the method that made the maps. Beside
-    them stands what random weights reach, where ``untrained`` has the same rows.
+    them stands what random weights reach, where ``untrained`` has the same rows. Where lesions were counted there is
+    the share found at one false positive an image.
     """
-    chance = ("average_precision", "dice")  # none where too few images show the finding
+    chance = ("average_precision", "dice", "lesion_sensitivity")  # none where too few images show the finding
     results = [{**row, "chance": {score: Interval(row["chance"].get(score)) for score in chance}} for row in results]
     names = ("dataset", "disease", "finding", "method")
     titles = [name for name in names if results and name in results[0]] or ["finding"]
     titles += ["n", "pixel AUC", "average precision", "by chance", "pointing", "Dice", "Dice by chance"]
+    titles += ["lesions found", "found by chance"] if any(row["lesions"] for row in results) else []
     texts = {"average precision": "{average_precision}", "by chance": "{chance[average_precision]}"}
     texts |= {"pixel AUC": "{pixel_auc}", "pointing": "{pointing}", "n": "{showing} of {n}"}
     texts |= {"Dice": "{dice}", "Dice by chance": "{chance[dice]}", "dataset": "{dataset} ({split})"}
+    texts |= {"lesions found": "{lesion_sensitivity}", "found by chance": "{chance[lesion_sensitivity]}"}
     if untrained:
         texts |= {f"{title}, random weights": f"{{random_{score}}}" for title, score in BESIDE.items()}
         for title in BESIDE:
@@ -116,9 +130,27 @@ def grade_table(results: Sequence[Mapping]) -> pandas.DataFrame:
         {**result, "prediction": name, **{score: scored[score] for score in OF_CLASS}}
         for result in results
         if "by_thresholds" in result
-        for name, scored in (("likeliest grade", result), ("by thresholds", result["by_thresholds"]))
+        for name, scored in ((LIKELIEST, result), (BY_THRESHOLDS, result["by_thresholds"]))
     ]
     return table(rows, ("dataset", "task", "prediction", "ACA", "accuracy", "macro F1", "QWK"))
+
+
+def recall_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a grade of ``grades.recalls``: its recall by both ways of predicting, and how often it is predicted."""
+    texts = {f"recall, {LIKELIEST}": "{recall}", f"recall, {BY_THRESHOLDS}": "{recall_by_thresholds}"}
+    texts |= {"predicted": "{predicted} and {predicted_by_thresholds}"}
+    return table(rows, ("dataset", "task", "grade", "n", *texts), dataset="{dataset} ({split})", **texts)
+
+
+def against_none_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a grade of ``grades.against_none``."""
+    return table(rows, ("dataset", "grade", "n", "none", "AUC"), dataset="{dataset} ({split})")
+
+
+def referral_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
+    """One row a dataset of ``grades.false_referrals``."""
+    called = {"healthy, called referable": "{false_referrals}"}
+    return table(rows, ("dataset", "referable", "healthy", *called), dataset="{dataset} ({split})", **called)
 
 
 def detection_table(results: Sequence[Mapping]) -> pandas.DataFrame:

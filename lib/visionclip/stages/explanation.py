@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas
 
 from visionclip import conditions, runs
 from visionclip.conditions import DEFINING, FINDINGS
@@ -13,16 +14,16 @@ from visionclip.data import folders, images, marks
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.marks import Marks
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import attribution, false_alarms, localisation, pointing
+from visionclip.evaluation import attribution, false_alarms, localisation, pointing, sentences
 from visionclip.evaluation.attribution import Case
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
+from visionclip.models.supervision import SHOWN
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.progress import progress
 
 PHANTOMS = "phantoms"  # the dataset of a row
 REPORTED = ("test", "all", attribution.HELD_OUT)  # splits that chose nothing
-
 ALARMS = 6  # healthy eyes that are shown
 
 Maps = dict[str, np.ndarray]  # float32 N×s×s of each finding
@@ -299,6 +300,50 @@ def _painted(shown: Shown, maps: np.ndarray) -> list[np.ndarray]:
     every = np.zeros((len(maps), len(FINDINGS), *maps.shape[2:]), np.float32)
     every[:, [list(FINDINGS).index(finding) for finding in shown.findings]] = maps
     return pointing.overlay(shown.pixels, every, list(FINDINGS))
+
+
+# --- Sentences ----------------------------------------------------------------------------------------------------
+
+
+def sentence_thresholds(held_out: LabelledImages, maps: Mapping[str, Maps]) -> dict[str, float]:
+    """From which peak on (0 to 1) each lesion's map states it, fixed on the held-out phantoms (``sentences.fit``)."""
+    return sentences.fit(maps[PHANTOMS], _drawn(held_out))
+
+
+def sentence_rates(
+    held_out: LabelledImages, marked: Sequence[Marks], maps: Mapping[str, Maps], thresholds: Mapping[str, float]
+) -> list[dict]:
+    """How often what is stated of each lesion is right (``sentences.agreement``): of the phantoms, then of each set and
+    split of marked photographs, where somebody looked."""
+    stated = {name: sentences.found(of_set, thresholds) for name, of_set in maps.items()}
+    rows = sentences.agreement(PHANTOMS, attribution.HELD_OUT, stated[PHANTOMS], _drawn(held_out))
+    for one in marked:
+        splits = np.array(one.splits)
+        for split in sorted(set(one.splits)):
+            for finding, own in stated[one.name].items():
+                used = one.known[finding] & (splits == split)
+                truth = {finding: one.masks[finding][used].any((1, 2))}
+                rows += sentences.agreement(one.name, split, {finding: own[used]}, truth)
+    return rows
+
+
+def _drawn(held_out: LabelledImages) -> dict[str, np.ndarray]:
+    """Which phantoms show each finding, bool N."""
+    there = np.any(np.asarray(held_out.masks) > 255 * SHOWN, axis=(2, 3))
+    return dict(zip(held_out.mask_names, there.T, strict=True))
+
+
+def written(shown: Shown, maps: Maps, thresholds: Mapping[str, float]) -> pandas.DataFrame:
+    """The eyes that are shown as sentences, a row each, numbered from 1: what is marked on them, and what the maps of
+    their set state and deny, in English and in Chinese."""
+    stated, rows = sentences.found(maps, thresholds), []
+    there = np.any(shown.masks > SHOWN, axis=(2, 3))
+    for number, place in enumerate(shown.places):
+        marked = {name: 1 for name, own in zip(shown.findings, there[number], strict=True) if own and name in stated}
+        facts = {name: int(own[place]) for name, own in stated.items()}
+        languages = {"maps": sentences.write(facts, "en"), "maps, in Chinese": sentences.write(facts, "zh")}
+        rows.append({"eye": number + 1, "marked": sentences.write(marked, "en"), **languages})
+    return pandas.DataFrame(rows)
 
 
 def headline(localised: Sequence[Mapping], matrix: Sequence[Mapping]) -> list[dict[str, str]]:
