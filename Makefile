@@ -28,8 +28,8 @@ setup: .venv/ready ## make .venv from requirements.lock (the other targets do it
 	$(BIN)/python -m visionclip.study environment
 	@touch $@
 
-study: .venv/ready ## run the study; PRESET=NAME, a folder of params/ (cpu by default, well under an hour)
-	@$(BIN)/python -m visionclip.study run $(PRESET)
+study: .venv/ready ## run the study; PRESET=NAME, a folder of params/; SEEDS="1 2": the model for these seeds too
+	@$(BIN)/python -m visionclip.study run $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
 	@echo "Report: reports/$(PRESET)/index.html"
 
 test: lint unit ## all that CI runs: style, types, unit tests, the whole smoke study, the notebooks' outputs

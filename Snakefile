@@ -44,7 +44,7 @@ rule report:
         REPORT
 
 
-for stage, row in graph.STAGES.items():
+for stage in study.stages:
 
     rule:
         name:
@@ -58,7 +58,7 @@ for stage, row in graph.STAGES.items():
         params:
             stage=stage,
             **study.reasons(stage),
-        priority: row.priority
+        priority: graph.STAGES[graph.notebook(stage)].priority
         threads: study.threads(stage, workflow.cores)
         resources:
             gpu=study.gpu(stage),

@@ -99,7 +99,7 @@ MADE_BY = {
     "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation", "fine_tuning"},
     "data/augment.py": LEARNING | {"fine_tuning"},
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
-    "models/generator.py": {"denoising", "01-synthesis"},
+    "models/generator.py": {"denoising", "transfer", "01-synthesis", "06-transfer", "09-fine-tuning"},
     "training/loop.py": LEARNING | {"denoising", "fine_tuning"},
     "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},
     "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},

@@ -160,6 +160,14 @@ def test_prepared_images_at_another_size(photograph):
     assert np.abs(images.resized(larger, 64).astype(int) - prepared).mean() < 3
 
 
+def test_plain_colours_are_those_of_the_picture():
+    picture = np.zeros((1, 2, 2, 3), np.uint8)
+    picture[0, 0, 0], picture[0, 1, 1] = (255, 0, 51), (0, 255, 0)
+    seen = images.standardise(images.to_tensor(picture), plain=True)
+    assert seen[0, :, 0, 0].tolist() == pytest.approx([1, -1, -0.6])
+    assert seen[0, :, 1, 1].tolist() == pytest.approx([-1, 1, -1])
+
+
 def test_standardise_forgets_the_camera_s_gain(photograph):
     prepared = images.to_tensor(images.prepare(photograph, 64)[None]).float()
     gain = torch.tensor([0.7, 1.0, 1.2])[None, :, None, None]

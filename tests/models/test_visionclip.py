@@ -62,6 +62,18 @@ def folder(network, tokenizer, tmp_path):
     return tmp_path / "model"
 
 
+def test_a_model_of_plain_colours_is_saved_with_its_preprocessing(tmp_path):
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, 20, plain_colours=True))
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    processor = visionclip.VisionCLIPImageProcessor(32, plain_colours=network.config.plain_colours)
+    processor.save_pretrained(tmp_path)
+    network.config.save_pretrained(tmp_path / "config")
+    again = visionclip.VisionCLIPImageProcessor.from_pretrained(tmp_path)(picture, return_tensors="pt")["pixel_values"]
+    wanted = images.standardise(images.to_tensor(images.prepare(picture, 32)[None]), plain=True)
+    assert torch.equal(again, wanted)
+    assert visionclip.VisionCLIPConfig.from_pretrained(tmp_path / "config").plain_colours
+
+
 def test_the_paper_s_sizes_are_resnet50_and_roberta_base():
     with torch.device("meta"):
         network = visionclip.VisionCLIP(visionclip.sized(64, 12, 768, 1024, 21128))

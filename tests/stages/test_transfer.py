@@ -269,8 +269,13 @@ def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch
         "no-condition-loss-32-0": (False, True),
         "no-finding-maps-32-0": (True, False),
         "captions-alone-32-0": (False, False),
+        "as-published-32-0": (False, False),
     }
     assert [name for name, one in settings.items() if not one.augmentation] == ["no-augmentation-32-0"]
+    one_hot = [name for name, one in settings.items() if one.loss == "clip"]
+    assert one_hot == ["one-hot-loss-32-0", "as-published-32-0"]
+    cold = [name for name, one in settings.items() if not one.text_warmup]
+    assert cold == ["no-text-warm-up-32-0", "as-published-32-0"]
     assert images["captions-alone-32-0"] is images["everything-32-0"]
     assert not np.array_equal(images["no-camera-32-0"].pixels, images["everything-32-0"].pixels)
     assert images["everything-32-0"].mask_names
@@ -334,3 +339,25 @@ def test_one_seed_has_no_interval_and_is_untested():
     assert all(row["auc"].low is None for row in rows)
     assert [row["against"].p for row in rows if row["against"]] == [None, None]
     assert "*" not in transfer.table(rows).to_string()
+
+
+def test_an_arm_sees_and_reads_as_it_says(real, tmp_path, monkeypatch):
+    seen = {}
+
+    def noted(network, tokenizer, pairs, settings, folder):
+        seen[folder.name] = network.config.plain_colours, {caption.language for caption in pairs.captions}
+        return []
+
+    monkeypatch.setattr(contrastive, "train", noted)
+    asked = []
+    predict = transfer.zero_shot.predict
+    monkeypatch.setattr(
+        transfer.zero_shot, "predict", lambda *given: asked.append((given[3], given[5])) or predict(*given)
+    )
+    transfer.predict_all(tmp_path, [transfer.REFERENCE, "plain RGB", "Chinese in one wording"], [0], real, 32, 2, 32)
+    assert seen == {
+        "everything-32-0": (False, {"en"}),
+        "plain-RGB-32-0": (True, {"en"}),
+        "Chinese-in-one-wording-32-0": (False, {"zh"}),
+    }
+    assert asked[-1] == (("zh",), transfer.Style(variety=1))

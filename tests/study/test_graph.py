@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell
 import tiny
 from visionclip import runs, study
 from visionclip.data import folders, marks
-from visionclip.study.graph import STAGES, Graph, fingerprint, rule
+from visionclip.study.graph import STAGES, Graph, fingerprint, notebook, rule
 from visionclip.study.notebooks import PHOTOGRAPHS
 
 REPORT = """
@@ -101,7 +101,7 @@ def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
 
 def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
     named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
-    named |= {"01-synthesis": ("seeds",), "03-pretrain": ("tower",)}
+    named |= {"01-synthesis": ("seeds", "generator"), "03-pretrain": ("tower",)}
     assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 
@@ -359,3 +359,28 @@ def test_a_mistake_is_refused_before_anything_runs_in_one_line(copy, config, fil
     assert "Traceback" not in result.stderr
     assert [line for line in result.stderr.splitlines() if words in line]
     assert "Building DAG" not in result.stderr
+
+
+def test_further_seeds_are_copies_of_the_stages_that_train_and_score_the_model():
+    graph = Graph({"preset": "smoke", "seeds": "1,12"})
+    assert graph.stages[: len(STAGES)] == list(STAGES)
+    assert graph.stages[-3:] == ["seeds/12/03-pretrain", "seeds/12/04-zero-shot", "seeds/12/07-explanation"]
+    assert graph.changed("seeds/12/03-pretrain")["seed"] == 12
+    assert graph.changed("seeds/12/03-pretrain")["synthesis"] == "runs/smoke/01-synthesis"
+    assert graph.changed("seeds/12/04-zero-shot")["checkpoint"] == "runs/smoke/seeds/12/03-pretrain"
+    assert "seed" not in graph.changed("seeds/12/04-zero-shot").keys() | graph.changed("03-pretrain").keys()
+    assert graph.inputs("seeds/1/07-explanation")["notebook"] == "notebooks/07-explanation.ipynb"
+    assert graph.file("seeds/1/07-explanation") == "params/smoke/07-explanation.yaml"
+    assert len({rule(stage) for stage in graph.stages}) == len(graph.stages)
+
+
+@pytest.mark.parametrize("seeds", ["0", "1,1", "one"])
+def test_seeds_that_repeat_or_are_none_are_refused(seeds):
+    with pytest.raises(ValueError, match=f"^seeds: {seeds}; give numbers other than that of 03-pretrain, each once$"):
+        Graph({"preset": "smoke", "seeds": seeds})
+
+
+@pytest.mark.parametrize("stage", ["seeds/1/01-synthesis", "seeds/x/03-pretrain", "09-nothing"])
+def test_a_stage_that_is_none_is_refused(stage):
+    with pytest.raises(ValueError, match=f"^{stage}: no such stage"):
+        notebook(stage)

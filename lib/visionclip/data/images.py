@@ -153,8 +153,9 @@ def to_tensor(pixels: np.ndarray) -> "torch.Tensor":
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
 
 
-def standardise(batch: "torch.Tensor") -> "torch.Tensor":
+def standardise(batch: "torch.Tensor", plain: bool = False) -> "torch.Tensor":
     """uint8 or float [0, 255] N×3×S×S → float32 N×3×S×S: red, green, and the local contrast of green; 0 off the field.
+    ``plain``: red, green and blue as they are, from -1 to 1.
 
     Each of red and green gets mean 0 and variance 1 inside the field of its image: colour differs more between cameras
     than between eyes. Blue is left out, as many cameras lose it; in its place stands green minus its surroundings
@@ -164,6 +165,8 @@ def standardise(batch: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     batch = batch.float()
+    if plain:
+        return batch / 127.5 - 1
     field = (batch.amax(dim=1, keepdim=True) > BLACK).float()
     colours = batch[:, :2]
     count = field.sum(dim=(2, 3), keepdim=True).clamp_min(1)

@@ -108,7 +108,9 @@ def gradcam(network: VisionCLIP, pixels: np.ndarray, direction: torch.Tensor, ba
     explain = LayerGradCam(lambda batch: network.get_image_features(batch) @ towards, stage)
     found = []
     for part in progress(np.array_split(pixels, -(-len(pixels) // batch_size)), "explain"):
-        batch = images.standardise(images.to_tensor(part).to(network.device)).requires_grad_()
+        batch = images.standardise(
+            images.to_tensor(part).to(network.device), network.config.plain_colours
+        ).requires_grad_()
         found.append(explain.attribute(batch, relu_attributions=True)[:, 0].detach().float().cpu().numpy())
     return np.concatenate(found)
 

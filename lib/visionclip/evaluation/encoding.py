@@ -28,8 +28,9 @@ def encode_images(
     network.train(False)
     key = _key(network, pixels)
     if key not in KEPT:
+        plain = network.config.plain_colours
         parts = progress(images.to_tensor(pixels).split(batch_size), "encode images")
-        _keep(key, [network.get_pooled_features(images.standardise(part.to(network.device))) for part in parts])
+        _keep(key, [network.get_pooled_features(images.standardise(part.to(network.device), plain)) for part in parts])
     KEPT.move_to_end(key)  # the one asked for last goes last
     features = KEPT[key]
     return network.project(features.to(network.device)).cpu() if projected else features
@@ -50,7 +51,9 @@ def encode_cells(
     for start in progress(range(0, len(pixels), batch_size), "find what is named"):
         part = images.to_tensor(images.resized(pixels[start : start + batch_size], size))
         with torch.no_grad():
-            features, cells = network.get_features(images.standardise(part.to(network.device)))
+            features, cells = network.get_features(
+                images.standardise(part.to(network.device), network.config.plain_colours)
+            )
         encoded.append(features)
         yield required(cells)
     if size == pixels.shape[1]:

@@ -35,7 +35,7 @@ class _ImageTower(nn.Module):
         self.network = network
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.network.get_image_features(standardise(pixels))
+        return self.network.get_image_features(standardise(pixels, self.network.config.plain_colours))
 
 
 class _TextTower(nn.Module):

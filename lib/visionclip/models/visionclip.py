@@ -57,6 +57,7 @@ class VisionCLIPConfig(PreTrainedConfig):
 
     ``scales`` are the shares of an image's side at which it is read once trained, its features being averaged: lesions
     have no one size in all cameras, and what is large is seen better at fewer pixels. Maps are those of the largest.
+    ``plain_colours``: images are seen in red, green and blue (see ``images.standardise``).
     """
 
     model_type = "visionclip"
@@ -70,6 +71,7 @@ class VisionCLIPConfig(PreTrainedConfig):
         logit_bias: bool = False,
         pyramid_size: int = 0,
         scales: Sequence[float] = (1.0,),
+        plain_colours: bool = False,
         **kwargs,
     ):
         def of(kind, given):
@@ -81,6 +83,7 @@ class VisionCLIPConfig(PreTrainedConfig):
         self.logit_bias = logit_bias
         self.pyramid_size = pyramid_size
         self.scales = list(scales)
+        self.plain_colours = plain_colours
         super().__init__(**kwargs)
 
 
@@ -92,6 +95,7 @@ def sized(
     vocabulary_size: int,
     logit_bias: bool = False,
     pyramid_size: int = 0,
+    plain_colours: bool = False,
 ) -> VisionCLIPConfig:
     """ResNet-50 (3, 4, 6, 3 bottleneck blocks) and RoBERTa at the given widths.
 
@@ -117,7 +121,7 @@ def sized(
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    return VisionCLIPConfig(vision, text, projection_size, logit_bias, pyramid_size)
+    return VisionCLIPConfig(vision, text, projection_size, logit_bias, pyramid_size, plain_colours=plain_colours)
 
 
 @dataclass
@@ -319,14 +323,14 @@ class VisionCLIPImageProcessor(BaseImageProcessor):
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 (transformers' protocol)
 
-    def __init__(self, size: int = 224, version: int = PREPROCESSING, **kwargs):
+    def __init__(self, size: int = 224, version: int = PREPROCESSING, plain_colours: bool = False, **kwargs):
         super().__init__(**kwargs)
         if version != PREPROCESSING:
             raise ValueError(
                 f"preprocessing: version {version} is saved, this code has {PREPROCESSING}; load the folder's own code "
                 "(trust_remote_code=True) where visionclip is not imported, or use the visionclip that saved it"
             )
-        self.size, self.version = size, version
+        self.size, self.version, self.plain_colours = size, version, plain_colours
 
     def preprocess(self, images, return_tensors=None, **_) -> BatchFeature:
         """One or several photographs → standardised float32 N×3×size×size.
@@ -340,7 +344,9 @@ class VisionCLIPImageProcessor(BaseImageProcessor):
         prepared = [prepare(image, self.size) for image in self._photographs(images)]
         if not prepared:
             raise ValueError("images: there is none")
-        return BatchFeature({"pixel_values": standardise(to_tensor(np.stack(prepared)))}, tensor_type=return_tensors)
+        return BatchFeature(
+            {"pixel_values": standardise(to_tensor(np.stack(prepared)), self.plain_colours)}, tensor_type=return_tensors
+        )
 
     def _photographs(self, images) -> Iterator[np.ndarray]:
         """uint8 H×W×3 of each."""
@@ -387,7 +393,9 @@ def save(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
     """Write weights (safetensors), tokenizer, preprocessing and code as one Hugging Face folder."""
     from visionclip import runs  # which a saved folder has not
 
-    processor = VisionCLIPProcessor(VisionCLIPImageProcessor(image_size), tokenizer)
+    processor = VisionCLIPProcessor(
+        VisionCLIPImageProcessor(image_size, plain_colours=model.config.plain_colours), tokenizer
+    )
     model.config.auto_map = _remote(
         AutoConfig=VisionCLIPConfig, AutoModel=VisionCLIP, AutoModelForZeroShotImageClassification=VisionCLIP
     )

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from visionclip import runs
-from visionclip.report import cards, html
+from visionclip.report import cards, html, over_seeds
 
 STAGE = "[0-9][0-9]-*"
 FINISHED = re.compile(r"^finished (?P<finished>.+ UTC) after (?P<seconds>[\d.]+) s\n?\Z", re.M)  # ends a point's log
@@ -92,6 +92,7 @@ def build(
     for card in filled:
         text = environment.get_template("card.html.j2").render(card=card, preset=preset, by=cards.BY)
         _write(reports / card.file, html.without_paths(text))
+    repeated = over_seeds.rows(run)
     index = environment.get_template("index.html.j2").render(
         preset=preset,
         stages=stages,
@@ -99,11 +100,12 @@ def build(
         failed=[page for page in (*stages, *failed_points) if page.status == "failed"],
         total=computing_time(_times(run)),
         points=len(list(run.glob("*/points/*.json"))),
+        repeated=repeated,
         shared=sorted({row for page in stages for row in provenance(page.card) if row[0] in ("Machine", "Versions")}),
     )
     _write(reports / "index.html", html.without_paths(index))
     numbers = {page.name: {"seconds": page.seconds, **page.numbers} for page in stages if page.card}
-    runs.write_json(reports / "numbers.json", numbers)
+    runs.write_json(reports / "numbers.json", numbers | ({"seeds": repeated} if repeated else {}))
     for stale in reports.glob("*.html"):
         if stale.name not in files:
             stale.unlink()

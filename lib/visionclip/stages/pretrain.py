@@ -111,6 +111,7 @@ def network(parameters: Mapping, vocabulary_size: int, seed: int) -> VisionCLIP:
     names = ("image_width", "text_layers", "text_width", "projection_size", "pyramid_size")
     sizes = {name: parameters[name] for name in names}
     sizes |= {"vocabulary_size": vocabulary_size, "logit_bias": parameters["loss"] == "sigmoid"}
+    sizes |= {"plain_colours": parameters.get("plain_colours", False)}
     torch.manual_seed(streams.integer(seed, "initial weights of the towers"))
     return towers.model(visionclip.sized(**sizes), *_tower(parameters))
 

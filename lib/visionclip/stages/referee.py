@@ -70,9 +70,9 @@ def train(originals: LabelledImages, updates: int, seed: int, folder: Path) -> R
         precision="auto",
         seed=seed,
     )
-    taught = with_maps(originals)
-    network, tokenizer = pretrain.learn(taught, pretrain.SMALL, settings, folder, LANGUAGES, CAPTIONS, sides=True)
-    few = taught.take(range(len(originals))[:THRESHOLD_EYES])
+    learnt_from = with_maps(originals)
+    network, tokenizer = pretrain.learn(learnt_from, pretrain.SMALL, settings, folder, LANGUAGES, CAPTIONS, sides=True)
+    few = learnt_from.take(range(len(originals))[:THRESHOLD_EYES])
     logits = statements.predict(network, tokenizer, few.pixels, CONDITIONS, LANGUAGES, PROMPTS)
     limits = [
         _limits(of_all, truth) for of_all, truth in zip(logits.T, statements.targets(few.conditions).T, strict=True)

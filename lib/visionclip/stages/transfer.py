@@ -27,6 +27,7 @@ from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain
 from visionclip.stages.synthesis import GENERATED
+from visionclip.text.grammar import PLAIN, Style
 from visionclip.training.contrastive import Settings
 
 REFERENCE = "everything"
@@ -41,7 +42,8 @@ SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright 
 class Arm:
     """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1),
     strength of the augmentation (0 to 1), the weights of what is learnt beside the captions, and the share (0 to 1) of
-    the eyes that the generator draws from their layouts in place of the renderer."""
+    the eyes that the generator draws from their layouts in place of the renderer; the contrastive loss, whether the
+    text tower has a warm-up, languages and style of captions and prompts, and whether images are seen in plain RGB."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
     twins: float = TWINS
@@ -49,6 +51,11 @@ class Arm:
     condition_weight: float = 3.0
     map_weight: float = 1.0
     generated: float = 0.0
+    loss: str = "multi_positive"
+    warmup: bool = True
+    languages: tuple[str, ...] = LANGUAGES
+    style: Style = PLAIN
+    plain_colours: bool = False
 
     @property
     def drawing(self) -> str:
@@ -94,6 +101,22 @@ ARMS: dict[str, Arm] = {
     "half generated": Arm(generated=0.5),
     "three quarters generated": Arm(generated=0.75),
     "generated alone": Arm(generated=1.0),
+    "one-hot loss": Arm(loss="clip"),
+    "no text warm-up": Arm(warmup=False),
+    "Chinese in one wording": Arm(languages=("zh",), style=Style(variety=1)),
+    "plain RGB": Arm(plain_colours=True),
+    # VisionCLIP's own recipe (arXiv 2403.10823), every departure from it undone at once
+    "as published": Arm(
+        twins=0.0,
+        condition_weight=0.0,
+        map_weight=0.0,
+        generated=1.0,
+        loss="clip",
+        warmup=False,
+        languages=("zh",),
+        style=Style(variety=1),
+        plain_colours=True,
+    ),
 }
 SWEEPS: dict[str, tuple[float, ...]] = {
     "cup_to_disc": (0.2, 0.35, 0.5, 0.7, 0.9),
@@ -247,7 +270,8 @@ def predict(
         updates=updates,
         batch_size=32,
         learning_rate=3e-3,
-        text_warmup=updates // 2,
+        loss=arm.loss,
+        text_warmup=updates // 2 if arm.warmup else 0,
         ema=0.98,
         augmentation=arm.augmentation,
         condition_weight=arm.condition_weight,
@@ -262,18 +286,19 @@ def predict(
     place = folder / f"{name}-{size}-{seed}".replace(" ", "-")
 
     def compute() -> dict[str, np.ndarray]:
-        network, tokenizer = pretrain.learn(eyes(), pretrain.SMALL, settings, place, LANGUAGES, CAPTIONS)
-        return rank(network, tokenizer, datasets, LANGUAGES)
+        sizes = {**pretrain.SMALL, "loss": arm.loss, "plain_colours": arm.plain_colours}
+        network, tokenizer = pretrain.learn(eyes(), sizes, settings, place, arm.languages, CAPTIONS, arm.style)
+        return rank(network, tokenizer, datasets, arm.languages, arm.style)
 
     kept = runs.cached(place.with_suffix(".json"), key, compute)
     return {task: np.array(logits) for task, logits in kept.items()}
 
 
 def rank(
-    network: VisionCLIP, tokenizer, datasets: Sequence[Dataset], languages: Sequence[str]
+    network: VisionCLIP, tokenizer, datasets: Sequence[Dataset], languages: Sequence[str], style: Style = PLAIN
 ) -> dict[str, np.ndarray]:
     """For each of ``tasks_of`` how surely each of N images is of the second class: the difference of its logits."""
-    logits = {one.name: zero_shot.predict(network, tokenizer, one, languages, PROMPTS) for one in datasets}
+    logits = {one.name: zero_shot.predict(network, tokenizer, one, languages, PROMPTS, style) for one in datasets}
     return {name: logits[dataset.name][task.name] @ [-1.0, 1.0] for name, (dataset, task) in tasks_of(datasets).items()}
 
 

@@ -14,17 +14,19 @@ from visionclip.study.parameters import check_file
 from visionclip.study.parameters import preset as check_preset
 
 
-def run(preset: str) -> None:
-    """Become Snakemake, running one preset on all cores.
+def run(preset: str, seeds: Sequence[int] = ()) -> None:
+    """Become Snakemake, running one preset on all cores, and the model once more for each further seed.
 
     Snakemake's own lock outlives a killed run and would have to be removed by hand, so that another takes its place.
 
     Raises:
         ValueError: a mistake in the preset, or a run of this folder that has not ended.
     """
-    graph = Graph({"preset": preset})
-    config = f"preset=!!str {preset}"  # or Snakemake takes 2024_11 for a number, and no for false
-    options = ["--nolock", "--rerun-incomplete", "--cores", "all", "--config", config]
+    further = ",".join(map(str, seeds))
+    graph = Graph({"preset": preset, "seeds": further})
+    # or Snakemake takes 2024_11 for a number, and no for false
+    config = [f"preset=!!str {preset}", f"seeds=!!str {further}"] if seeds else [f"preset=!!str {preset}"]
+    options = ["--nolock", "--rerun-incomplete", "--cores", "all", "--config", *config]
     os.chdir(runs.ROOT)
     if not os.access(Path.home(), os.W_OK):  # as in many containers; Snakemake and Jupyter keep files there
         os.environ["HOME"] = str(runs.ROOT / ".snakemake" / "home")
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             added.add_argument(name, **given)
         return added
 
-    command(run, preset={})
+    command(run, preset={}).add_argument("--seeds", type=int, nargs="+", default=())
     for job in (jobs.stage, jobs.point):
         command(job, preset={}, name={}).add_argument("--threads", type=int, default=runs.cores())
     for each in (check, refresh, normalise):

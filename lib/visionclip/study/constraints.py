@@ -37,6 +37,7 @@ ARMS = {
         *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
         *("a quarter generated", "half generated", "three quarters generated", "generated alone"),
+        *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
     ),
     "08-diversity": (
         *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
@@ -134,18 +135,6 @@ def _generator(generator: str, generator_size: int, seeds: str) -> str:
     if made.get("layout") and seeds:
         return f"seeds is {seeds!r}; {generator} was trained on phantoms; leave one of the two empty"
     return ""
-
-
-@rule("01-synthesis")
-def _student(student_updates: int, prediction: str) -> str:
-    wrong = student_updates and prediction != "sample"
-    return f"student_updates is {student_updates}; a student needs prediction 'sample'; set it to 0" if wrong else ""
-
-
-@rule("01-synthesis")
-def _compared(compared_eyes: int, validation: int) -> str:
-    more = f"compared_eyes is {compared_eyes}; validation is {validation}"
-    return f"{more}; lower compared_eyes to that" if compared_eyes > validation else ""
 
 
 @rule("01-synthesis")

@@ -1,11 +1,15 @@
 """The graph of the study: one table of stages, and all that the Snakefile asks about each of them.
 
+With ``seeds`` the model is trained once more for each of them and scored as the first is: stages ``SEEDED`` have a copy
+"seeds/N/03-pretrain" of that seed.
+
 A stage runs again when its notebook or its parameter file changes, an earlier stage was run again, or one of its
 ``reasons`` is another: the library code that it imports (comments and docstrings aside), the folders that it is given,
 the vocabulary and every file of the folders from elsewhere that it reads: photographs, marks, a tower.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -52,12 +56,33 @@ STAGES = {
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external",)),
 }
 SIZES = "05-dataset-size"
+SEEDED = ("03-pretrain", "04-zero-shot", "07-explanation")  # the training of the model, and where it is scored
 SWEPT = {"sizes", "seeds", "schedules", "updates"}  # parameters of 05 that say which points there are
 
 
 def rule(stage: str) -> str:
-    """The name of a stage's rule: ``zero_shot`` of ``04-zero-shot``."""
-    return stage[3:].replace("-", "_")
+    """The name of a stage's rule: ``zero_shot`` of ``04-zero-shot``, ``seeds_1_zero_shot`` of its copy of seed 1."""
+    prefix, own = _parts(stage)
+    return prefix.replace("/", "_") + own[3:].replace("-", "_")
+
+
+def notebook(stage: str) -> str:
+    """The name of the notebook, and so of the parameters, of a stage or of its copy of another seed.
+
+    Raises:
+        ValueError: no such stage.
+    """
+    prefix, own = _parts(stage)
+    if own not in STAGES or (prefix and (not re.fullmatch(r"seeds/\d+/", prefix) or own not in SEEDED)):
+        copies = ", ".join(f"seeds/N/{name}" for name in SEEDED)
+        raise ValueError(f"{stage}: no such stage (there are {', '.join(STAGES)}, and with a number for N {copies})")
+    return own
+
+
+def _parts(stage: str) -> tuple[str, str]:
+    """What stands before the name of a copy's notebook ("seeds/1/", or nothing), and that name."""
+    own = stage.rpartition("/")[2]
+    return stage.removesuffix(own), own
 
 
 @cache
@@ -69,20 +94,26 @@ def has_gpu() -> bool:
 class Graph:
     """What runs for one preset, as paths relative to the repository's root.
 
-    ``config`` is Snakemake's, of which ``preset`` is the one key there may be.
+    ``config`` is Snakemake's, of which there may be ``preset`` and ``seeds``, further ones as in "1,2".
 
     Raises:
-        ValueError: an unknown key or preset, a wrong parameter, or an environment that breaks the study; in one line.
+        ValueError: an unknown key or preset, a wrong parameter or seed, or an environment that breaks the study; in one
+            line.
     """
 
     def __init__(self, config: Mapping[str, str]):
-        if unknown := sorted(set(config) - {"preset"}):
-            raise ValueError(f"--config {unknown[0]}: unknown; allowed: preset=NAME")
+        if unknown := sorted(set(config) - {"preset", "seeds"}):
+            raise ValueError(f"--config {unknown[0]}: unknown; allowed: preset=NAME, seeds=1,2")
         environment()
         self.preset = config.get("preset", DEFAULT)
         self.parameters = preset(f"params/{self.preset}")
         for stage in STAGES:
             check(stage, self.paths(stage), "table of stages")
+        seeds = [seed for seed in str(config.get("seeds", "")).split(",") if seed]
+        for seed in seeds:
+            if not seed.isdigit() or int(seed) == self.parameters["03-pretrain"].seed or seeds.count(seed) > 1:
+                raise ValueError(f"seeds: {','.join(seeds)}; give numbers other than that of 03-pretrain, each once")
+        self.stages = [*STAGES, *(f"seeds/{seed}/{stage}" for seed in seeds for stage in SEEDED)]
         sizes = self.parameters[SIZES]
         self.points = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates).by_name
 
@@ -92,25 +123,38 @@ class Graph:
 
     def file(self, stage: str) -> str:
         """The file of a stage's parameters."""
-        return f"params/{self.preset}/{stage}.yaml"
+        return f"params/{self.preset}/{notebook(stage)}.yaml"
 
     def paths(self, stage: str) -> dict[str, str]:
         """The parameters of a stage that hold a folder of this run."""
-        row = STAGES[stage]
-        return {name: self.folder(earlier) for name, earlier in row.inputs.items()} | {"out": self.folder(stage)}
+        return {name: self.folder(earlier) for name, earlier in self._earlier(stage).items()} | {
+            "out": self.folder(stage)
+        }
+
+    def _earlier(self, stage: str) -> dict[str, str]:
+        """The earlier stages that a stage reads, by parameter: those of its own seed, where they have one."""
+        prefix, own = _parts(stage)
+        inputs = STAGES[own].inputs.items()
+        return {name: prefix + earlier if earlier in SEEDED else earlier for name, earlier in inputs}
+
+    def changed(self, stage: str) -> dict[str, object]:
+        """What a stage is given beside its file: its folders, and its seed where it is a copy of another one."""
+        prefix, own = _parts(stage)
+        trained = prefix and own == SEEDED[0]
+        return self.paths(stage) | ({"seed": int(prefix.split("/")[1])} if trained else {})
 
     def inputs(self, stage: str) -> dict[str, object]:
         """The files whose change runs a stage again, named as in its rule."""
         needed: dict[str, object] = {
-            "notebook": f"notebooks/{stage}.ipynb",
+            "notebook": f"notebooks/{notebook(stage)}.ipynb",
             "parameters": self.file(stage),
-            "stages": [f"{self.folder(earlier)}/card.json" for earlier in STAGES[stage].inputs.values()],
+            "stages": [f"{self.folder(earlier)}/card.json" for earlier in self._earlier(stage).values()],
         }
         return needed | ({"points": [self.point(name) for name in self.points]} if stage == SIZES else {})
 
     def outputs(self, stage: str) -> dict[str, str]:
         """What a finished stage leaves, named as in its rule."""
-        return {"card": f"{self.folder(stage)}/card.json", "notebook": f"{self.folder(stage)}/{stage}.ipynb"}
+        return {"card": f"{self.folder(stage)}/card.json", "notebook": f"{self.folder(stage)}/{notebook(stage)}.ipynb"}
 
     def logs(self, stage: str) -> dict[str, str]:
         """The notebook while it runs, where a failed one stays with its traceback, and its progress."""
@@ -120,8 +164,8 @@ class Graph:
     def reasons(self, stage: str) -> dict[str, object]:
         """What else runs a stage again if it changes."""
         return {
-            "code": keys.code(runs.resolve(f"notebooks/{stage}.ipynb")),
-            "paths": self.paths(stage),
+            "code": keys.code(runs.resolve(f"notebooks/{notebook(stage)}.ipynb")),
+            "paths": self.changed(stage),
             "given": self.given(stage),
             **({"vocabulary": words} if (words := self.vocabulary(stage)) else {}),
         }
@@ -129,6 +173,7 @@ class Graph:
     def given(self, stage: str) -> list[str]:
         """The folders from elsewhere that a stage reads, each with its fingerprint; none where it reads none."""
         looked: list[str] = []
+        stage = notebook(stage)
         for name in STAGES[stage].given:
             folder = getattr(self.parameters[stage], name, "")
             if name in PHOTOGRAPHS and folder == declared(stage)[name].default:
@@ -138,17 +183,17 @@ class Graph:
 
     def vocabulary(self, stage: str) -> str:
         """The digest of the word list that a stage is given, empty without one or for a name on the hub."""
-        path = runs.resolve(getattr(self.parameters[stage], "vocabulary", ""))
+        path = runs.resolve(getattr(self.parameters[notebook(stage)], "vocabulary", ""))
         return keys.file(path) if path.is_file() else ""
 
     def threads(self, stage: str, cores: int | None) -> int:
         """The share of ``cores`` that a stage takes. Where a GPU does the work, stages take turns at it."""
-        row = STAGES[stage]
+        row = STAGES[notebook(stage)]
         return cores or 1 if row.all_cores or self.gpu(stage) else 1
 
     def gpu(self, stage: str) -> int:
         """The GPUs that a stage takes here; a profile may say otherwise for other machines."""
-        return int(STAGES[stage].gpu and has_gpu())
+        return int(STAGES[notebook(stage)].gpu and has_gpu())
 
     # The points of the dataset-size study, each a job of its own.
 
@@ -183,7 +228,7 @@ class Graph:
     @property
     def results(self) -> list[str]:
         """All cards and executed notebooks."""
-        return [path for stage in STAGES for path in self.outputs(stage).values()]
+        return [path for stage in self.stages for path in self.outputs(stage).values()]
 
     def report_inputs(self) -> dict[str, object]:
         """The files whose change writes the pages again."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from visionclip import runs
 from visionclip.runs import lock
-from visionclip.study.graph import SIZES, STAGES, Graph
+from visionclip.study.graph import SIZES, Graph, notebook
 from visionclip.study.notebooks import execute
 from visionclip.study.parameters import read_flat
 
@@ -29,7 +29,10 @@ def point_lock(graph: Graph, point: str) -> Path:
 
 def refuse_running(graph: Graph) -> None:
     """Raise ValueError if a job of an earlier run is still at work: its graph was killed, and it was not."""
-    locks = [*(stage_lock(graph, stage) for stage in STAGES), *(point_lock(graph, point) for point in graph.points)]
+    locks = [
+        *(stage_lock(graph, stage) for stage in graph.stages),
+        *(point_lock(graph, point) for point in graph.points),
+    ]
     for path in filter(Path.is_file, locks):
         with lock(path):
             pass
@@ -42,15 +45,13 @@ def stage(preset: str, name: str, threads: int) -> None:
         ValueError: no such stage or preset, or the stage is still running.
         RuntimeError: a cell failed; in one line that names the notebook with the traceback.
     """
-    graph = Graph({"preset": preset})
-    if name not in STAGES:
-        raise ValueError(f"{name}: no such stage (there are {', '.join(STAGES)})")
+    graph, own = Graph({"preset": preset}), notebook(name)
     logs = {kind: runs.resolve(path) for kind, path in graph.logs(name).items()}
     given = read_flat(runs.resolve(graph.file(name)))
-    checked = {key: getattr(graph.parameters[name], key) for key in given}
+    checked = {key: getattr(graph.parameters[own], key) for key in given}
     with lock(stage_lock(graph, name)):
         _announce(logs["progress"], threads)
-        execute(runs.resolve(f"notebooks/{name}.ipynb"), logs["notebook"], checked | graph.paths(name))
+        execute(runs.resolve(f"notebooks/{own}.ipynb"), logs["notebook"], checked | graph.changed(name))
         with runs.atomic(runs.resolve(graph.outputs(name)["notebook"])) as temporary:
             shutil.copyfile(logs["notebook"], temporary)
 

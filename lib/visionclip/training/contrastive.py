@@ -79,7 +79,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         names = bank.draw_names(update.rng("names of findings")) if with_maps else distinct[:0]
         chosen, places = np.unique(np.concatenate([distinct, statements, names]), return_inverse=True)
         of_captions, of_statements, of_names = np.split(places, np.cumsum([len(distinct), len(statements)]))
-        batch, masks = _augmented(pairs, rows, settings, update, with_maps)
+        batch, masks = _augmented(pairs, rows, settings, update, with_maps, network.config.plain_colours)
         own_rows = update.share(np.arange(len(rows)))
 
         def compare(images: gradient_cache.Encoded, texts: gradient_cache.Encoded) -> dict[str, torch.Tensor]:
@@ -121,7 +121,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
 
 
 def _augmented(
-    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, with_maps: bool
+    pairs: Pairs, rows: np.ndarray, settings: Settings, update: Update, with_maps: bool, plain: bool = False
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
     """The images of a batch as the network sees them, N×3×S×S, and their masks N×C×s×s with which have any (bool N)."""
     batch = to_tensor(pairs.images.pixels[rows]).to(update.device)
@@ -133,9 +133,9 @@ def _augmented(
         masks = torch.from_numpy(pairs.images.masks[rows]).to(update.device)
     batch, masks = augment(batch, settings.augmentation, update.torch_rng("augmentation"), masks)
     if masks is None:
-        return standardise(batch), None
+        return standardise(batch, plain), None
     known = np.ones(len(rows), bool) if marked is None else marked[rows]
-    return standardise(batch), (masks, torch.from_numpy(known).to(update.device))
+    return standardise(batch, plain), (masks, torch.from_numpy(known).to(update.device))
 
 
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:

@@ -58,7 +58,7 @@ def train(
     def step(update: Update) -> dict[str, torch.Tensor]:
         rows = update.rows(len(images))
         own = update.share(np.arange(len(rows)))
-        source = update.torch_rng("noise")
+        source = update.torch_rng("noise of the distillation")
         latents = teacher.to(update.device).encode(torch.from_numpy(images.pixels[rows]).to(update.device))
         noise = torch.randn(latents.shape, generator=source, device=update.device)
         which = torch.randint(settings.steps, (len(rows),), generator=source, device=update.device)
