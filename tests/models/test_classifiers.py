@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from visionclip.data.images import standardise
 from visionclip.evaluation import zero_shot
 from visionclip.models import classifiers, visionclip
 from visionclip.models.classifiers import Sentences
@@ -30,18 +31,18 @@ def head(classes):
 @pytest.fixture(scope="module")
 def pixels():
     torch.manual_seed(2)
-    return torch.randn(3, 3, 32, 32)
+    return torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
 
 
 def test_sentences_are_the_logits_of_zero_shot_prediction(head, classes, network, pixels):
     with torch.no_grad():
-        embeds = network.get_image_features(pixels)
+        embeds = network.get_image_features(standardise(pixels))
     assert torch.allclose(head(embeds).double(), torch.tensor(zero_shot.class_logits(embeds, classes, 9.0)), atol=1e-5)
 
 
 def test_before_an_update_what_is_tuned_is_the_model_read_at_one_scale(network, head, pixels):
     with torch.no_grad():
-        _, whole = network._read(pixels), head(network.project(network._read(pixels)[0]))
+        whole = head(network.project(network._read(standardise(pixels))[0]))
         for one in (classifiers.full(network, head), classifiers.low_rank(network, head, 0)):
             assert torch.allclose(one.train(False).head(one(pixels)), whole, atol=1e-5)
 

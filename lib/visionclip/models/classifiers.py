@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from visionclip.data.images import standardise
 from visionclip.models.visionclip import VisionCLIP
 
 REDUCTION, RATIO = 4, 0.2  # of CLIP-Adapter: its bottleneck, and its share in the embedding
@@ -37,8 +38,8 @@ class Sentences(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """The image side of a copy of a VisionCLIP, which alone learns: standardised N×3×S×S → N×P, or N×D before the
-    projection if not ``projected``.
+    """The image side of a copy of a VisionCLIP, which alone learns: uint8 or float [0, 255] N×3×S×S → N×P, or N×D
+    before the projection if not ``projected``.
 
     It reads images at the size that it is given and no other scale. With ``keep_statistics`` batch normalisation uses
     those that it came with, as a few photographs have none worth having.
@@ -61,9 +62,9 @@ class ImageTower(nn.Module):
                 module.train(False)
         return self
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Unit-length embeddings, or pooled features; float32."""
-        pooled = self.network.get_pooled_features(pixel_values)
+        pooled = self.network.get_pooled_features(standardise(pixels, self.network.config.plain_colours))
         return self.network.project(pooled) if self.projected else pooled.float()
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from visionclip import keys
 from visionclip.data.augment import augment
-from visionclip.data.images import standardise, to_tensor
+from visionclip.data.images import to_tensor
 from visionclip.models.classifiers import Classifier
 from visionclip.training import loop
 from visionclip.training.checkpoints import History
@@ -66,11 +66,11 @@ def train(
 
 
 def prepared(inputs: np.ndarray, update: Update, strength: float) -> torch.Tensor:
-    """A batch as the encoder takes it: photographs augmented and standardised, embeddings as they are."""
+    """A batch as the encoder takes it: photographs augmented, embeddings as they are."""
     if inputs.dtype != np.uint8:
         return torch.from_numpy(inputs).to(update.device)
     pixels = to_tensor(inputs).to(update.device)
-    return standardise(augment(pixels, strength, update.torch_rng("augmentation"))[0])
+    return augment(pixels, strength, update.torch_rng("augmentation"))[0]
 
 
 @torch.no_grad()
@@ -81,7 +81,6 @@ def predict(classifier: Classifier, inputs: np.ndarray, batch_size: int = 32) ->
     found = []
     for start in range(0, len(inputs), batch_size):
         part = inputs[start : start + batch_size]
-        pixels = part.dtype == np.uint8
-        batch = standardise(to_tensor(part).to(device)) if pixels else torch.from_numpy(part).to(device)
-        found.append(classifier.head(classifier(batch)).double().cpu())
+        batch = to_tensor(part) if part.dtype == np.uint8 else torch.from_numpy(part)
+        found.append(classifier.head(classifier(batch.to(device))).double().cpu())
     return torch.cat(found).numpy()
