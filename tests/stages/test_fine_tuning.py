@@ -97,10 +97,15 @@ def test_the_tasks_are_those_of_two_classes_or_those_that_are_named(datasets):
     assert names == ["clinic_dev myopia", "clinic_dev rare", "other myopia", "other rare"]
     assert [one.name for one in fine_tuning.questions(datasets, ["other rare"], 32)] == ["other rare"]
     assert fine_tuning.questions([], ["other rare"], 32) == []
-    with pytest.raises(
-        ValueError, match="tasks has 'gout'; no such two-class task; choose from all, clinic_dev myopia"
-    ):
-        fine_tuning.questions(datasets, ["gout"], 32)
+
+
+def test_what_is_there_and_what_is_not_is_said(datasets):
+    names = ["other rare", "gout"]
+    some = fine_tuning.questions(datasets, names, 32)
+    here = "clinic_dev myopia, clinic_dev rare, other myopia, other rare"
+    assert fine_tuning.described(datasets, names, some) == ["other rare: [10, 2]", f"not here: gout; here: {here}"]
+    assert len(fine_tuning.described(datasets, ["all"], fine_tuning.questions(datasets, ["all"], 32))) == 4
+    assert "no dataset" in fine_tuning.described([], names, [])[0]
 
 
 def test_towers_are_trained_on_fewer_pixels_than_others_read(datasets, start):

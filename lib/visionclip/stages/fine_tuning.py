@@ -127,19 +127,24 @@ def load_starts(folders: Mapping[str, Path], size: int = 0) -> list[Start]:
 
 
 def questions(datasets: Sequence[Dataset], names: Sequence[str], training_size: int) -> list[Question]:
-    """The two-class tasks of the sets, those of ``names`` ("palm pathologic_myopia", or ``ALL``), whose photographs are
-    seen at ``training_size`` pixels by the towers that are trained.
-
-    Raises:
-        ValueError: there are sets, and none has a task of one of the names.
-    """
+    """The two-class tasks of the sets, those of ``names`` ("palm pathologic_myopia") that are there, or ``ALL``, in the
+    order of the names; towers that are trained see the photographs at ``training_size`` pixels."""
     found = {f"{one.name} {task.name}": (one, task) for one in datasets for task in scoring.two_class_tasks(one)}
-    wanted = list(found) if list(names) == [ALL] or not datasets else names
-    if unknown := [name for name in wanted if name not in found]:
-        raise ValueError(f"tasks has {unknown[0]!r}; no such two-class task; choose from {ALL}, {', '.join(found)}")
-    members = {one.name: label_efficiency.groups(one.images) for one in datasets}
-    small = {one.name: images.resized(one.images.pixels, training_size) for one in datasets}
-    return [Question(one, task, small[one.name], members[one.name]) for one, task in map(found.__getitem__, wanted)]
+    chosen = [found[name] for name in (found if list(names) == [ALL] else names) if name in found]
+    sets = {one.name: one.images for one, _ in chosen}
+    members = {name: label_efficiency.groups(own) for name, own in sets.items()}
+    small = {name: images.resized(own.pixels, training_size) for name, own in sets.items()}
+    return [Question(one, task, small[one.name], members[one.name]) for one, task in chosen]
+
+
+def described(datasets: Sequence[Dataset], names: Sequence[str], chosen: Sequence[Question]) -> list[str]:
+    """One line a question with the photographs of its classes, and one of what was named and isn't there."""
+    if not datasets:
+        return ["no dataset with a `train` split or for development was found: what needs one is left out"]
+    lines = [f"{one.name}: {np.bincount(one.task.targets[one.task.targets >= 0]).tolist()}" for one in chosen]
+    absent = [name for name in names if name not in [ALL, *(one.name for one in chosen)]]
+    there = [f"{one.name} {task.name}" for one in datasets for task in scoring.two_class_tasks(one)]
+    return lines + [f"not here: {', '.join(absent)}; here: {', '.join(there)}"] * bool(absent)
 
 
 def freeze(start: Start, question: Question, languages: Sequence[str], prompt_count: int) -> Frozen:
