@@ -13,7 +13,7 @@ from visionclip.models.classifiers import Sentences
 def network():
     torch.manual_seed(0)
     config = visionclip.sized(8, 1, 64, 16, 20, pyramid_size=8)
-    config.scales = [0.5, 1.0]
+    config.scales, config.vision_config.depths = [0.5, 1.0], [1, 1, 1, 1]
     return visionclip.VisionCLIP(config).train(False)
 
 

@@ -16,7 +16,9 @@ TARGETS = np.array([0, 1] * 8)
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, 20, pyramid_size=8)).train(False)
+    config = visionclip.sized(8, 1, 64, 16, 20, pyramid_size=8)
+    config.vision_config.depths = [1, 1, 1, 1]
+    return visionclip.VisionCLIP(config).train(False)
 
 
 @pytest.fixture(scope="module")
