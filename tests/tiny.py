@@ -38,7 +38,7 @@ seeds: list[int] = [0]  # of every random draw [0..9]
 schedules: list[str] = ["updates"]  # of the points [updates|epochs]
 updates: int = 2  # optimiser updates [1..1000]
 text_warmup: int = 1  # of each point [0..1000]""",
-    "06-transfer": f"{SYNTHESIS}\n{EXTERNAL}",
+    "06-transfer": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}",
     "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
     "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}",
     "09-fine-tuning": f"{CHECKPOINT}\n{EXTERNAL}",

@@ -7,6 +7,7 @@ PEERS=/path/to/python`` also measures open_clip's RN50 with the Python of an env
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ SIZES: dict[str, tuple[int, int, Widths]] = {  # of 03-pretrain: pixels, batch, 
     "cpu's towers": (96, 64, (16, 2, 128, 128)),
     "RN50 + RoBERTa-base": (224, 8, (64, 12, 768, 1024)),
 }
-PYRAMID, COARSE_TO_FINE = 48, (128, 192)  # of cpu's model: channels, and pixels that it is trained at
+PYRAMID, COARSE_TO_FINE = 48, (128, 192, 384)  # of cpu's model: channels, and pixels that it is trained at
 
 
 def seconds(work: Callable[[], object], repetitions: int = 3) -> float:
@@ -73,7 +74,7 @@ def drawing(size: int, workers: int) -> float:
     eyes = EYES * 8
     drawn_from = [(0, "eyes of the benchmark", index) for index in range(len(eyes))]
     started = time.perf_counter()
-    phantoms.draw(eyes, drawn_from, size, workers=workers)
+    phantoms.draw(eyes, drawn_from, size, workers=workers, masks="findings")
     return len(eyes) / (time.perf_counter() - started)
 
 
@@ -224,7 +225,7 @@ def table(peers: str = "") -> pandas.DataFrame:
     peak = {precision: matmul_peak(precision) for precision in PRECISIONS}
     rows = [(f"matmul {precision}, GFLOP/s", 0, value, "") for precision, value in peak.items()]
     rows += [("phantom, one process", size, drawing(size, 1), "") for size in (96, 256)]
-    rows += [("phantom, all cores", 256, drawing(256, 0), "")]
+    rows += [("phantom with finding maps, all cores", size, drawing(size, 0), "") for size in (256, 512)]
     rows += [(name, 96, value, "") for name, value in preparation(96).items()]
     whole: dict[str, float] = {}
     for name, (size, batch, widths) in SIZES.items():
@@ -251,6 +252,7 @@ def table(peers: str = "") -> pandas.DataFrame:
             rows.append((f"cpu's model, pyramid and maps: prediction, {precision}", size, read, ""))
     rows += generators(weights.SIZE, weights.TEACHER.channels)
     rows += [("scores with intervals", 0, intervals(1744), "")]
+    rows += [("peak memory of all this, GB", 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "")]
     return pandas.DataFrame(rows, columns=["work", "pixels", "items a second", "beside"])
 
 

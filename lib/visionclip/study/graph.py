@@ -50,7 +50,7 @@ STAGES = {
         {"synthesis": "01-synthesis", "captions_folder": "02-captions", "pretrained": "03-pretrain"},
         given=("external",),
     ),
-    "06-transfer": Row({"synthesis": "01-synthesis"}, given=("external",)),
+    "06-transfer": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),
     "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external",)),
