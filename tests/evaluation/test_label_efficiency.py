@@ -118,8 +118,8 @@ def test_worth_is_a_mean_over_seeds_of_logarithms_with_its_t_interval():
 
 def test_what_is_never_reached_is_a_bound_and_no_number():
     counts, scores = [[1, 10, 100]] * 2, [[0.5, 0.7, 0.9]] * 2
-    assert str(label_efficiency.worth(counts, scores, [0.95, 0.95])) == "more than all 100 there are"
+    assert str(label_efficiency.worth(counts, scores, [0.95, 0.95])) == "more than all 100"
     mixed = label_efficiency.worth(counts, scores, [0.95, 0.8])
-    assert str(mixed) == "more than all 100 there are (reached in 1 of 2 seeds)"
-    assert mixed.labels.value is None
+    assert str(mixed) == "at least 56", "the mean of 10 * sqrt(10) and 100 on a log scale"
+    assert (mixed.reached, mixed.labels.low) == (1, None)
     assert str(label_efficiency.worth(counts, scores, [0.4, 0.5])) == "at most 1"

@@ -15,7 +15,7 @@ from visionclip.evaluation import zero_shot
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
 from visionclip.stages import fine_tuning, transfer
-from visionclip.stages.fine_tuning import FULL, LORA, PRETRAINED, PROBE, RANDOM, SCRATCH, TIP, ZERO_SHOT
+from visionclip.stages.fine_tuning import FULL, LORA, PRETRAINED, RANDOM, SCRATCH, ZERO_SHOT
 from visionclip.study import constraints
 from visionclip.text.tokenizer import train_tokenizer
 
@@ -245,7 +245,7 @@ def test_what_it_is_worth_is_read_off_the_curve_from_scratch():
     ]
     high = [one | {"auc": 0.9} if one["method"] == ZERO_SHOT else one for one in ROWS]
     (never,) = fine_tuning.worths(high)
-    assert "worth more than all 200 there are labelled photographs" in fine_tuning.headline([never])[0]
+    assert "worth more than all 200 labelled photographs (zero-shot" in fine_tuning.headline([never])[0]
     assert fine_tuning.worths([]) == []
 
 
@@ -255,18 +255,18 @@ def test_two_shares_of_as_many_labels_are_one_point_of_a_curve():
 
 
 def test_the_share_from_which_it_no_longer_helps_is_said():
-    compared = fine_tuning.gains(ROWS, [FULL, LORA, PROBE])
+    compared = fine_tuning.gains(ROWS)
     assert [one["share"] for one in compared] == [0.01, 0.2, 1]
     assert compared[0]["gain"].difference.value == pytest.approx(0.22)
     assert compared[0]["gain"].star == "*"
     (sentence,) = fine_tuning.helps_until(compared)
     assert sentence == (
-        "a: the tower pretrained on phantoms (full fine-tuning) no longer helps from 100 % (200 labels) on, "
-        "by more than chance at 1 %, 20 %"
+        "a, phantoms, full fine-tuning: not ahead of from scratch from 100 % (200 labels) on; "
+        "ahead by more than chance at 1 %, 20 %"
     )
     ahead = [one for one in compared if one["share"] < 1]
-    assert "is ahead of from scratch up to all labels" in fine_tuning.helps_until(ahead)[0]
-    assert fine_tuning.gains(ROWS, [TIP]) == []
+    assert "ahead of from scratch up to all labels" in fine_tuning.helps_until(ahead)[0]
+    assert fine_tuning.gains([]) == []
     assert fine_tuning.helps_until([]) == []
 
 
@@ -274,7 +274,7 @@ def test_one_seed_has_no_interval_and_no_star():
     of_one = [one for one in ROWS if one["seed"] == 0]
     (found,) = fine_tuning.worths(of_one)
     assert found["worth"].labels == Interval(pytest.approx(20 * np.sqrt(10)))
-    assert "at no share by more than chance" in fine_tuning.helps_until(fine_tuning.gains(of_one, [FULL]))[0]
+    assert "nowhere ahead by more than chance" in fine_tuning.helps_until(fine_tuning.gains(of_one))[0]
 
 
 def test_every_published_figure_has_its_source():

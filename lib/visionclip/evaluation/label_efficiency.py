@@ -86,9 +86,11 @@ def tip_adapter(
 @dataclass(frozen=True)
 class Worth:
     """The number of labels at which a curve first reaches a score: ``labels`` is the mean over seeds on a log scale
-    with its t-interval, without a value where a seed never reaches it with all labels ``there``.
+    with its t-interval.
 
-    ``reached`` of ``seeds`` get there; ``at_most`` where one is there with the fewest labels tried.
+    ``reached`` of ``seeds`` get there with the labels ``there`` are. A seed that doesn't counts as if it did with all
+    of them, so that the mean is a lower bound without limits; without a value where none does. ``at_most`` where one is
+    there with the fewest labels tried.
     """
 
     labels: Interval
@@ -99,8 +101,9 @@ class Worth:
 
     def __str__(self) -> str:
         if self.labels.value is None:
-            never = f"more than all {self.there} there are"
-            return f"{never} (reached in {self.reached} of {self.seeds} seeds)" if self.reached else never
+            return f"more than all {self.there}"
+        if self.reached < self.seeds:
+            return f"at least {self.labels:.0f}"
         return f"{'at most ' * self.at_most}{self.labels:.0f}"
 
 
@@ -119,13 +122,15 @@ def labels_to_reach(counts: Sequence[int], scores: Sequence[float], target: floa
 def worth(counts: Sequence[Sequence[int]], scores: Sequence[Sequence[float]], targets: Sequence[float]) -> Worth:
     """How many labels ``targets`` (one score a seed) are worth on the curves of as many seeds.
 
-    The interval is of other seeds on a log scale, as labels are counted by factors; it needs two seeds that get there.
+    The interval is of other seeds on a log scale, as labels are counted by factors; it needs two seeds, and all there.
     """
     found = [labels_to_reach(*of_seed) for of_seed in zip(counts, scores, targets, strict=True)]
-    there, got = max(own[-1] for own in counts), [one for one in found if one is not None]
-    if len(got) < len(found):
-        return Worth(Interval(None), len(got), len(found), there)
-    logs = over_seeds(np.log(got))
-    ends = (None if end is None else float(np.exp(end)) for end in (logs.value, logs.low, logs.high))
-    at_most = any(one <= own[0] for one, own in zip(got, counts, strict=True))
-    return Worth(Interval(*ends), len(got), len(found), there, at_most)
+    there, reached = max(own[-1] for own in counts), sum(one is not None for one in found)
+    if not reached:
+        return Worth(Interval(None), 0, len(found), there)
+    ends = [float(own[-1]) if one is None else one for one, own in zip(found, counts, strict=True)]
+    logs = over_seeds(np.log(ends))
+    logs = logs if reached == len(found) else Interval(logs.value)
+    labels = Interval(*(None if end is None else float(np.exp(end)) for end in (logs.value, logs.low, logs.high)))
+    at_most = any(one is not None and one <= own[0] for one, own in zip(found, counts, strict=True))
+    return Worth(labels, reached, len(found), there, at_most)

@@ -22,7 +22,7 @@ from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import label_efficiency, probe, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Comparison, adjusted, over_seeds, paired
-from visionclip.evaluation.label_efficiency import Split
+from visionclip.evaluation.label_efficiency import Split, Worth
 from visionclip.models import classifiers, visionclip
 from visionclip.models.classifiers import Classifier, ImageTower, Sentences
 from visionclip.models.visionclip import VisionCLIP
@@ -38,6 +38,7 @@ TOWERS = (SCRATCH, FULL, LORA)  # learn from photographs, the others from what a
 PRETRAINED = "phantoms"  # what the tower of stage 03 has seen
 RANDOM = "random weights"
 ALL = "all"
+ROW = ["task", "method", "start", "share", "labels", "scored", "auc", "seed"]  # of ``evaluate``
 # Cited, none rerun here: other splits, other labels and other measures than those of this stage.
 FIGURE, ABSTRACT = "MM-Retinal, read off a figure of its repository", "arXiv 2508.15986, abstract"
 REAL, SYNTHETIC = "278 k to 288 k photographs", "1 M synthetic"
@@ -299,7 +300,7 @@ def _labels(points: Sequence[dict]) -> dict[float, int]:
 
 def worths(rows: Sequence[dict]) -> list[dict]:
     """One row a task and pretrained start: its zero-shot AUC, and how many labels from scratch needs for it."""
-    frame, found = pandas.DataFrame(rows, columns=["task", "method", "start", "share", "labels", "auc", "seed"]), []
+    frame, found = pandas.DataFrame(rows, columns=ROW), []
     for (task, start), part in frame[frame["method"] == ZERO_SHOT].groupby(["task", "start"], sort=False):
         scratch = frame[(frame["task"] == task) & (frame["method"] == SCRATCH)].sort_values("share")
         by_seed = {seed: own.drop_duplicates("labels") for seed, own in scratch.groupby("seed")}
@@ -314,28 +315,27 @@ def worths(rows: Sequence[dict]) -> list[dict]:
 
 def headline(valued: Sequence[dict]) -> list[str]:
     """One sentence a task and start."""
-    return [
-        f"{one['task']}: pretraining on {one['start']} is worth {one['worth']} labelled photographs "
-        f"(zero-shot AUC {one['auc']})"
-        for one in valued
-    ]
+    sentences = []
+    for one in valued:
+        worth: Worth = one["worth"]
+        some = f", reached in {worth.reached} of {worth.seeds} seeds" if 0 < worth.reached < worth.seeds else ""
+        what = f"pretraining on {one['start']} is worth {worth} labelled photographs{some}"
+        sentences.append(f"{one['task']}: {what} (zero-shot AUC {one['auc']})")
+    return sentences
 
 
-def gains(rows: Sequence[dict], methods: Sequence[str]) -> list[dict]:
-    """One row a task, pretrained start and share: by how much the AUC of the pretrained tower, trained on the same
-    labels, is above that from scratch, paired over seeds and Holm-corrected over shares.
-
-    It is trained on whole, else by LoRA, else probed: the first of these among ``methods``.
-    """
-    tuned = next((one for one in (FULL, LORA, PROBE) if one in methods), None)
-    frame, found = pandas.DataFrame(rows, columns=["task", "method", "start", "share", "labels", "auc", "seed"]), []
-    for (task, start), part in frame[frame["method"] == tuned].groupby(["task", "start"], sort=False):
+def gains(rows: Sequence[dict]) -> list[dict]:
+    """One row a task, pretrained start, method and share: by how much the AUC of the pretrained tower, used by the
+    method with the same labels, is above that from scratch, paired over seeds and Holm-corrected over shares."""
+    frame, found = pandas.DataFrame(rows, columns=ROW), []
+    pretrained = frame[~frame["method"].isin([SCRATCH, ZERO_SHOT])]
+    for (task, start, method), part in pretrained.groupby(["task", "start", "method"], sort=False):
         scratch = frame[(frame["task"] == task) & (frame["method"] == SCRATCH)]
         both = part.merge(scratch, on=["share", "seed"], suffixes=("", "_scratch"))
         shares = {share: own for share, own in both.groupby("share")}
         against = [paired(own["auc"].to_numpy(), own["auc_scratch"].to_numpy()) for own in shares.values()]
         found += [
-            {"task": task, "start": start, "method": tuned, "share": share, "labels": round(own["labels"].mean())}
+            {"task": task, "start": start, "method": method, "share": share, "labels": round(own["labels"].mean())}
             | {"gain": gain}
             for (share, own), gain in zip(shares.items(), adjusted(against), strict=True)
         ]
@@ -343,21 +343,21 @@ def gains(rows: Sequence[dict], methods: Sequence[str]) -> list[dict]:
 
 
 def helps_until(compared: Sequence[dict]) -> list[str]:
-    """One sentence a task and start: from which share on the pretrained tower is no longer ahead, by the mean over
-    seeds, and at which shares it is ahead by more than chance."""
+    """One sentence a task, start and method: from which share on the pretrained tower is no longer ahead, by the mean
+    over seeds, and at which shares it is ahead by more than chance."""
     sentences = []
-    for task, start in dict.fromkeys((one["task"], one["start"]) for one in compared):
-        own = [one for one in compared if (one["task"], one["start"]) == (task, start)]
-        ahead = [_difference(one["gain"]) > 0 for one in own]
-        lasting = len(own) - next((place for place, is_ahead in enumerate(reversed(ahead)) if is_ahead), len(own))
-        sure = [f"{100 * one['share']:g} %" for one in own if one["gain"].star and _difference(one["gain"]) > 0]
+    for task, start, method in dict.fromkeys((one["task"], one["start"], one["method"]) for one in compared):
+        own = [one for one in compared if (one["task"], one["start"], one["method"]) == (task, start, method)]
+        ahead = [place for place, one in enumerate(own) if _difference(one["gain"]) > 0]
+        first = ahead[-1] + 1 if ahead else 0
+        sure = [f"{100 * own[place]['share']:g} %" for place in ahead if own[place]["gain"].star]
         until = (
-            "is ahead of from scratch up to all labels"
-            if lasting == len(own)
-            else f"no longer helps from {100 * own[lasting]['share']:g} % ({own[lasting]['labels']} labels) on"
+            "ahead of from scratch up to all labels"
+            if first == len(own)
+            else f"not ahead of from scratch from {100 * own[first]['share']:g} % ({own[first]['labels']} labels) on"
         )
-        chance = f"by more than chance at {', '.join(sure)}" if sure else "at no share by more than chance"
-        sentences.append(f"{task}: the tower pretrained on {start} ({own[0]['method']}) {until}, {chance}")
+        chance = f"ahead by more than chance at {', '.join(sure)}" if sure else "nowhere ahead by more than chance"
+        sentences.append(f"{task}, {start}, {method}: {until}; {chance}")
     return sentences
 
 
