@@ -85,8 +85,10 @@ MODULES = (
     "stages/dataset_size.py",
     "stages/transfer.py",
     "stages/diversity.py",
+    "stages/fine_tuning.py",
 )
-DRAWING = {"transfer", "diversity", "01-synthesis", "06-transfer", "08-diversity"}  # the one model's own phantoms
+# the one model's own phantoms; 09 draws none, but loads the photographs of 06
+DRAWING = {"transfer", "diversity", "01-synthesis", "06-transfer", "08-diversity", "09-fine-tuning"}
 LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size"}
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
@@ -94,11 +96,12 @@ MADE_BY = {
     "models/supervision.py": LEARNING | {"04-zero-shot", "07-explanation"},
     "training/bank.py": LEARNING,
     "training/gradient_cache.py": LEARNING,
-    "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation"},
-    "data/augment.py": LEARNING,
+    "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation", "fine_tuning"},
+    "data/augment.py": LEARNING | {"fine_tuning"},
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
-    "models/generator.py": {"denoising", "transfer", "01-synthesis", "06-transfer"},
-    "training/loop.py": LEARNING | {"denoising"},
+    "models/generator.py": {"denoising", "transfer", "01-synthesis", "06-transfer", "09-fine-tuning"},
+    "training/loop.py": LEARNING | {"denoising", "fine_tuning"},
+    "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},
     "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},
 }
 

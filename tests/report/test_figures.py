@@ -20,6 +20,13 @@ CURVES = pandas.DataFrame(
         "high": [0.75, 0.85, np.nan],
     }
 )
+POINTS = pandas.DataFrame(
+    [
+        {"task": task, "method": method, "start": "phantoms", "labels": labels, "value": 0.7, "low": low, "high": 0.8}
+        for task in ("a", "b", "c", "d")
+        for method, labels, low in (("zero-shot", 0, None), ("probe", 2, 0.6), ("probe", 20, None))
+    ]
+)
 DRAWN = {
     "gallery": lambda: figures.gallery(
         {"phantom": [PICTURE] * 2, "DDPM": [PICTURE] * 2}, ["normal", "dr_grade 1"], credit="by somebody"
@@ -46,6 +53,7 @@ DRAWN = {
     ),
     "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
+    "learning_curves": lambda: figures.learning_curves(POINTS),
     "size_curve": lambda: figures.size_curve(CURVES, {"a": {"coefficient": 1.0, "exponent": 0.3}}),
 }
 

@@ -78,9 +78,21 @@ REFUSED = [
     ("08-diversity", {"size": 50}, "size is 50; give a multiple of 4, such as 52"),
     ("08-diversity", {"arms": ["one wording"]}, "add 'everything'"),
     ("08-diversity", {"arms": ["everything", "everything"]}, "arms has 'everything' twice"),
+    ("09-fine-tuning", {"shares": [0.1, 1]}, "shares is [0.1, 1.0]; give 0, where zero-shot stands"),
+    ("09-fine-tuning", {"shares": [0]}, "and one above it at least"),
+    ("09-fine-tuning", {"shares": [0, 1, 1]}, "shares has 1.0 twice"),
+    ("09-fine-tuning", {"methods": ["zero-shot"]}, "add 'from scratch', which the answer needs"),
+    ("09-fine-tuning", {"methods": ["all", "LoRA"]}, "methods has 'all'; choose from from scratch, zero-shot"),
+    ("09-fine-tuning", {"others": ["nowhere"]}, "others has 'nowhere'; no saved model there"),
+    ("09-fine-tuning", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
 ]
 # Two files that do not fit each other; the first is named.
 APART = [
+    (
+        {"09-fine-tuning": {}, "04-zero-shot": {"languages": ["zh"]}, "07-explanation": {"languages": ["zh"]}}
+        | {"02-captions": {"languages": ["zh"]}},
+        "languages has 'en'; the captions of 02-captions are in zh",
+    ),
     (
         {"04-zero-shot": {}, "02-captions": {"languages": ["zh"]}},
         "languages has 'en'; the captions of 02-captions are in zh",

@@ -268,6 +268,34 @@ def forest(table: pandas.DataFrame, chance: float = 0.5) -> Figure:
     return figure
 
 
+def learning_curves(points: pandas.DataFrame) -> Figure:
+    """AUC against the number of labels, one axes a task and one line a method and start, with intervals over seeds;
+    columns task, method, start, labels, value, low, high. What needs no labels is a dashed line across."""
+    tasks = list(points["task"].unique())
+    columns = min(len(tasks), 3)
+    lines = -(-len(tasks) // columns)
+    figure, axes = _subplots(lines, columns, figsize=(3.6 * columns + 1.8, 3.2 * lines), squeeze=False)
+    curves = list(points.groupby(["method", "start"], sort=False).groups)
+    for place, task in zip(axes.flat, tasks, strict=False):
+        for number, (method, start) in enumerate(curves):
+            own = points.query("task == @task and method == @method and start == @start").sort_values("labels")
+            named = {"color": f"C{number % 10}", "label": f"{method} ({start})"}
+            without = own[own["labels"] == 0]
+            if len(without):
+                place.axhline(without["value"].item(), linestyle="--", linewidth=1, **named)
+            else:
+                ends = [own["value"] - own["low"], own["high"] - own["value"]]
+                spread = np.nan_to_num(np.array(ends, float))
+                place.errorbar(own["labels"], own["value"], yerr=spread, marker="o", markersize=3, capsize=2, **named)
+        place.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
+        place.set(xscale="log", xlabel="labelled photographs", ylabel="AUC", ylim=(0.2, 1))
+        place.set_title(task.replace("_", " "), fontsize=9)
+    for place in axes.flat[len(tasks) :]:
+        place.axis("off")
+    axes[0, -1].legend(fontsize=7, **OUTSIDE)
+    return figure
+
+
 def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> Figure:
     """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted power laws."""
     figure, axes = _subplots(figsize=(8, 4))

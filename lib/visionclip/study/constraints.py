@@ -21,7 +21,10 @@ FOLDERS = {
     "checkpoint": "03-pretrain",
 }
 # Lists of what is run, each entry once.
-DISTINCT = ("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms", "compared_steps")
+DISTINCT = (
+    *("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms", "compared_steps"),
+    *("methods", "shares", "tasks", "others"),
+)
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
 HEAD = 64  # width of an attention head of the text tower
@@ -41,6 +44,9 @@ ARMS = {
         *("one camera", "one anatomy", "one disease an eye"),
     ),
 }
+NONE, ALL = "none", "all"  # alone in a list of names, which can't be empty
+# Of 09, as ``ARMS``; the answer needs the first two.
+METHODS = ("from scratch", "zero-shot", "linear probe", "Tip-Adapter", "CLIP-Adapter", "full fine-tuning", "LoRA")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens of every BERT vocabulary
 
 Rule = Callable[..., str]
@@ -216,7 +222,7 @@ def _chunk_of_arms(size: int, chunk: int, batch_size: int) -> str:
     return _lone_image(chunk, batch_size, size, f"size is {size}", "size, or the chunk of 03-pretrain")
 
 
-@rule("04-zero-shot", "07-explanation", captions="02-captions.languages")
+@rule("04-zero-shot", "07-explanation", "09-fine-tuning", captions="02-captions.languages")
 def _languages(languages: Sequence[str], captions: Sequence[str]) -> str:
     unseen = [language for language in languages if language not in captions]
     there = f"the captions of 02-captions are in {', '.join(captions)}"
@@ -268,13 +274,40 @@ def _batch_of_arms(phantoms: int, batch_size: int) -> str:
     return larger if batch_size > phantoms else ""
 
 
-@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation")
+@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning")
 def _external(external: str) -> str:
     folder = runs.resolve(external)
     if external != EXTERNAL and not folder.is_dir():
         return f"external is {external!r}; no such folder; give the folder that holds the datasets, or {EXTERNAL}"
     own = [name for name in ("labels.csv", "tasks.yaml") if (folder / name).is_file()]
     return f"external is {external!r}; it has {own[0]}, as a dataset; give the folder that holds it" if own else ""
+
+
+@rule("09-fine-tuning")
+def _shares(shares: Sequence[float]) -> str:
+    if 0 in shares and max(shares) > 0:
+        return ""
+    return f"shares is {list(shares)}; give 0, where zero-shot stands, and one above it at least"
+
+
+@rule("09-fine-tuning")
+def _methods(methods: Sequence[str]) -> str:
+    if list(methods) == [ALL]:
+        return ""
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        return f"methods has {unknown[0]!r}; choose from {', '.join(METHODS)}, or give all alone"
+    lacking = [name for name in METHODS[:2] if name not in methods]
+    return f"methods is {list(methods)}; add {lacking[0]!r}, which the answer needs" if lacking else ""
+
+
+@rule("09-fine-tuning")
+def _others(others: Sequence[str]) -> str:
+    for name in others if list(others) != [NONE] else ():
+        folder = runs.resolve(name)
+        if not any((place / "model.safetensors").is_file() for place in (folder, folder / "model")):
+            return f"others has {name!r}; no saved model there; give the folder of one, or of a finished 03-pretrain"
+    return ""
 
 
 @rule("07-explanation")
