@@ -49,6 +49,7 @@ STAGES = {
     "06-transfer": Row({"synthesis": "01-synthesis"}, given=("external",)),
     "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
+    "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
 }
 SIZES = "05-dataset-size"
 SWEPT = {"sizes", "seeds", "schedules", "updates"}  # parameters of 05 that say which points there are
