@@ -25,6 +25,7 @@ FLOORS = (
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 STAGES = {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "explanation", "diversity"}
+STAGES |= {"privacy"}
 # Words that say who does what to whom where the field has a term, as parts of a name.
 OLD_WORDS = {
     *("teach", "teaches", "teaching", "teacher", "teachable", "taught", "untaught", "lesson", "lessons"),

@@ -85,8 +85,17 @@ MODULES = (
     "stages/dataset_size.py",
     "stages/transfer.py",
     "stages/diversity.py",
+    "stages/privacy.py",
 )
-DRAWING = {"transfer", "diversity", "01-synthesis", "06-transfer", "08-diversity"}  # the one model's own phantoms
+DRAWING = {
+    "transfer",
+    "diversity",
+    "privacy",
+    "01-synthesis",
+    "06-transfer",
+    "08-diversity",
+    "11-privacy",
+}  # the one model's own phantoms
 LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size"}
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
@@ -97,7 +106,7 @@ MADE_BY = {
     "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation"},
     "data/augment.py": LEARNING,
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
-    "models/generator.py": {"denoising", "01-synthesis"},
+    "models/generator.py": {"denoising", "01-synthesis", "privacy", "11-privacy"},
     "training/loop.py": LEARNING | {"denoising"},
     "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},
 }

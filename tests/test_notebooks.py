@@ -34,7 +34,7 @@ def body(cell: nbformat.NotebookNode) -> list[ast.stmt]:
     return ast.parse(re.sub(r"(?m)^[%!].*$", "", cell.source)).body
 
 
-def test_the_study_has_its_eight_notebooks():
+def test_the_study_has_its_nine_notebooks():
     assert list(tiny.PARAMETERS) == NAMES
 
 

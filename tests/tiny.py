@@ -1,4 +1,4 @@
-"""A study of eight tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
+"""A study of nine tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
 
 from pathlib import Path
 
@@ -41,6 +41,7 @@ text_warmup: int = 1  # of each point [0..1000]""",
     "06-transfer": EXTERNAL,
     "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
     "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}",
+    "11-privacy": f"{CHECKPOINT}\n{EXTERNAL}",
 }
 
 
@@ -63,7 +64,7 @@ def notebook(name: str, *cells: str, parameters: str = "", imports: str = "") ->
 
 
 def study(root: Path, imports: dict[str, str] | None = None) -> Path:
-    """Write eight notebooks and two presets below ``root``; every notebook writes a finished stage.
+    """Write nine notebooks and two presets below ``root``; every notebook writes a finished stage.
 
     ``imports`` adds lines of import to notebooks, by their names.
     """

@@ -256,6 +256,7 @@ def test_what_is_repeated_here_is_what_the_library_has():
     from visionclip.training import private
 
     assert {"06-transfer": tuple(transfer.ARMS), "08-diversity": tuple(diversity.ARMS)} == constraints.ARMS
+    assert constraints.PRIVATE == private.LEAST_BATCH
     assert constraints.REFERENCE == diversity.REFERENCE == transfer.REFERENCE
     assert constraints.EXTERNAL == folders.DEFAULT_FOLDER
     assert constraints.MARKS == marks.DEFAULT_FOLDER

@@ -33,7 +33,9 @@ PHANTOMS = "phantoms"
 DRAWN = "phantoms in the place of photographs"
 TIMES, NOISES = 8, 2  # of the denoising loss of an image: steps of the noise schedule, and noises at each
 LANGUAGES, CAPTIONS = ("en",), 4  # of the small models: words, and captions an image
+BY_HEART_RATE = 2e-3  # learning rate of a generator that is to remember: twice the usual
 BATCH = 32  # images of an update of the small models
+READ = 128  # pixels at most at which features are taken
 PUBLIC = "phantoms whose patches are public"
 PRIVATE_BATCH = 64  # images expected of a private update: noise is added once to all of them
 
@@ -64,8 +66,8 @@ class Halves:
         return self.name == PHANTOMS or bool(self.credit)
 
     def few(self, count: int) -> "Halves":
-        """The first members alone, and all controls."""
-        return replace(self, members=self.members.take(range(count)))
+        """The first ``count`` members (all where there are fewer), and all controls."""
+        return replace(self, members=self.members.take(range(len(self.members))[:count]))
 
 
 @dataclass
@@ -143,7 +145,9 @@ def learn(members: LabelledImages, settings: Settings, folder: Path) -> VisionCL
     return denoising.train(members, settings, folder)[0]
 
 
-def learn_privately(members: LabelledImages, settings: Settings, epsilon: float, folder: Path) -> VisionCLIPDDPMPipeline:
+def learn_privately(
+    members: LabelledImages, settings: Settings, epsilon: float, folder: Path
+) -> VisionCLIPDDPMPipeline:
     """As ``learn``, with differential privacy of ``epsilon`` for each member; phantoms give what must be public."""
     public = synthesis.draw(len(members), PUBLIC, settings.seed, members.pixels.shape[1], 0.0).without_masks()
     changed = {"epsilon": epsilon, "precision": "fp32", "batch_size": min(PRIVATE_BATCH, len(members))}
@@ -189,8 +193,9 @@ def denoising_losses(
 
 
 def features(network: VisionCLIP, pixels: np.ndarray, size: int) -> np.ndarray:
-    """Features of unit length, float32 N×D, of images uint8 N×S×S×3 as the model sees them at ``size`` pixels."""
-    found = encoding.encode_images(network, images.resized(pixels, size), projected=False)
+    """Features of unit length, float32 N×D, of images uint8 N×S×S×3 as the model sees them at ``size`` pixels, or at
+    ``READ``: the generated ones have fewer."""
+    found = encoding.encode_images(network, images.resized(pixels, min(size, READ)), projected=False)
     return functional.normalize(found.float(), dim=1).numpy()
 
 
