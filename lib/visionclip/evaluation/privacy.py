@@ -29,14 +29,14 @@ class Neighbours:
 
     ``ratio`` is the geometric mean of the distance to the nearest member over that to the nearest control, its interval
     over the generated images; ``chance`` is what it is where members and controls are drawn by lot, with the limits of
-    95 % of the draws, and ``p`` the share of draws with a ratio as low. ``nearer`` is the share of the images whose
-    nearest is a member, 0.5 by chance.
+    95 % of the draws, and ``p`` the share of draws with a ratio as low. ``nearer`` (0 to 1) is the share of the images
+    whose nearest is a member: 0.5 by chance, but far from it where all have the same neighbour, as unsharp images do.
     """
 
     ratio: Interval
     chance: Interval
     p: float
-    nearer: Interval
+    nearer: float
 
 
 def thumbnails(pixels: np.ndarray, side: int = SIDE) -> np.ndarray:
@@ -87,7 +87,7 @@ def neighbours(
         Interval.within(float(np.exp(found.mean())), np.exp(resampled)),
         Interval.within(float(np.exp(drawn.mean())), np.exp(drawn)),
         float((1 + (drawn <= found.mean()).sum()) / (1 + draws)),
-        intervals.share(found < 0),
+        float((found < 0).mean()),
     )
 
 

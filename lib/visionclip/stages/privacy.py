@@ -39,6 +39,23 @@ READ = 128  # pixels at most at which features are taken
 PUBLIC = "phantoms whose patches are public"
 PRIVATE_BATCH = 64  # images expected of a private update: noise is added once to all of them
 
+ATTACK_COLUMNS = {
+    "attack": "{name}",
+    "AUC (chance 0.5)": "{auc}",
+    "found at 1 % false alarms": "{tpr}",
+    "members": "{members}",
+    "controls": "{controls}",
+}
+NEIGHBOUR_COLUMNS = {
+    "generator": "{name}",
+    "distance by": "{kind}",
+    "ratio": "{ratio}",
+    "ratio by chance": "{chance}",
+    "p": "{p:.3f}",
+    "nearer to a member": "{nearer:.2f}",
+    "near-copies (chance 0.01)": "{copies}",
+}
+
 
 @dataclass(frozen=True)
 class Halves:
@@ -84,9 +101,8 @@ class Attacks:
 
     def table(self) -> pandas.DataFrame:
         """A row an attack."""
-        columns = ("attack", "AUC (chance 0.5)", "found at 1 % false alarms", "members", "controls")
-        cells = {"attack": "{name}", columns[1]: "{auc}", columns[2]: "{tpr}"}
-        return tables.table([{"name": name, **row} for name, row in self.rows.items()], columns, **cells)
+        rows = [{"name": name, **row} for name, row in self.rows.items()]
+        return tables.table(rows, tuple(ATTACK_COLUMNS), **ATTACK_COLUMNS)
 
 
 def together(*sets: LabelledImages) -> LabelledImages:
@@ -226,14 +242,7 @@ def neighbour_table(rows: Mapping[str, Mapping[str, Mapping]]) -> pandas.DataFra
         for kind, row in kinds.items():
             near: Neighbours = row["near"]
             listed.append({"name": name, "kind": kind, "copies": row["copies"], **vars(near)})
-    columns = ("generator", "distance by", "ratio", "ratio by chance", "p", "nearer to a member", "near-copies")
-    return tables.table(
-        listed,
-        columns,
-        **dict(
-            zip(columns, ("{name}", "{kind}", "{ratio}", "{chance}", "{p:.3f}", "{nearer}", "{copies}"), strict=True)
-        ),
-    )
+    return tables.table(listed, tuple(NEIGHBOUR_COLUMNS), **NEIGHBOUR_COLUMNS)
 
 
 def pictures(made: np.ndarray, halves: Halves, count: int) -> dict[str, list[np.ndarray]]:
@@ -339,14 +348,19 @@ def published(external: Path, photographs: str, size: int) -> Halves | None:
     return Halves(photographs, folders.credit(photographs), train, test)
 
 
-def verdict(halves: Halves, attacks: Attacks, name: str, control: str) -> str:
-    """The answer in a sentence: what the attack ``name`` finds of the generator's members, and ``control`` of few."""
-    row, few = attacks.rows[name], attacks.rows[control]
-    auc: Interval = row["auc"]
-    found = auc.low if auc.low is not None else auc.value or 0.0
-    gives = "gives away that it learnt from them" if found > 0.5 else "is not shown to give away whom it learnt from"
+def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) -> str:
+    """The answer in a sentence, from the rows of these attacks: on the generator of all members, on that of a few, and
+    on the model. It is of losses alone: what is near, or bears a mark, stands in tables of its own."""
+    of_all, of_few, of_model = (attacks.rows[name] for name in (whole, few, model))
     source = PHANTOMS if halves.name == PHANTOMS else f"photographs of {halves.name}"
+
+    def found(row: Mapping) -> str:
+        auc: Interval = row["auc"]
+        sure = (auc.value if auc.low is None else auc.low) or 0.0
+        gives = "gives away whom it learnt from" if sure > 0.5 else "is not shown to give away whom it learnt from"
+        return f"{gives}: AUC {auc} (chance 0.5), {row['tpr']} found at 1 % false alarms (chance 0.01)"
+
     return (
-        f"A generator of {row['members']} {source} {gives}: AUC {auc} (chance 0.5), and {row['tpr']} of them are found "
-        f"at 1 % false alarms (chance 0.01); of {few['members']} that were learnt by heart {few['tpr']} are."
+        f"By its losses a generator of {of_all['members']} {source} {found(of_all)}; a small VisionCLIP of the same "
+        f"{found(of_model)}; of {of_few['members']} that a generator learnt by heart {of_few['tpr']} are found."
     )
