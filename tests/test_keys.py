@@ -86,9 +86,19 @@ MODULES = (
     "stages/transfer.py",
     "stages/diversity.py",
     "stages/fine_tuning.py",
+    "stages/privacy.py",
 )
 # the one model's own phantoms; 09 draws none, but loads the photographs of 06
-DRAWING = {"transfer", "diversity", "01-synthesis", "06-transfer", "08-diversity", "09-fine-tuning"}
+DRAWING = {
+    "transfer",
+    "diversity",
+    "privacy",
+    "01-synthesis",
+    "06-transfer",
+    "08-diversity",
+    "09-fine-tuning",
+    "11-privacy",
+}
 LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size"}
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
@@ -99,7 +109,9 @@ MADE_BY = {
     "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation", "fine_tuning"},
     "data/augment.py": LEARNING | {"fine_tuning"},
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
-    "models/generator.py": {"denoising", "transfer", "01-synthesis", "06-transfer", "09-fine-tuning"},
+    "models/generator.py": {
+        *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "09-fine-tuning", "11-privacy"),
+    },
     "training/loop.py": LEARNING | {"denoising", "fine_tuning"},
     "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},
     "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},

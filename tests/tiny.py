@@ -42,6 +42,7 @@ text_warmup: int = 1  # of each point [0..1000]""",
     "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
     "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}",
     "09-fine-tuning": f"{CHECKPOINT}\n{EXTERNAL}",
+    "11-privacy": f"{CHECKPOINT}\n{EXTERNAL}",
 }
 
 

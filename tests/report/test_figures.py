@@ -52,6 +52,7 @@ DRAWN = {
         np.array([[0.9, 0.5], [0.4, 0.6]]), ["clinic: gc", "clinic: amd"], ["gc", "amd"], [["gc"], []]
     ),
     "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
+    "attack_roc": lambda: figures.attack_roc({"loss": (np.array([0, 0, 0.5, 1]), np.array([0, 0.1, 0.8, 1]))}),
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
     "learning_curves": lambda: figures.learning_curves(POINTS),
     "size_curve": lambda: figures.size_curve(CURVES, {"a": {"coefficient": 1.0, "exponent": 0.3}}),

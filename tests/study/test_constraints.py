@@ -85,6 +85,13 @@ REFUSED = [
     ("09-fine-tuning", {"methods": ["all", "LoRA"]}, "methods has 'all'; choose from from scratch, zero-shot"),
     ("09-fine-tuning", {"others": ["nowhere"]}, "others has 'nowhere'; no saved model there"),
     ("09-fine-tuning", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
+    ("11-privacy", {"size": 36}, "size is 36; patch 4 and 2 widths in channels need a multiple of 8, such as 40"),
+    ("11-privacy", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),
+    ("11-privacy", {"few": 25}, "few is 25; members is 24; lower few to that"),
+    ("11-privacy", {"shadows": 3}, "shadows is 3; give an even number"),
+    ("11-privacy", {"epsilon": 8.0, "members": 20}, "epsilon is 8.0; private training needs 24 members"),
+    ("11-privacy", {"photographs": "eyes/idrid"}, "photographs is 'eyes/idrid'; give the name of a folder directly"),
+    ("11-privacy", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
 ]
 # Two files that do not fit each other; the first is named.
 APART = [
@@ -258,8 +265,10 @@ def test_what_is_repeated_here_is_what_the_library_has():
     from visionclip.models import generator, visionclip
     from visionclip.stages import diversity, transfer
     from visionclip.text import tokenizer
+    from visionclip.training import private
 
     assert {"06-transfer": tuple(transfer.ARMS), "08-diversity": tuple(diversity.ARMS)} == constraints.ARMS
+    assert constraints.PRIVATE == private.LEAST_BATCH
     assert constraints.REFERENCE == diversity.REFERENCE == transfer.REFERENCE
     assert constraints.EXTERNAL == folders.DEFAULT_FOLDER
     assert constraints.MARKS == marks.DEFAULT_FOLDER

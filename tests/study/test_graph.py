@@ -43,7 +43,7 @@ IMPORTS = {
     "04-zero-shot": "from visionclip import counted",
     "05-dataset-size": "from visionclip.stages import dataset_size",
 }
-LOOKING = {"zero_shot", "point", "dataset_size", "transfer", "explanation", "fine_tuning", "report"}
+LOOKING = {"zero_shot", "point", "dataset_size", "transfer", "explanation", "fine_tuning", "privacy", "report"}
 
 
 def variables(folder, **changed) -> dict[str, str]:

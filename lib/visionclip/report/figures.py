@@ -240,6 +240,22 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figu
     return figure
 
 
+def attack_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], rate: float = 0.01) -> Figure:
+    """Receiver operating characteristics of membership attacks, (false, true) positive rates by name, on logarithmic
+    axes: what matters is who is found while hardly anybody is accused wrongly, at ``rate`` (dashed), and chance is the
+    dotted diagonal. Thresholds at which nobody is found have no place here."""
+    figure, axes = _subplots(figsize=(6.4, 3.8))
+    lowest = min([rate / 2, *(false[false > 0].min() for false, _ in curves.values())])
+    for name, (false, true) in curves.items():
+        axes.step(np.maximum(false, lowest), np.maximum(true, lowest), where="post", label=name)
+    axes.plot([lowest, 1], [lowest, 1], color="0.6", linestyle=":", linewidth=1)
+    axes.axvline(rate, color="0.6", linestyle="--", linewidth=1)
+    axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1.1))
+    axes.set(xlabel="controls taken for members", ylabel="members found")
+    axes.legend(fontsize=7, **OUTSIDE)
+    return figure
+
+
 def distributions(tables: Mapping[str, pandas.DataFrame]) -> Figure:
     """Box plots of each column, side by side for each named table."""
     columns = list(next(iter(tables.values())).columns)

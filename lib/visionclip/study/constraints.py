@@ -8,6 +8,7 @@ hours later. Nothing here waits for torch.
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ DISTINCT = (
 )
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
+PRIVATE = 24  # images of which an update of private training expects as many or more
 HEAD = 64  # width of an attention head of the text tower
 STRIDE = 4  # pixels of an image for each of its finding maps
 REFERENCE = "everything"
@@ -137,7 +139,7 @@ def _generator(generator: str, generator_size: int, seeds: str) -> str:
     return ""
 
 
-@rule("01-synthesis")
+@rule("01-synthesis", "11-privacy")
 def _widths(channels: Sequence[int]) -> str:
     wrong = [width for width in channels if width % WIDTH]
     return f"channels has {wrong[0]}; give {_multiple(wrong[0], WIDTH)}" if wrong else ""
@@ -274,7 +276,38 @@ def _batch_of_arms(phantoms: int, batch_size: int) -> str:
     return larger if batch_size > phantoms else ""
 
 
-@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning")
+@rule("11-privacy")
+def _grid_of_private(size: int, patch: int, channels: Sequence[int]) -> str:
+    step = patch * 2 ** (len(channels) - 1)
+    if size % step == 0:
+        return ""
+    return f"size is {size}; patch {patch} and {len(channels)} widths in channels need {_multiple(size, step)}"
+
+
+@rule("11-privacy")
+def _few(few: int, members: int) -> str:
+    return f"few is {few}; members is {members}; lower few to that, as they are some of them" if few > members else ""
+
+
+@rule("11-privacy")
+def _shadows(shadows: int) -> str:
+    odd = f"shadows is {shadows}; give an even number: they come in twos, on a half of the images and on the other"
+    return odd if shadows % 2 else ""
+
+
+@rule("11-privacy")
+def _epsilon(epsilon: float, members: int) -> str:
+    few = f"epsilon is {epsilon}; private training needs {PRIVATE} members, and members is {members}; set it to 0"
+    return few if epsilon and members < PRIVATE else ""
+
+
+@rule("11-privacy")
+def _photograph_set(photographs: str) -> str:
+    named = f"photographs is {photographs!r}; give the name of a folder directly below external, or leave it empty"
+    return named if photographs != Path(photographs).name else ""
+
+
+@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning", "11-privacy")
 def _external(external: str) -> str:
     folder = runs.resolve(external)
     if external != EXTERNAL and not folder.is_dir():
