@@ -13,7 +13,7 @@ from visionclip import conditions, phantom
 from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import metrics
+from visionclip.evaluation import metrics, scoring
 from visionclip.stages import synthesis, transfer
 from visionclip.training import contrastive
 
@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real(folder):
-    return transfer.load_development(folder, 32)
+    return scoring.load_development(folder, 32)
 
 
 @pytest.fixture
@@ -82,19 +82,19 @@ def predict(folder, datasets, name=transfer.REFERENCE, count=32, updates=2, size
 def test_only_train_splits_are_taken(real, tmp_path):
     (found,) = real
     assert (found.name, found.split, len(found)) == ("clinic", "train", 10)
-    assert transfer.load_development(tmp_path / "nothing", 32) == []
+    assert scoring.load_development(tmp_path / "nothing", 32) == []
 
 
 def test_a_set_for_development_is_taken_whole(folder, tmp_path):
     shutil.copytree(folder / "clinic", tmp_path / "cameras_dev")
-    (found,) = transfer.load_development(tmp_path, 32)
+    (found,) = scoring.load_development(tmp_path, 32)
     assert (found.name, found.split, len(found)) == ("cameras_dev", folders.DEVELOPMENT, 12)
 
 
 def test_a_train_split_that_is_reported_is_not_chosen_by(folder, tmp_path):
     shutil.copytree(folder / "clinic", tmp_path / "clinic")
     (tmp_path / "clinic" / "tasks.yaml").write_text(PLAN.replace("split: test", "split: train"))
-    assert transfer.load_development(tmp_path, 32) == []
+    assert scoring.load_development(tmp_path, 32) == []
 
 
 def test_a_set_scores_the_mean_of_its_tasks(real):
@@ -112,7 +112,7 @@ def test_a_broken_dataset_is_not_passed_over(tmp_path):
     (tmp_path / "split").mkdir()
     (tmp_path / "split" / "labels.csv").write_text("nothing,here\n1,2\n")
     with pytest.raises(ValueError, match="no column `file`"):
-        transfer.load_development(tmp_path, 32)
+        scoring.load_development(tmp_path, 32)
 
 
 @pytest.mark.parametrize("arm", transfer.ARMS.values(), ids=transfer.ARMS)

@@ -45,6 +45,18 @@ def load_tuned(folder: Path, size: int) -> list[Dataset]:
     ]
 
 
+def load_development(folder: Path, size: int) -> list[Dataset]:
+    """What may be chosen by, of the sets below ``folder``: those for development, whole, and ``train`` splits, but for
+    those that are reported (REFUGE's, see ``folders.protocol_rows``)."""
+    sets = []
+    for path in folders.find(folder):
+        if folders.is_development(path):
+            sets.append(folders.load(path, size, {}))
+        elif folders.has_rows(path, folders.TRAIN) and not folders.reports(path, folders.TRAIN):
+            sets.append(folders.load(path, size, folders.TRAIN))
+    return sets
+
+
 def phantom_tasks(held_out: LabelledImages) -> Dataset:
     """The held-out phantoms as a dataset: the grade of retinopathy, referable or not, each other disease or none. An
     image held out of which a disease is unknown is of no class of its task."""

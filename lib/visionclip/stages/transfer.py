@@ -141,18 +141,6 @@ def strips(size: int, seed: int) -> dict[str, list[np.ndarray]]:
     return {name: [drawn(**{name: value}) for value in values] for name, values in SWEEPS.items()}
 
 
-def load_development(folder: Path, size: int) -> list[Dataset]:
-    """What may be chosen by, of the sets below ``folder``: those for development, whole, and ``train`` splits, but for
-    those that are reported (REFUGE's, see ``folders.protocol_rows``)."""
-    sets = []
-    for path in folders.find(folder):
-        if folders.is_development(path):
-            sets.append(folders.load(path, size, {}))
-        elif folders.has_rows(path, folders.TRAIN) and not folders.reports(path, folders.TRAIN):
-            sets.append(folders.load(path, size, folders.TRAIN))
-    return sets
-
-
 def blind_pairs(folder: Path, size: int, count: int, seed: int) -> tuple[blind.Pairs, str] | None:
     """Pairs of ``blind.pairs`` at ``size`` pixels from the first set to choose by whose owner lets a report show it,
     with the credit that is due; None where there is no such set."""

@@ -2,7 +2,7 @@
 
 A trial draws phantoms within its own ``phantom.Ranges``, lets a copy of a trained model go on learning from them for a
 few updates, and is worth what the copy then reaches on its *worst* set: the mean AUC of the set's tasks, mean over
-seeds. The first trial draws as usual. All sets are those that one may choose by (``transfer.load_development``).
+seeds. The first trial draws as usual. All sets are those that one may choose by (``scoring.load_development``).
 
 Trials are proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; Optuna) and kept in a journal:
 a search that is stopped goes on, one with another model, code, sets or budget begins anew. A gain below
@@ -28,6 +28,7 @@ from visionclip import keys, phantom, runs, streams
 from visionclip.data import phantoms
 from visionclip.data.folders import external_folder
 from visionclip.data.tasks import Dataset
+from visionclip.evaluation import scoring
 from visionclip.models import visionclip
 from visionclip.stages import pretrain, transfer
 from visionclip.training import contrastive
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--model: {given.model} holds no saved model; give the folder `model` of a 03-pretrain run")
     if given.size % phantoms.STRIDE:
         parser.error(f"--size: {given.size} is no multiple of {phantoms.STRIDE}, the pixels of a cell of a finding map")
-    datasets = transfer.load_development(external_folder(given.external), given.size)
+    datasets = scoring.load_development(external_folder(given.external), given.size)
     if not transfer.tasks_of(datasets):
         parser.error(f"--external: no set to choose by below {given.external}; docs/own-data.md says how to add one")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -61,7 +61,6 @@ def train(
     """
     check(images, settings)
     settings = loop.on_this_machine(settings)
-    torch.manual_seed(streams.integer(settings.seed, "initial weights of the generator"))
     network = untrained(images, settings)
     key = settings.key(images.key, keys.code(__file__))
     schedule, vectors = generator.noise_schedule(settings.prediction), images.vectors
@@ -90,7 +89,8 @@ def train(
 
 
 def untrained(images: LabelledImages, settings: Settings) -> generator.Generator:
-    """The generator that ``train`` begins with, whose basis is that of the first images."""
+    """The generator that ``train`` begins with, whose basis is that of some of the images."""
+    torch.manual_seed(streams.integer(settings.seed, "initial weights of the generator"))
     few = np.linspace(0, len(images) - 1, min(len(images), BASIS_IMAGES)).astype(int)
     masks = None if images.masks is None else torch.from_numpy(images.masks[few])
     weights = cell_weights(masks, images.mask_names, settings)

@@ -70,7 +70,7 @@ def prepared(inputs: np.ndarray, update: Update, strength: float) -> torch.Tenso
     if inputs.dtype != np.uint8:
         return torch.from_numpy(inputs).to(update.device)
     pixels = to_tensor(inputs).to(update.device)
-    return augment(pixels, strength, update.torch_rng("augmentation"))[0]
+    return augment(pixels, strength, update.torch_rng("augmentation of fine-tuning"))[0]
 
 
 @torch.no_grad()

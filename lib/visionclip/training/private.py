@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visionclip import keys, streams
+from visionclip import keys
 from visionclip.data.labelled import LabelledImages
 from visionclip.models import generator
 from visionclip.models.generator import VisionCLIPDDPMPipeline
@@ -78,7 +78,6 @@ def train(
     from opacus.optimizers import DPOptimizer
 
     denoising.check(images, settings)
-    torch.manual_seed(streams.integer(settings.seed, "initial weights of the generator"))
     network = denoising.untrained(public, settings)
     schedule, vectors = generator.noise_schedule(settings.prediction), images.vectors
     rate, multiplier = settings.batch_size / len(images), noise_multiplier(len(images), settings)
