@@ -88,17 +88,8 @@ MODULES = (
     "stages/fine_tuning.py",
     "stages/privacy.py",
 )
-# the one model's own phantoms; 09 draws none, but loads the photographs of 06
-DRAWING = {
-    "transfer",
-    "diversity",
-    "privacy",
-    "01-synthesis",
-    "06-transfer",
-    "08-diversity",
-    "09-fine-tuning",
-    "11-privacy",
-}
+# the one model's own phantoms
+DRAWING = {"transfer", "diversity", "privacy", "01-synthesis", "06-transfer", "08-diversity", "11-privacy"}
 LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size"}
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
@@ -110,7 +101,7 @@ MADE_BY = {
     "data/augment.py": LEARNING | {"fine_tuning"},
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
     "models/generator.py": {
-        *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "09-fine-tuning", "11-privacy"),
+        *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "11-privacy"),
     },
     "training/loop.py": LEARNING | {"denoising", "fine_tuning"},
     "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},

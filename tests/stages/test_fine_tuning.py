@@ -11,10 +11,10 @@ from scipy import stats
 from visionclip import phantom
 from visionclip.data import folders
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import zero_shot
+from visionclip.evaluation import scoring, zero_shot
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
-from visionclip.stages import fine_tuning, transfer
+from visionclip.stages import fine_tuning
 from visionclip.stages.fine_tuning import FULL, LORA, PRETRAINED, RANDOM, SCRATCH, ZERO_SHOT
 from visionclip.study import constraints
 from visionclip.text.tokenizer import train_tokenizer
@@ -50,7 +50,7 @@ def datasets(tmp_path_factory) -> list[Dataset]:
         (root / name / "labels.csv").write_text("\n".join(lines))
         plan = PLAN if split else PLAN.replace("test: {split: test}\n", "")
         (root / name / "tasks.yaml").write_text(plan)
-    return transfer.load_development(root, 32)
+    return scoring.load_development(root, 32)
 
 
 @pytest.fixture(scope="module")

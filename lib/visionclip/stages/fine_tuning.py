@@ -1,6 +1,6 @@
 """Stage 09: what pretraining without a patient is worth, in labelled photographs.
 
-Photographs that are there to choose by (``transfer.load_development``) are parted by patient: some to learn from, with
+Photographs that are there to choose by (``scoring.load_development``) are parted by patient: some to learn from, with
 more and more of their labels, the others to be scored. A tower that starts from random weights stands beside one that
 was pretrained on phantoms, used without labels, with its features as they are, adapted, or trained on.
 """
