@@ -97,13 +97,13 @@ MADE_BY = {
     "models/supervision.py": LEARNING | {"04-zero-shot", "07-explanation"},
     "training/bank.py": LEARNING,
     "training/gradient_cache.py": LEARNING,
-    "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation", "fine_tuning"},
-    "data/augment.py": LEARNING | {"fine_tuning"},
+    "text/grammar.py": LEARNING | {"02-captions", "04-zero-shot", "07-explanation", "fine_tuning", "09-fine-tuning"},
+    "data/augment.py": LEARNING | {"fine_tuning", "09-fine-tuning"},
     "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"},
     "models/generator.py": {
         *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "11-privacy"),
     },
-    "training/loop.py": LEARNING | {"denoising", "fine_tuning"},
+    "training/loop.py": LEARNING | {"denoising", "fine_tuning", "09-fine-tuning"},
     "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},
     "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},
 }
