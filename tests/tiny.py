@@ -1,4 +1,4 @@
-"""A study of nine tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
+"""A study of ten tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def notebook(name: str, *cells: str, parameters: str = "", imports: str = "") ->
 
 
 def study(root: Path, imports: dict[str, str] | None = None) -> Path:
-    """Write nine notebooks and two presets below ``root``; every notebook writes a finished stage.
+    """Write ten notebooks and two presets below ``root``; every notebook writes a finished stage.
 
     ``imports`` adds lines of import to notebooks, by their names.
     """
