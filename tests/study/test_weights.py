@@ -3,12 +3,17 @@
 import hashlib
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 import tiny_images
+from visionclip import phantom, runs, streams
+from visionclip.data import field_of_view
 from visionclip.models.generator import VisionCLIPDDPMPipeline
+from visionclip.models.visionclip import VisionCLIP
 from visionclip.study import weights
 
 TEACHER = replace(weights.TEACHER, patch=2, channels=(16, 32), updates=2, batch_size=4, precision="fp32")
@@ -58,3 +63,28 @@ def test_every_file_has_its_digest_and_the_card_says_how_it_was_made(published):
     card = (folder / "README.md").read_text()
     assert "2 updates of 4 images, then 2 of the student" in card
     assert "license: mit" in card
+
+
+WEIGHTS = runs.ROOT / "weights"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in WEIGHTS.iterdir()))
+def test_what_is_published_is_whole(name):
+    lines = dict(reversed(line.split("  ")) for line in (WEIGHTS / name / "SHA256SUMS").read_text().splitlines())
+    files = {path.relative_to(WEIGHTS / name).as_posix() for path in (WEIGHTS / name).rglob("*") if path.is_file()}
+    assert set(lines) == files - {"SHA256SUMS"}
+    for file, digest in lines.items():
+        assert hashlib.sha256((WEIGHTS / name / file).read_bytes()).hexdigest() == digest
+    assert {path.suffix for path in (WEIGHTS / name).iterdir()} <= {"", ".md", ".json", ".py", ".safetensors"}
+    assert sum(path.stat().st_size for path in (WEIGHTS / name).rglob("*") if path.is_file()) < 20e6
+
+
+def test_the_published_model_shows_where_drawn_lesions_are():
+    eye = phantom.render({"dr_grade": 3, "dme": 1}, streams.rng(0, "eye for the published model"), 384)
+    model = VisionCLIP.from_pretrained(WEIGHTS / "visionclip")
+    shown = model.point([eye.image], ["硬性渗出", "optic disc"])[0]
+    field = field_of_view.find(eye.image)
+    for of_sentence, mask in zip(shown, (eye.masks["exudate"], eye.masks["disc"]), strict=True):
+        cells = cv2.resize(field_of_view.cut(mask.astype(np.uint8) * 255, field), of_sentence.shape) > 64
+        assert cells.any()
+        assert roc_auc_score(cells.ravel(), of_sentence.ravel()) > 0.9

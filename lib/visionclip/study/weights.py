@@ -20,6 +20,7 @@ from visionclip.stages import synthesis
 from visionclip.training import denoising, distillation
 
 PUBLISHED = "weights/generator"
+DIGESTS = "SHA256SUMS"
 SIZE, ORIGINALS, SEED = 128, 20000, 0
 TEACHER = denoising.Settings(
     patch=4,
@@ -86,9 +87,17 @@ def publish(student: Path, out: Path, facts: dict[str, object]) -> None:
     pipeline.save_pretrained(out)
     runs.share(out)
     (out / "README.md").write_text(CARD.format(**described), "utf-8")
-    files = sorted(path for path in out.rglob("*") if path.is_file())
-    digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out).as_posix()}" for path in files]
-    (out / "SHA256SUMS").write_text("\n".join(digests) + "\n", "utf-8")
+    write_digests(out)
+
+
+def write_digests(folder: Path) -> None:
+    """The SHA-256 of every file of a folder but this one, as ``sha256sum --check`` reads them."""
+    (folder / DIGESTS).unlink(missing_ok=True)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digests = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}" for path in files
+    ]
+    (folder / DIGESTS).write_text("\n".join(digests) + "\n", "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
