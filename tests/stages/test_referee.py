@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 
 import tiny_images
@@ -159,3 +160,8 @@ def test_the_nearest_original_of_a_copy_is_what_it_copies(drawn, referee):
     assert similarity == pytest.approx(1, abs=1e-4)
     noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     assert referees.nearest(referee[0], drawn.pixels, noise)[1] < 0.99
+
+
+def test_a_table_without_a_value_is_fit_for_json():
+    table = pandas.DataFrame({"phantoms": {"gc": 0.5, "pm": np.nan}})
+    assert referees.plain(table) == {"gc": {"phantoms": 0.5}, "pm": {"phantoms": None}}

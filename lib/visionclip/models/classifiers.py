@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from visionclip import streams
 from visionclip.data.images import standardise
 from visionclip.models.visionclip import VisionCLIP
 
@@ -103,7 +104,7 @@ class Classifier(nn.Module):
 
 def from_scratch(network: VisionCLIP, classes: int, seed: int) -> Classifier:
     """The image tower of ``network`` with random weights, and a linear head of as many ``classes``."""
-    torch.manual_seed(seed)
+    torch.manual_seed(streams.integer(seed, "initial weights: tower from scratch"))
     fresh = VisionCLIP(deepcopy(network.config))
     head = nn.Linear(fresh.vision_projection.in_features, classes)
     return Classifier(ImageTower(fresh, projected=False, keep_statistics=False), head)
@@ -119,7 +120,7 @@ def low_rank(network: VisionCLIP, head: Sentences, seed: int) -> Classifier:
     """As ``full``, of which only low-rank updates of its kernels learn (LoRA, Hu et al., ICLR 2022), by peft."""
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, for one method of one stage
 
-    torch.manual_seed(seed)
+    torch.manual_seed(streams.integer(seed, "initial weights: low-rank updates"))
     tower = ImageTower(network)
     kernels = [
         name
@@ -132,5 +133,5 @@ def low_rank(network: VisionCLIP, head: Sentences, seed: int) -> Classifier:
 
 def adapter(width: int, head: Sentences, seed: int) -> Classifier:
     """A ``FeatureAdapter`` over embeddings of this width."""
-    torch.manual_seed(seed)
+    torch.manual_seed(streams.integer(seed, "initial weights: adapter"))
     return Classifier(FeatureAdapter(width), deepcopy(head))

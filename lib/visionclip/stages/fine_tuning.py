@@ -16,7 +16,7 @@ import pandas
 import torch
 from sklearn.metrics import roc_auc_score
 
-from visionclip import keys, runs, streams
+from visionclip import keys, runs
 from visionclip.data import images
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import label_efficiency, probe, scoring, zero_shot
@@ -159,13 +159,12 @@ def freeze(start: Start, question: Question, languages: Sequence[str], prompt_co
 
 def classifier(method: str, start: Start, frozen: Frozen, seed: int) -> Classifier:
     """What is to be trained by a method of ``RATES``."""
-    drawn = streams.integer(seed, f"weights of {method}")
     if method == SCRATCH:
-        return classifiers.from_scratch(start.network, len(frozen.sentences.counts), drawn)
+        return classifiers.from_scratch(start.network, len(frozen.sentences.counts), seed)
     if method == ADAPTER:
-        return classifiers.adapter(frozen.embeds.shape[1], frozen.sentences, drawn)
+        return classifiers.adapter(frozen.embeds.shape[1], frozen.sentences, seed)
     if method == LORA:
-        return classifiers.low_rank(start.network, frozen.sentences, drawn)
+        return classifiers.low_rank(start.network, frozen.sentences, seed)
     return classifiers.full(start.network, frozen.sentences)
 
 

@@ -226,6 +226,11 @@ def doubt_rates(referee: Referee, sets: Mapping[str, tuple[np.ndarray, Sequence[
     return pandas.DataFrame(rates)
 
 
+def plain(table: pandas.DataFrame) -> dict[str, dict[str, float | None]]:
+    """The rows of a table by their names, as JSON has it: what is undefined is None."""
+    return table.astype(object).where(table.notna(), None).to_dict("index")
+
+
 def distances(
     referee: Referee, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
 ) -> dict[str, dict[str, float]]:
