@@ -1,5 +1,6 @@
 """Sets of phantoms and of generated eyes, and how they are written."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiny_images
-from visionclip import conditions
+from visionclip import conditions, runs
 from visionclip.data import phantoms, shards
 from visionclip.stages import synthesis
 
@@ -193,3 +194,11 @@ def test_two_processes_under_accelerate_write_the_identical_set(saved, tmp_path)
     command += ["--generator", str(saved), "--count", "4", "--per-shard", "2", "--out", str(tmp_path / "two")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+def test_the_generator_of_a_set_is_found_where_there_is_one(saved, tmp_path):
+    for name, parameters in {"given": {"generator": str(saved)}, "loaded": {"images": 5}, "own": {}}.items():
+        runs.Stage("01-synthesis", tmp_path / name, parameters).finish({})
+    shutil.copytree(saved, tmp_path / "own" / "ddpm")
+    assert synthesis.trained(tmp_path / "given").config.steps == synthesis.trained(tmp_path / "own").config.steps == 2
+    assert synthesis.trained(tmp_path / "loaded") is None

@@ -120,11 +120,13 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
     return {name: first[name] for name in order if name in first}
 
 
-def trained(folder: str | Path) -> VisionCLIPDDPMPipeline:
-    """The pipeline that drew the set of a finished stage: the one given to it, its student, or the model it trained."""
+def trained(folder: str | Path) -> VisionCLIPDDPMPipeline | None:
+    """The pipeline that drew the set of a finished stage: the one given to it, its student, or the model it trained;
+    None of a set that came from elsewhere, as SynFundus-1M does."""
     made = runs.require(folder, "01-synthesis")["parameters"]
-    own = runs.resolve(folder) / ("student" if made["student_updates"] else "ddpm")
-    return VisionCLIPDDPMPipeline.from_pretrained(runs.resolve(made["generator"]) if made["generator"] else own)
+    own = runs.resolve(folder) / ("student" if made.get("student_updates") else "ddpm")
+    place = runs.resolve(made["generator"]) if made.get("generator") else own
+    return VisionCLIPDDPMPipeline.from_pretrained(place) if (place / "model_index.json").is_file() else None
 
 
 def stream(
