@@ -26,7 +26,7 @@ TEACHER = denoising.Settings(
     patch=4,
     channels=(48, 96, 192),
     variance=0.998,
-    updates=50000,
+    updates=20000,
     batch_size=8,
     learning_rate=7e-4,
     ema=0.9995,
@@ -34,7 +34,7 @@ TEACHER = denoising.Settings(
     precision="auto",
     seed=SEED,
 )
-STUDENT = distillation.Settings(steps=4, substeps=4, updates=8000, batch_size=8, ema=0.999, precision="auto", seed=SEED)
+STUDENT = distillation.Settings(steps=4, substeps=4, updates=4000, batch_size=8, ema=0.999, precision="auto", seed=SEED)
 CARD = """---
 license: mit
 library_name: diffusers
