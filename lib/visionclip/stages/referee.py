@@ -105,7 +105,8 @@ def load(folder: str | Path) -> Referee:
     if found["conditions"] != list(CONDITIONS):
         raise ValueError(f"{runs.relative(place)}: a referee of other conditions than there are now; train it again")
     network, tokenizer, _ = visionclip.load(place)
-    return Referee(network, tokenizer, *(np.array(found[name], float) for name in LIMITS), found["cuts"])
+    thresholds, lowest, highest = (np.array(found[name], float) for name in LIMITS)
+    return Referee(network, tokenizer, thresholds, lowest, highest, found["cuts"])
 
 
 def of_stage(folder: str | Path) -> Referee:
