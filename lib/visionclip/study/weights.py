@@ -59,8 +59,8 @@ trust_remote_code=True)` of diffusers loads it. Conditions are those of `visionc
 unknown. `layouts` say where things are: masks of a drawn eye ({layout}).
 
 - **Made by** `make weights`: {updates} updates of {batch} images, then {student} of the student
-- **What it is worth**: `notebooks/01-synthesis.ipynb` measures whether its eyes show what labels and layouts say; the
-  report of `cpu` has the figures
+- **What it is worth**: `notebooks/01-synthesis.ipynb` measures whether its eyes show what labels and layouts say, given
+  `generator: {folder}` and `generator_size: {size}`; a first measurement stands in `docs/decisions.md`
 - **Not for** diagnosis, for training that no photograph checks, or for passing its images off as photographs
 - **Licence**: MIT, for the weights and for what is drawn with them
 """
