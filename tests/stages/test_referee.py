@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 import tiny_images
-from visionclip import conditions
+from visionclip import conditions, runs
 from visionclip.evaluation.statements import CONDITIONS, targets
 from visionclip.stages import referee as referees
 from visionclip.stages import synthesis
@@ -58,6 +58,28 @@ def test_a_stopped_referee_equals_an_uninterrupted_one(referee, drawn, tmp_path,
     taken = tiny_images.watch(monkeypatch)
     assert tiny_images.same(referees.train(drawn, 4, 0, tmp_path).network, referee[0].network)
     assert taken == [2, 3]
+
+
+def test_a_saved_referee_judges_as_it_did(referee, drawn, tmp_path):
+    trained = replace(referee[0], highest=np.where(np.arange(len(CONDITIONS)) == 0, np.nan, referee[0].highest))
+    referees.save(trained, 32, tmp_path)
+    loaded = referees.load(tmp_path)
+    assert referees.judge(loaded, drawn.pixels, drawn.conditions) == referees.judge(
+        trained, drawn.pixels, drawn.conditions
+    )
+    # a logit's last digit may lift a cell over a cut
+    assert referees.judge_masks(loaded, drawn) == pytest.approx(referees.judge_masks(trained, drawn), abs=0.02)
+    np.testing.assert_array_equal(loaded.highest, trained.highest)
+
+
+def test_a_folder_without_a_referee_or_with_one_of_other_conditions_is_refused(referee, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no referee.json there; give the folder of a saved referee"):
+        referees.load(tmp_path)
+    referees.save(referee[0], 32, tmp_path)
+    card = runs.read_json(tmp_path / "referee.json")
+    runs.write_json(tmp_path / "referee.json", card | {"conditions": card["conditions"][1:]})
+    with pytest.raises(ValueError, match="of other conditions than there are now; train it again"):
+        referees.load(tmp_path)
 
 
 def test_the_referee_s_figures_are_of_every_condition(referee, drawn):

@@ -15,7 +15,7 @@ import pandas
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from visionclip import streams
+from visionclip import runs, streams
 from visionclip.conditions import DISEASES
 from visionclip.data import labelled, phantoms
 from visionclip.data.labelled import LabelledImages
@@ -23,7 +23,7 @@ from visionclip.data.phantoms import FINDINGS
 from visionclip.evaluation import fidelity, localisation, pointing, statements
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.statements import CONDITIONS
-from visionclip.models import sampling
+from visionclip.models import sampling, visionclip
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.supervision import SHOWN
 from visionclip.models.visionclip import VisionCLIP
@@ -32,6 +32,9 @@ from visionclip.training.contrastive import Settings
 
 LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # its words, captions an image, prompts of a condition
 THRESHOLD_EYES = 1000  # originals on which its thresholds are fixed
+CARD = "referee.json"  # of what it was found to be like, beside its weights
+FOLDER = "referee/model"  # of the referee that a stage trained, below its own
+LIMITS = ("thresholds", "lowest", "highest")
 DOUBT = 0.05  # share of the originals with a condition of which the referee would doubt it
 # Of each disease the question of its lowest value; a grade is as good as another here, as neighbours look alike.
 PRESENT = tuple(place for place, name in enumerate(CONDITIONS) if name.endswith(">=1") and name[:-3] in DISEASES)
@@ -79,6 +82,36 @@ def train(originals: LabelledImages, updates: int, seed: int, folder: Path) -> R
     ]
     trained = Referee(network, tokenizer, statements.thresholds(logits, few.conditions), *np.array(limits).T)
     return trained if few.masks is None else replace(trained, cuts=_cuts(trained, few))
+
+
+def save(referee: Referee, size: int, folder: Path) -> None:
+    """Write the referee of images of ``size`` pixels below ``folder``: its model, and what it was found to be like."""
+    visionclip.save(referee.network, referee.tokenizer, size, folder)
+    limits = {name: [None if np.isnan(one) else float(one) for one in getattr(referee, name)] for name in LIMITS}
+    runs.write_json(folder / CARD, {"conditions": CONDITIONS, **limits, "cuts": referee.cuts})
+
+
+def load(folder: str | Path) -> Referee:
+    """The referee saved in ``folder``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it judges other conditions than there are now.
+    """
+    place = runs.resolve(folder)
+    if not (place / CARD).is_file():
+        raise FileNotFoundError(f"{runs.relative(place)}: no {CARD} there; give the folder of a saved referee")
+    found = runs.read_json(place / CARD)
+    if found["conditions"] != list(CONDITIONS):
+        raise ValueError(f"{runs.relative(place)}: a referee of other conditions than there are now; train it again")
+    network, tokenizer, _ = visionclip.load(place)
+    return Referee(network, tokenizer, *(np.array(found[name], float) for name in LIMITS), found["cuts"])
+
+
+def of_stage(folder: str | Path) -> Referee:
+    """The referee that judged the set of a finished stage 01: the one given to it, or the one that it trained."""
+    made = runs.require(folder, "01-synthesis")["parameters"]
+    return load(made.get("referee") or runs.resolve(folder) / FOLDER)
 
 
 def with_maps(originals: LabelledImages) -> LabelledImages:

@@ -118,7 +118,7 @@ def check_pretraining(folder: Path) -> None:
 
 def check_diffusion(folder: Path) -> None:
     """Train a diffusion model for a few updates and draw from it."""
-    images = drawn(256, 128)
+    images = drawn(256, 128).without_masks()
     settings = denoising.Settings(updates=UPDATES, batch_size=32, channels=(64, 128, 256), precision="bf16")
     pipeline, log = denoising.train(images, replace(settings, checkpoint_every=UPDATES), folder / "ddpm")
     started = time.perf_counter()

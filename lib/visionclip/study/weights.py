@@ -1,14 +1,15 @@
-"""The generator that the repository publishes, trained once for hours: ``make weights``.
+"""The generator that the repository publishes, trained once for hours, and its referee: ``make weights``.
 
-Every part goes on where it was stopped, over as many nights as it takes: the originals in shards, the diffusion model
-and its student of few steps in checkpoints. Under ``accelerate launch`` several processes train it. What is published,
-below ``weights/generator``, is the student in half precision, with a card and the digests of its files.
+Every part goes on where it was stopped, over as many nights as it takes: the originals in shards, the diffusion model,
+its student of few steps and the referee in checkpoints. Under ``accelerate launch`` several processes train them. What
+is published, below ``weights``, is the student in half precision and the referee, each with a card and the digests of
+its files.
 """
 
 import argparse
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -16,12 +17,16 @@ from accelerate import PartialState
 from visionclip import runs
 from visionclip.data import streaming
 from visionclip.models.generator import VisionCLIPDDPMPipeline
+from visionclip.stages import referee as referees
 from visionclip.stages import synthesis
+from visionclip.stages.referee import Referee
 from visionclip.training import denoising, distillation
 
-PUBLISHED = "weights/generator"
+PUBLISHED = "weights"
 DIGESTS = "SHA256SUMS"
 SIZE, ORIGINALS, SEED = 128, 20000, 0
+JUDGING = "phantoms of the referee"
+JUDGED_BY, JUDGE_UPDATES = 12000, 3000  # phantoms that the referee learns from, and its updates of 32
 TEACHER = denoising.Settings(
     patch=4,
     channels=(48, 96, 192),
@@ -64,6 +69,22 @@ unknown. `layouts` say where things are: masks of a drawn eye ({layout}).
 - **Not for** diagnosis, for training that no photograph checks, or for passing its images off as photographs
 - **Licence**: MIT, for the weights and for what is drawn with them
 """
+REFEREE_CARD = """---
+license: mit
+library_name: transformers
+tags: [fundus, retina, synthetic]
+---
+
+# The referee of drawn and generated eyes
+
+A small VisionCLIP that says what an eye of {size} x {size} pixels shows, and where. It learnt from {originals} phantoms,
+drawn eyes, alone, in {updates} updates of 32 by `make weights`, and judges whether a generated eye shows what its label
+and its layout say: `referee: {folder}` in `params/<preset>/01-synthesis.yaml`. What it is sure of on phantoms that it
+has not seen stands beside every figure of that notebook's report. `referee.json` has its thresholds.
+
+- **Not for** photographs: it has seen none, nor a phantom as a camera would spoil it
+- **Licence**: MIT
+"""
 
 
 def train(folder: Path, teacher: denoising.Settings, student: distillation.Settings, originals: int, size: int) -> Path:
@@ -78,7 +99,21 @@ def train(folder: Path, teacher: denoising.Settings, student: distillation.Setti
     return folder / "student"
 
 
-def publish(student: Path, out: Path, facts: dict[str, object]) -> None:
+def train_referee(folder: Path, originals: int, updates: int, size: int, seed: int) -> Referee:
+    """The referee, trained below ``folder`` on as many phantoms of another purpose than the generator's."""
+    drawn = synthesis.draw(originals, JUDGING, seed, size, 0.1)
+    return referees.train(drawn, updates, seed, folder / "referee")
+
+
+def publish_referee(referee: Referee, out: Path, facts: Mapping[str, object]) -> None:
+    """Save a referee with its card of these ``facts`` (its ``size`` among them) and the SHA-256 of every file."""
+    shutil.rmtree(out, ignore_errors=True)
+    referees.save(referee, int(str(facts["size"])), out)
+    (out / "README.md").write_text(REFEREE_CARD.format(**facts, folder=runs.relative(out)), "utf-8")
+    write_digests(out)
+
+
+def publish(student: Path, out: Path, facts: Mapping[str, object]) -> None:
     """Copy a saved pipeline in half precision, with its card of these ``facts`` and the SHA-256 of every file."""
     pipeline = VisionCLIPDDPMPipeline.from_pretrained(student)
     described = {**facts, "folder": runs.relative(out), "layout": ", ".join(pipeline.unet.config.layout)}
@@ -108,9 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         student = train(given.folder, TEACHER, STUDENT, ORIGINALS, SIZE)
+        referee = train_referee(given.folder, JUDGED_BY, JUDGE_UPDATES, SIZE, SEED)
         if PartialState().is_main_process:
             facts = {"size": SIZE, "originals": ORIGINALS, "updates": TEACHER.updates, "batch": TEACHER.batch_size}
-            publish(student, given.out, {**facts, "steps": STUDENT.steps, "student": STUDENT.updates})
+            publish(student, given.out / "generator", {**facts, "steps": STUDENT.steps, "student": STUDENT.updates})
+            judge = {"size": SIZE, "originals": JUDGED_BY, "updates": JUDGE_UPDATES}
+            publish_referee(referee, given.out / "referee", judge)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
 
