@@ -51,6 +51,14 @@ def test_answers_of_the_run_are_what_its_stages_wrote(run):
     assert "factor 0.5" in answers(filled, "tripod-ai")
 
 
+def test_a_generator_that_was_given_is_not_called_trained_here(run):
+    parameters = {"size": 96, "images": 500, "seeds": "", "updates": 33, "student_updates": 4, "student_steps": 2}
+    for given, words in (("", "a conditional DDPM of 33 updates"), ("mine/ddpm", "the conditional DDPM of mine/ddpm")):
+        finished(run, "01-synthesis", {**parameters, "generator": given}, {"sources": {"phantom": 500}})
+        assert f"Generated: {words}" in answers(cards.fill(run, "cpu"), "datasheet")
+    assert "33 updates" not in answers(cards.fill(run, "cpu"), "datasheet")
+
+
 def test_what_maps_and_controls_reach_is_quoted(run):
     found = {"value": 0.5, "low": 0.4, "high": 0.6}
     rows = [

@@ -243,6 +243,24 @@ def test_generated_eyes_stand_in_for_the_same_eyes(generator):
         transfer.draw(transfer.ARMS["half generated"], 12, 32, 0)
 
 
+def test_what_the_referee_doubts_still_is_left_to_the_renderer(generator, monkeypatch):
+    tried = []
+
+    def drawn_again(judge, first, pipeline, plan, tries, seed, bf16):
+        tried.append((judge, pipeline, tries, len(plan)))
+        return first, np.arange(len(first)) % 3 == 0
+
+    monkeypatch.setattr(transfer.referees, "drawn_again", drawn_again)
+    drawn = transfer.draw(transfer.ARMS[transfer.REFERENCE], 12, 32, 0)
+    judged = transfer.draw(transfer.ARMS["generated alone, judged"], 12, 32, 0, pipeline=generator, judge="judge")
+    assert tried == [("judge", generator, transfer.TRIES, 12)]
+    kept = (judged.pixels == drawn.pixels).all((1, 2, 3))
+    assert kept.sum() == 4
+    assert [source == synthesis.GENERATED for source in judged.sources] == (~kept).tolist()
+    with pytest.raises(ValueError, match="needs a referee; give that of 01-synthesis"):
+        transfer.draw(transfer.ARMS["half generated, judged"], 12, 32, 0, pipeline=generator)
+
+
 def test_another_generator_changes_what_learns_from_it_and_nothing_else(real, tmp_path, trained, generator):
     arms = [transfer.REFERENCE, "generated alone"]
     for _ in range(2):
@@ -260,7 +278,8 @@ def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch
         return []
 
     monkeypatch.setattr(contrastive, "train", noted)
-    transfer.predict_all(tmp_path, list(transfer.ARMS), [0], real, 40, 2, 32, generator)
+    arms = [name for name, arm in transfer.ARMS.items() if not arm.rejection]
+    transfer.predict_all(tmp_path, arms, [0], real, 40, 2, 32, generator)
     images, settings = ({name: one[place] for name, one in taken.items()} for place in (0, 1))
     healthy = {name: sum(map(conditions.is_normal, own.conditions)) for name, own in images.items()}
     assert healthy["no-healthy-twins-32-0"] < healthy["everything-32-0"]
@@ -328,6 +347,17 @@ def test_arms_are_compared_with_everything_seed_by_seed():
     assert cells.loc["clinic pm", transfer.REFERENCE] == str(whole["auc"])
     assert cells.loc["clinic pm", "no camera"].startswith("-0.")
     assert transfer.compare(arms, []) == []
+
+
+def test_phantoms_have_a_mean_and_take_no_part_in_that_of_photographs():
+    images = LabelledImages(np.zeros((8, 8, 8, 3), np.uint8), [{}] * 8, ["photograph"] * 8, [*"abcdefgh"])
+    task = Task("pm", False, [ClassOf("no", [{"pm": 0}]), ClassOf("yes", [{"pm": 1}])], np.array([0, 1] * 4))
+    sets = [Dataset(name, "", images, [task]) for name in (scoring.PHANTOMS, "clinic")]
+    right = np.array([0.0, 1.0] * 4)
+    arms = {transfer.REFERENCE: [{f"{scoring.PHANTOMS} pm": -right, "clinic pm": right}]}
+    rows = {row["task"]: row["seeds"] for row in transfer.compare(arms, sets)}
+    assert rows == {transfer.ALL: [1.0], scoring.PHANTOMS: [0.0], "clinic pm": [1.0]}
+    assert set(row["task"] for row in transfer.compare(arms, sets[:1])) == {scoring.PHANTOMS}
 
 
 def test_one_seed_has_no_interval_and_is_untested():

@@ -34,6 +34,11 @@ REFUSED = [
     ("01-synthesis", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),
     ("01-synthesis", {"batch_size": 97}, "batch_size is 97; there are 96 originals; lower it"),
     ("01-synthesis", {"seeds": "nowhere"}, "seeds is 'nowhere'; no labels.csv there"),
+    (
+        "01-synthesis",
+        {"referee_model": "weights/generator"},
+        "referee_model is 'weights/generator'; no referee.json there; give a saved referee, or leave it empty",
+    ),
     ("01-synthesis", {"out": ""}, "out is '', which holds the study itself"),
     ("01-synthesis", {"out": "runs/.."}, "out is 'runs/..', which holds the study itself"),
     ("01-synthesis", {"out": "pyproject.toml"}, "out is 'pyproject.toml', which is a file"),

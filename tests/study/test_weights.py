@@ -14,6 +14,7 @@ from visionclip import phantom, runs, streams
 from visionclip.data import field_of_view
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
+from visionclip.stages import referee
 from visionclip.study import weights
 
 TEACHER = replace(weights.TEACHER, patch=2, channels=(16, 32), updates=2, batch_size=4, precision="fp32")
@@ -63,6 +64,18 @@ def test_every_file_has_its_digest_and_the_card_says_how_it_was_made(published):
     card = (folder / "README.md").read_text()
     assert "2 updates of 4 images, then 2 of the student" in card
     assert "license: mit" in card
+
+
+def test_the_published_referee_judges_with_its_thresholds(tmp_path, monkeypatch):
+    trained = weights.train_referee(tmp_path / "made", 40, 2, 32, 0)
+    taken = tiny_images.watch(monkeypatch)
+    weights.train_referee(tmp_path / "made", 40, 2, 32, 0)
+    assert taken == []
+    weights.publish_referee(trained, tmp_path / "published", {"size": 32, "originals": 40, "updates": 2})
+    loaded = referee.load(tmp_path / "published")
+    assert tiny_images.same(loaded.network, trained.network)
+    np.testing.assert_array_equal(loaded.thresholds, trained.thresholds)
+    assert "learnt from 40\nphantoms" in (tmp_path / "published/README.md").read_text()
 
 
 WEIGHTS = runs.ROOT / "weights"

@@ -105,13 +105,16 @@ def load(folder: str | Path) -> Referee:
     if found["conditions"] != list(CONDITIONS):
         raise ValueError(f"{runs.relative(place)}: a referee of other conditions than there are now; train it again")
     network, tokenizer, _ = visionclip.load(place)
-    return Referee(network, tokenizer, *(np.array(found[name], float) for name in LIMITS), found["cuts"])
+    thresholds, lowest, highest = (np.array(found[name], float) for name in LIMITS)
+    return Referee(network, tokenizer, thresholds, lowest, highest, found["cuts"])
 
 
-def of_stage(folder: str | Path) -> Referee:
-    """The referee that judged the set of a finished stage 01: the one given to it, or the one that it trained."""
+def of_stage(folder: str | Path) -> Referee | None:
+    """The referee of a finished stage 01: the one given to it, or the one that it trained; None of a set that came from
+    elsewhere, as SynFundus-1M does."""
     made = runs.require(folder, "01-synthesis")["parameters"]
-    return load(made.get("referee") or runs.resolve(folder) / FOLDER)
+    place = runs.resolve(made.get("referee_model") or runs.resolve(folder) / FOLDER)
+    return load(place) if (place / CARD).is_file() else None
 
 
 def with_maps(originals: LabelledImages) -> LabelledImages:

@@ -26,13 +26,16 @@ from visionclip.models import sampling
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain
-from visionclip.stages.synthesis import GENERATED
+from visionclip.stages import referee as referees
+from visionclip.stages.referee import Referee
+from visionclip.stages.synthesis import GENERATED, HELD_OUT, draw_set
 from visionclip.text.grammar import PLAIN, Style
 from visionclip.training.contrastive import Settings
 
 REFERENCE = "everything"
 ALL = "mean of the tasks"
 TRAINING = "training phantoms of the ablation"
+TRIES = 3  # generations of an eye that the referee doubts
 TWINS = 0.35  # healthy twins, as a share of the other eyes
 LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # of the arms: words, captions an image, prompts
 SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright width")
@@ -42,8 +45,9 @@ SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright 
 class Arm:
     """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1),
     strength of the augmentation (0 to 1), the weights of what is learnt beside the captions, and the share (0 to 1) of
-    the eyes that the generator draws from their layouts in place of the renderer; the contrastive loss, whether the
-    text tower has a warm-up, languages and style of captions and prompts, and whether images are seen in plain RGB."""
+    the eyes that the generator draws from their layouts in place of the renderer, and whether the referee rejects those
+    whose label it doubts; the contrastive loss, whether the text tower has a warm-up, languages and style of captions
+    and prompts, and whether images are seen in plain RGB."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
     twins: float = TWINS
@@ -51,6 +55,7 @@ class Arm:
     condition_weight: float = 3.0
     map_weight: float = 1.0
     generated: float = 0.0
+    rejection: bool = False
     loss: str = "multi_positive"
     warmup: bool = True
     languages: tuple[str, ...] = LANGUAGES
@@ -60,7 +65,7 @@ class Arm:
     @property
     def drawing(self) -> str:
         """What tells drawn sets apart: arms with the same drawing share their eyes."""
-        return keys.digest([dict(self.fixed), self.twins, self.generated])
+        return keys.digest([dict(self.fixed), self.twins, self.generated, self.rejection])
 
 
 CAMERA = {"camera": "canon", "colour": "neutral", "exposure": 1.0}
@@ -101,6 +106,8 @@ ARMS: dict[str, Arm] = {
     "half generated": Arm(generated=0.5),
     "three quarters generated": Arm(generated=0.75),
     "generated alone": Arm(generated=1.0),
+    "half generated, judged": Arm(generated=0.5, rejection=True),
+    "generated alone, judged": Arm(generated=1.0, rejection=True),
     "one-hot loss": Arm(loss="clip"),
     "no text warm-up": Arm(warmup=False),
     "Chinese in one wording": Arm(languages=("zh",), style=Style(variety=1)),
@@ -203,17 +210,21 @@ def draw(
     workers: int = 0,
     ranges: phantom.Ranges = phantom.USUAL,
     pipeline: VisionCLIPDDPMPipeline | None = None,
+    judge: Referee | None = None,
 ) -> LabelledImages:
     """``count`` phantoms as the arm draws them, with finding maps, prepared as photographs are.
 
     Those that are generated are the same eyes, by the ``pipeline`` from their conditions and layouts, so that arms of
-    another share differ in nothing but who draws them.
+    another share differ in nothing but who draws them. Of an arm with rejection those that the ``judge`` doubts are
+    generated again, ``TRIES`` times in all, and what it doubts still is left to the renderer.
 
     Raises:
-        ValueError: eyes are to be generated, and there is no pipeline.
+        ValueError: eyes are to be generated, and there is no pipeline; or judged, and there is no judge.
     """
     if arm.generated and pipeline is None:
         raise ValueError("transfer: an arm with generated eyes needs a generator; give the pipeline of 01-synthesis")
+    if arm.rejection and judge is None:
+        raise ValueError("transfer: an arm with rejection needs a referee; give that of 01-synthesis")
     eyes, drawn_from = phantoms.with_healthy_twins(count, arm.twins, seed, TRAINING)
     label = f"phantoms, seed {seed}, {size} px"
     drawn = phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings", ranges=ranges)
@@ -225,9 +236,18 @@ def draw(
     label, side = f"layouts, seed {seed}", pipeline.unet.config.size
     plan = phantoms.draw(own, drawn_from, side, label, workers, arm.fixed, masks=layouts, ranges=ranges)
     pixels = sampling.sample(pipeline, plan.vectors, plan.masks, seed=seed, places=places)
+    if judge is not None and arm.rejection:
+        pixels, doubted = referees.drawn_again(judge, pixels, pipeline, plan, TRIES, seed, bf16=False)
+        places, pixels = places[~doubted], pixels[~doubted]
     drawn.pixels[places] = images.resized(pixels, size)
-    sources = [GENERATED if place in set(places) else source for place, source in enumerate(drawn.sources)]
+    generated = set(places.tolist())
+    sources = [GENERATED if place in generated else source for place, source in enumerate(drawn.sources)]
     return replace(drawn, sources=sources)
+
+
+def held_out(count: int, size: int, seed: int) -> Dataset:
+    """``count`` phantoms of ``size`` pixels that train no arm, with a task for each condition."""
+    return scoring.phantom_tasks(draw_set(count, HELD_OUT, seed, size, 0.0))
 
 
 def tasks_of(datasets: Sequence[Dataset]) -> dict[str, tuple[Dataset, Task]]:
@@ -248,11 +268,11 @@ def predict(
     updates: int,
     size: int,
     seed: int,
-    generator: str = "",
+    makers: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Train the arm ``name`` on its ``eyes`` (``count`` phantoms of ``size`` pixels, some by the ``generator`` of this
-    digest) and return, for each of ``tasks_of``, the logits N of the second class; kept below ``folder`` and read
-    back, without drawing."""
+    """Train the arm ``name`` on its ``eyes`` (``count`` phantoms of ``size`` pixels, some by the ``makers``, digests of
+    the generator and of the referee) and return, for each of ``tasks_of``, the logits N of the second class; kept below
+    ``folder`` and read back, without drawing."""
     arm, tasks = ARMS[name], tasks_of(datasets)
     settings = Settings(
         updates=updates,
@@ -269,7 +289,7 @@ def predict(
     )
     pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
     classes = {place: task.classes for place, (_, task) in tasks.items()}
-    drawn_by = generator if arm.generated else ""
+    drawn_by = list(makers[: 1 + arm.rejection]) if arm.generated else []
     key = settings.key(arm, classes, pixels, count, size, drawn_by, keys.code(__file__))
     place = folder / f"{name}-{size}-{seed}".replace(" ", "-")
 
@@ -299,32 +319,34 @@ def predict_all(
     updates: int,
     size: int,
     pipeline: VisionCLIPDDPMPipeline | None = None,
+    judge: Referee | None = None,
 ) -> dict[str, list[dict[str, np.ndarray]]]:
     """For each arm what ``predict`` gives for every seed; arms with the same ``drawing`` share their eyes."""
-    found, generator = defaultdict(list), keys.weights(pipeline.unet) if pipeline else ""
+    found = defaultdict(list)
+    makers = [keys.weights(pipeline.unet if pipeline else None), keys.weights(judge.network if judge else None)]
     for seed in seeds:
         for drawing in dict.fromkeys(ARMS[name].drawing for name in names):
             own = [name for name in names if ARMS[name].drawing == drawing]
             # once, for the first that isn't kept
-            eyes = cache(partial(draw, ARMS[own[0]], count, size, seed, pipeline=pipeline))
+            eyes = cache(partial(draw, ARMS[own[0]], count, size, seed, pipeline=pipeline, judge=judge))
             for name in own:
-                found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed, generator))
+                found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed, makers))
     return {name: found[name] for name in names}
 
 
 def compare(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Sequence[Dataset]) -> list[dict]:
-    """One row an arm and task, ``ALL`` of them first: its AUC (0 to 1), mean over seeds, and its difference to the
-    reference, seed by seed, with t-intervals over seeds and a paired t-test, Holm-corrected over the arms of each task.
+    """One row an arm and task, the means of all first (``ALL`` of photographs, and of phantoms, whose tasks have no row
+    of their own): its AUC (0 to 1), mean over seeds, and its difference to the reference, seed by seed, with
+    t-intervals over seeds and a paired t-test, Holm-corrected over the arms of each task.
 
     ``arms`` holds of each arm what ``predict`` gave for each seed, in the same order for all arms; ``REFERENCE`` is one
     of them.
     """
-    tasks, aucs = list(tasks_of(datasets)), _aucs(arms, datasets)
-    means = {arm: {ALL: np.mean(list(of_arm.values()), axis=0)} | of_arm for arm, of_arm in aucs.items() if of_arm}
+    aucs = {arm: _with_means(of_arm, datasets) for arm, of_arm in _aucs(arms, datasets).items()}
     rows = []
-    for task in (ALL, *tasks) if tasks else ():
-        others = [arm for arm in means if arm != REFERENCE]
-        against = adjusted([paired(means[arm][task], means[REFERENCE][task]) for arm in others])
+    for task in aucs[REFERENCE] if datasets else ():
+        others = [arm for arm in aucs if arm != REFERENCE]
+        against = adjusted([paired(aucs[arm][task], aucs[REFERENCE][task]) for arm in others])
         compared = dict(zip(others, against, strict=True))
         rows += [
             {
@@ -334,9 +356,16 @@ def compare(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Se
                 "seeds": of_arm[task].tolist(),
                 "against": compared.get(arm),
             }
-            for arm, of_arm in means.items()
+            for arm, of_arm in aucs.items()
         ]
     return rows
+
+
+def _with_means(aucs: dict[str, np.ndarray], datasets: Sequence[Dataset]) -> dict[str, np.ndarray]:
+    drawn = {name for name, (dataset, _) in tasks_of(datasets).items() if dataset.name == scoring.PHANTOMS}
+    photographs = {name: of_task for name, of_task in aucs.items() if name not in drawn}
+    of_all = {ALL: photographs, scoring.PHANTOMS: {name: aucs[name] for name in aucs if name in drawn}}
+    return {name: np.mean([*part.values()], axis=0) for name, part in of_all.items() if part} | photographs
 
 
 def by_set(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Sequence[Dataset]) -> choices.Scores:

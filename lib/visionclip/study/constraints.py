@@ -39,6 +39,7 @@ ARMS = {
         *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
         *("a quarter generated", "half generated", "three quarters generated", "generated alone"),
+        *("half generated, judged", "generated alone, judged"),
         *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
     ),
     "08-diversity": (
@@ -136,6 +137,21 @@ def _generator(generator: str, generator_size: int, seeds: str) -> str:
         return f"generator_size is {generator_size}; {generator} draws {made.get('size')} pixels; give that"
     if made.get("layout") and seeds:
         return f"seeds is {seeds!r}; {generator} was trained on phantoms; leave one of the two empty"
+    return ""
+
+
+@rule("01-synthesis")
+def _referee(referee_model: str, generator_size: int, seeds: str) -> str:
+    if not referee_model:
+        return ""
+    folder = runs.resolve(referee_model)
+    if not (folder / "referee.json").is_file():
+        return f"referee_model is {referee_model!r}; no referee.json there; give a saved referee, or leave it empty"
+    judged = runs.read_json(folder / "processor_config.json")["image_processor"]["size"]
+    if judged != generator_size:
+        return f"generator_size is {generator_size}; {referee_model} judges {judged} pixels; give that, or another"
+    if seeds:
+        return f"seeds is {seeds!r}; {referee_model} was trained on phantoms; leave one of the two empty"
     return ""
 
 

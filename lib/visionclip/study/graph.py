@@ -42,7 +42,7 @@ class Row:
 
 
 STAGES = {
-    "01-synthesis": Row(given=("seeds", "generator"), all_cores=True, priority=1),
+    "01-synthesis": Row(given=("seeds", "generator", "referee_model"), all_cores=True, priority=1),
     "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False, priority=1),  # short, and the longest wait for it
     "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, given=("tower",), priority=1),
     "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),

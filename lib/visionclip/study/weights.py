@@ -77,10 +77,10 @@ tags: [fundus, retina, synthetic]
 
 # The referee of drawn and generated eyes
 
-A small VisionCLIP that says what an eye of {size} x {size} pixels shows, and where. It learnt from {originals} phantoms,
-drawn eyes, alone, in {updates} updates of 32 by `make weights`, and judges whether a generated eye shows what its label
-and its layout say: `referee: {folder}` in `params/<preset>/01-synthesis.yaml`. What it is sure of on phantoms that it
-has not seen stands beside every figure of that notebook's report. `referee.json` has its thresholds.
+A small VisionCLIP that says what an eye of {size} x {size} pixels shows, and where. It learnt from {originals}
+phantoms, drawn eyes, alone, in {updates} updates of 32 by `make weights`, and judges whether a generated eye shows what
+its label and its layout say: `referee_model: {folder}` in `params/<preset>/01-synthesis.yaml`. What it is sure of on
+phantoms that it has not seen stands beside every figure of that notebook's report. `referee.json` has its thresholds.
 
 - **Not for** photographs: it has seen none, nor a phantom as a camera would spoil it
 - **Licence**: MIT
