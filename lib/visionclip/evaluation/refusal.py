@@ -1,9 +1,10 @@
 """Is this a photograph of a retina at all? A rule that refuses what the model has no word for.
 
-A model that is asked for diseases names one in a kitchen too. So the picture is looked at before the model is: twenty
-numbers of the prepared picture (outline, colours, how colours go together, how much detail at which width, whether it
-is dark lines, and along which directions) are compared with those of phantoms by their Mahalanobis distance. The
-phantoms alone say what is usual; how far is too far was fixed on photographs for development (docs/decisions.md).
+A model that is asked for diseases names one in a kitchen too. So the picture is looked at before the model is. Blood
+and pigment make a retina about as red as green or redder, greener than blue and never grey. Beyond that twenty numbers of the prepared picture
+(outline, colours, how colours go together, how much detail at which width, whether it is dark lines, and along which
+directions) are compared with those of phantoms by their Mahalanobis distance. Phantoms alone say what is usual; how
+far is too far was fixed on photographs for development (docs/decisions.md).
 """
 
 import json
@@ -25,6 +26,9 @@ MEASURES = (
     *(f"detail of {width:g} px" for width in WIDTHS),
     *("dark lines", "dark lines or bright", "one direction", "upright or level", "brightest part", "light of the rim"),
 )
+RED, BLUE = -0.12, 0.02  # logarithms of red over green, at least, and of blue over green, at most
+BRIGHT = 1.3  # logarithm of how much brighter the brightest part is than usual, at most
+GREY = -4.3  # spread of hue, at least
 RULE = Path(__file__).with_suffix(".json")
 
 
@@ -46,10 +50,18 @@ def reasons(image: np.ndarray) -> list[str]:
     """Why a picture, uint8 H×W×3, is refused, in words for a person; empty where it may be a retina."""
     if images.prepare(image, SIDE).max() <= BLACK:
         return ["the picture is black"]
-    measured, known = measure(image)[None], rule()
-    if known.distances(measured)[0] <= known.limit:
+    measured = measure(image)
+    if not _red(measured[None])[0]:
+        return ["these are not the colours of a retina: red, less green, least blue"]
+    if rule().distances(measured[None])[0] <= rule().limit:
         return []
-    return [f"this does not look like a photograph of a retina: unusual are its {', '.join(unusual(measured[0]))}"]
+    return [f"this does not look like a photograph of a retina: unusual are its {' and '.join(unusual(measured))}"]
+
+
+def _red(measured: np.ndarray) -> np.ndarray:
+    """Which of N×K measures have the colours of a retina, bool N."""
+    red, blue, hue = (measured[:, MEASURES.index(name)] for name in ("red to green", "blue to green", "spread of hue"))
+    return (red >= RED) & (blue <= BLUE) & (hue >= GREY)
 
 
 def unusual(measured: np.ndarray, count: int = 2) -> list[str]:
@@ -65,7 +77,7 @@ def refused(pixels: np.ndarray) -> np.ndarray:
 
 
 def fit(phantoms: np.ndarray, photographs: np.ndarray, share: float = 0.01) -> Rule:
-    """The rule by which ``share`` (0 to 1) of ``photographs`` are refused; both uint8 N×S×S×3."""
+    """The rule by whose distance ``share`` (0 to 1) of ``photographs`` are refused; both uint8 N×S×S×3."""
     usual = np.stack([measure(one) for one in phantoms])
     known = Rule(usual.mean(0), np.linalg.inv(np.cov(usual.T)), np.inf)
     far = known.distances(np.stack([measure(one) for one in photographs]))
@@ -99,7 +111,7 @@ def measure(image: np.ndarray) -> np.ndarray:
         np.log(light.std() / mean[1] + 0.01),
         *_together(picture, field),
         *_details(picture, field, mean[1]),
-        np.log((np.quantile(light, 0.99) + 5) / (np.median(light) + 5)),
+        min(np.log((np.quantile(light, 0.99) + 5) / (np.median(light) + 5)), BRIGHT),
         _rim(green, inside),
     ])
 
@@ -135,7 +147,8 @@ def _details(picture: np.ndarray, field: np.ndarray, mean: float) -> list[float]
     xx, yy, xy = (cv2.Sobel(levels[1], cv2.CV_32F, *order) for order in ((2, 0), (0, 2), (1, 1)))
     root = np.sqrt((xx - yy) ** 2 / 4 + xy**2)
     ridge, valley = (np.maximum(sign * (xx + yy) / 2 + root, 0)[inside].mean() for sign in (1, -1))
-    right, down = (cv2.Sobel(levels[1], cv2.CV_32F, *order)[inside] for order in ((1, 0), (0, 1)))
+    fine = levels[1] - levels[4]  # without glare, which has one direction too
+    right, down = (cv2.Sobel(fine, cv2.CV_32F, *order)[inside] for order in ((1, 0), (0, 1)))
     energy = float((right**2 + down**2).sum()) + 1.0
     one = np.hypot((right**2 - down**2).sum(), 2 * (right * down).sum()) / energy
     fourfold = float((right**4 - 6 * right**2 * down**2 + down**4).sum()) / (float(((right**2 + down**2) ** 2).sum()) + 1)
