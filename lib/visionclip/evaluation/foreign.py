@@ -20,10 +20,12 @@ def draw(retinas: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
     shape, taken by turns."""
     side = retinas.shape[1]
     return {
-        name: np.stack([
-            paint(streams.rng(seed, f"pictures of no retina: {name}", place), side, retinas[place % len(retinas)])
-            for place in range(count)
-        ])
+        name: np.stack(
+            [
+                paint(streams.rng(seed, f"pictures of no retina: {name}", place), side, retinas[place % len(retinas)])
+                for place in range(count)
+            ]
+        )
         for name, paint in KINDS.items()
     }
 
@@ -185,7 +187,13 @@ def _layers(rng: np.random.Generator, side: int, retina: np.ndarray) -> np.ndarr
     pit = 0.4 + 0.06 * column**2 + 0.09 * np.exp(-((column / 0.15) ** 2)) + rng.uniform(-0.1, 0.1)
     light = sum(
         bright * np.exp(-(((depth - pit - below) / thin) ** 2))
-        for below, thin, bright in ((0, 0.02, 0.8), (0.08, 0.03, 0.4), (0.16, 0.012, 0.9), (0.2, 0.02, 1.0), (0.3, 0.1, 0.4))
+        for below, thin, bright in (
+            (0, 0.02, 0.8),
+            (0.08, 0.03, 0.4),
+            (0.16, 0.012, 0.9),
+            (0.2, 0.02, 1.0),
+            (0.3, 0.1, 0.4),
+        )
     )
     return _bytes((0.08 + light * rng.gamma(4, 0.25, (side, side)))[..., None])
 

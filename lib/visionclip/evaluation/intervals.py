@@ -221,7 +221,9 @@ def mean_difference(
         differences.append(auc - other_auc)
         influence += (pull - other_pull) / len(positives)
     value = float(np.mean(differences))
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(influence @ influence * design_effect(influence, groups)))
+    half = float(
+        stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(influence @ influence * design_effect(influence, groups))
+    )
     return _between(value, value - half, value + half)
 
 

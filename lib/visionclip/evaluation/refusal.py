@@ -103,23 +103,29 @@ def measure(image: np.ndarray) -> np.ndarray:
     mean = [float(one[inside].mean()) + 1 for one in (red, green, blue)]
     hue = np.log((red + 1) / (green + 1))[inside]
     light = green[inside]
-    return np.array([
-        *_outline(inside),
-        *(np.log(mean[0] / mean[1]), np.log(mean[2] / mean[1]), np.log(sum(mean))),
-        float((picture.max(2)[inside] > 250).mean()) ** 0.5,
-        np.log(hue.std() + 0.01),
-        np.log(light.std() / mean[1] + 0.01),
-        *_together(picture, field),
-        *_details(picture, field, mean[1]),
-        min(np.log((np.quantile(light, 0.99) + 5) / (np.median(light) + 5)), BRIGHT),
-        _rim(green, inside),
-    ])
+    return np.array(
+        [
+            *_outline(inside),
+            *(np.log(mean[0] / mean[1]), np.log(mean[2] / mean[1]), np.log(sum(mean))),
+            float((picture.max(2)[inside] > 250).mean()) ** 0.5,
+            np.log(hue.std() + 0.01),
+            np.log(light.std() / mean[1] + 0.01),
+            *_together(picture, field),
+            *_details(picture, field, mean[1]),
+            min(np.log((np.quantile(light, 0.99) + 5) / (np.median(light) + 5)), BRIGHT),
+            _rim(green, inside),
+        ]
+    )
 
 
 def _outline(inside: np.ndarray) -> tuple[float, float]:
     """The share of the picture that is not black, and of its four corners."""
     side = SIDE // 8
-    corners = [inside[rows, columns] for rows in (slice(side), slice(-side, None)) for columns in (slice(side), slice(-side, None))]
+    corners = [
+        inside[rows, columns]
+        for rows in (slice(side), slice(-side, None))
+        for columns in (slice(side), slice(-side, None))
+    ]
     return float(inside.mean()), float(np.mean(corners))
 
 
@@ -151,7 +157,9 @@ def _details(picture: np.ndarray, field: np.ndarray, mean: float) -> list[float]
     right, down = (cv2.Sobel(fine, cv2.CV_32F, *order)[inside] for order in ((1, 0), (0, 1)))
     energy = float((right**2 + down**2).sum()) + 1.0
     one = np.hypot((right**2 - down**2).sum(), 2 * (right * down).sum()) / energy
-    fourfold = float((right**4 - 6 * right**2 * down**2 + down**4).sum()) / (float(((right**2 + down**2) ** 2).sum()) + 1)
+    fourfold = float((right**4 - 6 * right**2 * down**2 + down**4).sum()) / (
+        float(((right**2 + down**2) ** 2).sum()) + 1
+    )
     return [*strong, np.log(ridge / mean + 0.002), np.log((ridge + 0.1) / (valley + 0.1)), float(one), fourfold]
 
 
