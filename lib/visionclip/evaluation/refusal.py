@@ -1,12 +1,13 @@
 """Is this a photograph of a retina at all? A rule that refuses what the model has no word for.
 
 A model that is asked for diseases names one in a kitchen too. So the picture is looked at before the model is. Blood
-and pigment make a retina about as red as green or redder, greener than blue and never grey. Beyond that twenty numbers of the prepared picture
-(outline, colours, how colours go together, how much detail at which width, whether it is dark lines, and along which
-directions) are compared with those of phantoms by their Mahalanobis distance. Phantoms alone say what is usual; how
-far is too far was fixed on photographs for development (docs/decisions.md).
+and pigment make a retina about as red as green or redder, greener than blue and never grey. Beyond that twenty numbers
+of the prepared picture (outline, colours, how colours go together, how much detail at which width, whether it is dark
+lines, and along which directions) are compared with those of phantoms by their Mahalanobis distance. Phantoms alone
+say what is usual; how far is too far was fixed on photographs for development (docs/decisions.md).
 """
 
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +35,7 @@ RULE = Path(__file__).with_suffix(".json")
 
 @dataclass(frozen=True)
 class Rule:
-    """What is usual: the ``mean`` of K measures and their ``precision`` K×K, and the largest ``limit`` of a distance."""
+    """What is usual: the ``mean`` of K measures and their ``precision`` K×K, and the largest distance, ``limit``."""
 
     mean: np.ndarray
     precision: np.ndarray
@@ -148,7 +149,7 @@ def _details(picture: np.ndarray, field: np.ndarray, mean: float) -> list[float]
     have one direction or those of a page."""
     green, inside = picture[..., 1:2], field > 0
     levels = [_blurred(green, field, width)[..., 0] for width in (WIDTHS[0] / 2, *WIDTHS)]
-    bands = [finer - coarser for finer, coarser in zip(levels, levels[1:], strict=False)]
+    bands = [finer - coarser for finer, coarser in itertools.pairwise(levels)]
     strong = [float(np.log(band[inside].std() / mean + 0.002)) for band in bands]
     xx, yy, xy = (cv2.Sobel(levels[1], cv2.CV_32F, *order) for order in ((2, 0), (0, 2), (1, 1)))
     root = np.sqrt((xx - yy) ** 2 / 4 + xy**2)

@@ -3,7 +3,7 @@ of no retina. Nothing is trained; phantoms are drawn anew, and every factor of t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pandas
@@ -21,7 +21,7 @@ from visionclip.progress import progress
 from visionclip.streams import Stream
 from visionclip.text.grammar import PLAIN, Style
 
-ALONE, TOGETHER, BEYOND = "phantoms for robustness", "phantoms of two diseases", "phantoms beyond the training range"
+ALONE, TOGETHER = "phantoms for robustness", "phantoms of two diseases"
 READABLE = "readable"  # a factor made of the readability flags
 UNREADABLE = 0.15  # of the eyes
 # The factors by which each condition is milder or harder to see.
@@ -195,7 +195,7 @@ def _bins(values: pandas.Series, used: np.ndarray, count: int) -> list[tuple[str
     else:
         held = values.to_numpy(float)
         edges = np.unique(np.quantile(held[used], np.linspace(0, 1, count + 1)))
-        ends = list(zip(edges[:-1], edges[1:], strict=True)) or [(edges[0], edges[0])]
+        ends = list(pairwise(edges)) or [(edges[0], edges[0])]
         parts = [
             (f"{low:.3g} to {high:.3g}", used & (held >= low) & ((held < high) | (high == edges[-1])))
             for low, high in ends
