@@ -64,7 +64,10 @@ def draw(
     eyes: Sequence[dict[str, int]], stream: Sequence[Stream], size: int, fixed: Mapping[str, object] | None = None
 ) -> Drawn:
     """One phantom of ``size`` pixels, prepared as photographs are, for each of N conditions and random streams."""
-    made = list(phantom.render_each(eyes, stream, size, _finished, "phantoms", 1, fixed))
+    made = [
+        _finished(phantom.render(eye, streams.rng(seed, purpose, place), size, **(fixed or {})))
+        for eye, (seed, purpose, place) in progress(list(zip(eyes, stream, strict=True)), "phantoms")
+    ]  # in this process, as most sets are smaller than what starting others costs
     pixels, known = np.stack([image for image, _ in made]), [conditions.complete(eye) for eye in eyes]
     factors = pandas.DataFrame([parameters for _, parameters in made])
     factors[READABLE] = ["yes" if all(eye[key] for key in READABILITY) else "no" for eye in known]
