@@ -12,7 +12,7 @@ import torch
 
 from visionclip import keys, runs, streams
 from visionclip.data import phantoms
-from visionclip.stages import diversity, synthesis, transfer
+from visionclip.stages import diversity, robustness, synthesis, transfer
 
 SEEDS = (0, 1, 6, 999_999, 1_000_000)
 INDICES = ((), (0,), (1,), (6,), (10**6,))
@@ -23,6 +23,8 @@ DRAWN = (  # what phantoms are drawn for
     synthesis.HELD_OUT,
     transfer.TRAINING,
     diversity.TRAINING,
+    robustness.ALONE,
+    robustness.TOGETHER,
 )
 
 

@@ -1,4 +1,4 @@
-"""A study of ten tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
+"""A study of eleven tiny notebooks in a folder of its own, for the tests of what runs notebooks."""
 
 from pathlib import Path
 
@@ -42,6 +42,7 @@ text_warmup: int = 1  # of each point [0..1000]""",
     "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
     "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}",
     "09-fine-tuning": f"{CHECKPOINT}\n{EXTERNAL}",
+    "10-robustness": f"{CHECKPOINT}\n{EXTERNAL}",
     "11-privacy": f"{CHECKPOINT}\n{EXTERNAL}",
 }
 
@@ -65,7 +66,7 @@ def notebook(name: str, *cells: str, parameters: str = "", imports: str = "") ->
 
 
 def study(root: Path, imports: dict[str, str] | None = None) -> Path:
-    """Write ten notebooks and two presets below ``root``; every notebook writes a finished stage.
+    """Write eleven notebooks and two presets below ``root``; every notebook writes a finished stage.
 
     ``imports`` adds lines of import to notebooks, by their names.
     """

@@ -51,6 +51,9 @@ DRAWN = {
     "prompt_matrix": lambda: figures.prompt_matrix(
         np.array([[0.9, 0.5], [0.4, 0.6]]), ["clinic: gc", "clinic: amd"], ["gc", "amd"], [["gc"], []]
     ),
+    "change_grids": lambda: figures.change_grids(
+        {"eyes": pandas.DataFrame({1: [-0.1, 0.02], 5: [-0.3, 0]}, ["a", "b"])}
+    ),
     "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
     "attack_roc": lambda: figures.attack_roc({"loss": (np.array([0, 0, 0.5, 1]), np.array([0, 0.1, 0.8, 1]))}),
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),

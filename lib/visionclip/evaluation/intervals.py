@@ -203,6 +203,30 @@ def delong(
     return Comparison(Interval(difference, difference - half, difference + half), p)
 
 
+def mean_difference(
+    positives: np.ndarray, first: np.ndarray, second: np.ndarray, groups: Sequence | np.ndarray | None = None
+) -> Interval:
+    """The mean over K of the AUC of ``first`` minus that of ``second``, rankings K×N of the same N images, as those of
+    several tasks, before and after something was done to the images.
+
+    ``positives`` are bool K×N; undefined where one of them has fewer than two positives or negatives. The limits are
+    normal ones, of DeLong's variance (Biometrics 1988) of the mean with the ``design_effect`` of ``groups``.
+    """
+    positives = np.asarray(positives, bool)
+    if not len(positives) or any(min(_counts(positive)) < 2 for positive in positives):
+        return Interval(None)
+    differences, influence = [], np.zeros(positives.shape[1])
+    for positive, one, other in zip(positives, first, second, strict=True):
+        (auc, pull), (other_auc, other_pull) = _influence(positive, one), _influence(positive, other)
+        differences.append(auc - other_auc)
+        influence += (pull - other_pull) / len(positives)
+    value = float(np.mean(differences))
+    half = float(
+        stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(influence @ influence * design_effect(influence, groups))
+    )
+    return _between(value, value - half, value + half)
+
+
 def mean_auc(positives: np.ndarray, rankings: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:
     """The mean AUC of K rankings of the same N images, of one class against the rest each, say.
 

@@ -228,6 +228,25 @@ def prompt_matrix(
     return figure
 
 
+def change_grids(grids: Mapping[str, pandas.DataFrame]) -> Figure:
+    """The change of a score by what was done (rows) and how strongly (columns), a heat map for each set by its name."""
+    rows = max(len(grid) for grid in grids.values())
+    figure, axes = _subplots(
+        1, len(grids), figsize=(1.6 + 3.1 * len(grids), 1 + 0.3 * rows), squeeze=False, sharey=True
+    )
+    lowest = min(-0.05, *(float(np.nanmin(grid.to_numpy(float))) for grid in grids.values()))
+    for place, (name, grid) in zip(axes[0], grids.items(), strict=True):
+        values = grid.to_numpy(float)
+        place.imshow(values, cmap="RdBu", vmin=lowest, vmax=-lowest, aspect="auto")
+        for row, column in np.ndindex(*values.shape):
+            dark = abs(values[row, column]) > -0.6 * lowest
+            style = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark else "black"}
+            place.text(column, row, f"{values[row, column]:+.2f}", **style)
+        place.set(title=name, xlabel="strength", xticks=range(len(grid.columns)), xticklabels=grid.columns)
+        place.set_yticks(range(len(grid)), grid.index)
+    return figure
+
+
 def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
     """Receiver operating characteristics, (false, true) positive rates by name, with chance as the diagonal."""
     figure, axes = _subplots(figsize=(4.6, 3.6))

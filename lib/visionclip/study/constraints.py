@@ -24,7 +24,7 @@ FOLDERS = {
 # Lists of what is run, each entry once.
 DISTINCT = (
     *("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms", "compared_steps"),
-    *("methods", "shares", "tasks", "others"),
+    *("methods", "shares", "tasks", "others", "strengths"),
 )
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
@@ -240,7 +240,7 @@ def _chunk_of_arms(size: int, chunk: int, batch_size: int) -> str:
     return _lone_image(chunk, batch_size, size, f"size is {size}", "size, or the chunk of 03-pretrain")
 
 
-@rule("04-zero-shot", "07-explanation", "09-fine-tuning", captions="02-captions.languages")
+@rule("04-zero-shot", "07-explanation", "09-fine-tuning", "10-robustness", captions="02-captions.languages")
 def _languages(languages: Sequence[str], captions: Sequence[str]) -> str:
     unseen = [language for language in languages if language not in captions]
     there = f"the captions of 02-captions are in {', '.join(captions)}"
@@ -323,7 +323,9 @@ def _photograph_set(photographs: str) -> str:
     return named if photographs != Path(photographs).name else ""
 
 
-@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning", "11-privacy")
+@rule(
+    "04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning", "10-robustness", "11-privacy"
+)
 def _external(external: str) -> str:
     folder = runs.resolve(external)
     if external != EXTERNAL and not folder.is_dir():

@@ -54,6 +54,7 @@ STAGES = {
     "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external",)),
+    "10-robustness": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
 }
 SIZES = "05-dataset-size"

@@ -1,0 +1,99 @@
+"""Where the model fails: bins of factors, pairs, corruption and the answer, with an untrained model."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from visionclip.evaluation import corruptions
+from visionclip.evaluation.intervals import Interval, mean_difference
+from visionclip.models import visionclip
+from visionclip.stages import robustness
+from visionclip.text import captions
+from visionclip.text.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return robustness.alone(5, 32, 0)
+
+
+@pytest.fixture(scope="module")
+def model(drawn, tmp_path_factory):
+    texts = captions.table(drawn.eyes.conditions, ("en",), 2, np.random.default_rng(0))[0]
+    words = train_tokenizer([one.text for one in texts], tmp_path_factory.mktemp("words"))
+    torch.manual_seed(0)
+    return visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words))).train(False), words
+
+
+@pytest.fixture(scope="module")
+def asked(drawn, model):
+    return robustness.questions(*model, robustness.of_phantoms(drawn.eyes), ["en"], 2)
+
+
+def test_eyes_have_one_disease_or_none_and_the_factors_are_known(drawn, asked):
+    assert len(drawn.eyes) == len(drawn.factors) == 5 * len(robustness.OWN) + 10
+    assert [one.positive.sum() for one in asked] == [5] * len(robustness.OWN)
+    cups = drawn.factors["cup_to_disc"]
+    glaucoma = [eye["gc"] == 1 for eye in drawn.eyes.conditions]
+    assert cups[glaucoma].min() >= 0.6
+
+
+def test_bins_part_the_eyes_that_are_used():
+    used = np.arange(10) > 0
+    parts = robustness._bins(pandas.Series(np.arange(10.0)), used, 3)
+    assert [name for name, _ in parts] == ["1 to 3.67", "3.67 to 6.33", "6.33 to 9"]
+    np.testing.assert_array_equal(np.sum([inside for _, inside in parts], axis=0), used)
+    choices = robustness._bins(pandas.Series(["a", "b"] * 4 + ["c", "a"]), used, 3)
+    assert [name for name, _ in choices] == ["a", "b"]
+
+
+def test_a_model_that_sees_everything_has_no_worse_bin(drawn, asked):
+    ranked = np.stack([one.positive for one in asked]).astype(float)
+    rows = robustness.by_factor(drawn, asked, ranked, 2)
+    assert {row["factor"] for row in rows} >= {"cup_to_disc", "camera", robustness.READABLE}
+    assert all(row["auc"].value == 1 for row in rows)
+
+
+def test_corruption_is_measured_against_the_same_images(drawn, model):
+    few = robustness.sample(robustness.of_phantoms(drawn.eyes), 20, 0)
+    own = robustness.questions(*model, few, ["en"], 2)
+    found = robustness.corrupt(model[0], own, few, [1, 5], 0)
+    assert found.grid.shape == (len(corruptions.CORRUPTIONS), 2)
+    for row in found.rows:
+        assert row["change"].value == pytest.approx(row["auc"].value - found.clean.value)
+    assert found.mean.low <= found.mean.value <= found.mean.high
+
+
+def test_what_is_not_changed_costs_nothing(asked):
+    positives = np.stack([one.positive for one in asked])
+    ranked = np.random.default_rng(0).normal(size=positives.shape)
+    assert mean_difference(positives, ranked, ranked).value == 0
+    worse = mean_difference(positives, -positives.astype(float), positives.astype(float))
+    assert worse.value == -1
+    assert mean_difference(positives[:, :1], ranked[:, :1], ranked[:, :1]) == Interval(None)
+
+
+def test_unusual_eyes_are_those_of_before(drawn, model, asked):
+    ranked = robustness.rankings(model[0], drawn.eyes.pixels, asked)
+    rows = robustness.beyond(model[0], asked, drawn, ranked, 2, 32, 0)
+    assert [row["presentation"] for row in rows] == ["as usual", *robustness.UNUSUAL]
+    places = robustness.first(drawn.eyes, 2)
+    again = robustness.draw(
+        [drawn.eyes.conditions[place] for place in places], [(0, robustness.ALONE, int(place)) for place in places], 32
+    )
+    np.testing.assert_array_equal(again.eyes.pixels, drawn.eyes.pixels[places])
+
+
+def test_the_answer_names_the_worst_bin():
+    row = {"condition": "glaucoma", "factor": "cup_to_disc", "bin": "0.6 to 0.7", "images": 5}
+    rows = [{**row, "auc": Interval(0.6, 0.4, 0.8)}, {**row, "bin": "0.7 to 0.8", "auc": Interval(0.9)}]
+    spoilt = robustness.Corrupted("eyes", 9, [], Interval(0.9), Interval(-0.1, -0.2, 0.0))
+    refused = [
+        {"pictures": "no retina, all kinds", "retina": False, "images": 50, "refused": Interval(0.98)},
+        {"pictures": "phantoms", "retina": True, "images": 10, "refused": Interval(0.02)},
+    ]
+    said = robustness.verdict(rows, [spoilt], refused)
+    assert "glaucoma with cup_to_disc 0.6 to 0.7 (AUC 0.600 [0.400, 0.800], 5 eyes)" in said
+    assert "-0.100 [-0.200, 0.000] AUC on 9 images of eyes" in said
+    assert "0.980 of 50 pictures of no retina are refused, and 0.020 of phantoms" in said
