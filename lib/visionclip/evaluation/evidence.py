@@ -169,19 +169,23 @@ def _fit(stated: np.ndarray, evidence: np.ndarray | None, truth: np.ndarray) -> 
     return replace(uncalibrated, slope=slope, intercept=intercept, sensitivity=sensitivity, specificity=specificity)
 
 
+def logits_of(rules: Mapping[str, Rule], measured: Measured) -> dict[str, np.ndarray]:
+    """The logit N of each condition that has a rule, above 0 where it is predicted."""
+    return {
+        name: rule.logits(
+            measured.stated[:, statements.CONDITIONS.index(name)], measured.evidence.get(name.split(">=")[0])
+        )
+        for name, rule in rules.items()
+    }
+
+
 def predict(rules: Mapping[str, Rule], measured: Measured, dataset: Dataset) -> dict[str, np.ndarray]:
     """Logits float64 N×K of the classes of each task of the dataset whose conditions have rules.
 
     A class is of one condition or of none of the task's. Where one is a union of several ("diseased"), the sentences
     are compared with each other and need no thresholds.
     """
-    logits = {
-        name: rule.logits(
-            measured.stated[:, statements.CONDITIONS.index(name)], measured.evidence.get(name.split(">=")[0])
-        )
-        for name, rule in rules.items()
-    }
-    predicted = {}
+    logits, predicted = logits_of(rules, measured), {}
     for task in dataset.tasks:
         questions = {key: _questions(key) for key in sorted(_conditions(task.classes))}
         needed = {name for names in questions.values() for name in names}

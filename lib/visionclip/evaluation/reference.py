@@ -1,0 +1,158 @@
+"""What a published model's predictions are worth on photographs: measured once, and kept beside its weights.
+
+Rules and thresholds come from held-out phantoms, as everywhere. Photographs for development, which have chosen the
+drawing and flatter, say how far a logit can be believed: the AUC of each condition, the logit that nine of ten
+photographs without it stay below, and a probability (Platt 1999) at the share of photographs that have it there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+
+from visionclip import conditions, runs
+from visionclip.data import images
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import Dataset
+from visionclip.evaluation import evidence, statements
+from visionclip.evaluation.encoding import encode_images
+from visionclip.evaluation.intervals import Interval, mean_auc
+from visionclip.models.visionclip import VisionCLIP
+
+FOLDER, CARD, EMBEDS, SHEET = "reference", "reference.json", "eyes.safetensors", "eyes.jpg"
+LEAST = 10  # photographs with and without a condition, for anything to be said of it
+SPECIFICITY = 0.9  # of the cut
+CHANCE = 0.6  # an AUC whose lower limit is no higher is taken for none
+THUMBNAIL, COLUMNS = 72, 20  # pixels of a drawn eye on the sheet, and how many stand in a row
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Of one condition on ``n`` photographs, ``positive`` of them with it: ``auc``; the logit ``cut`` that
+    ``SPECIFICITY`` of those without it stay below and the share of those with it that reach it (``sensitivity``, 0 to
+    1); ``slope`` and ``intercept`` that make a logit the log-odds of the condition."""
+
+    auc: Interval
+    n: int
+    positive: int
+    cut: float
+    sensitivity: float
+    slope: float
+    intercept: float
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the model tells photographs with the condition from those without it."""
+        return self.auc.low is not None and self.auc.low > CHANCE
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """The probability N (0 to 1) of the condition where as many have it as in these photographs."""
+        return 1 / (1 + np.exp(-(self.slope * logits + self.intercept)))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Rules by condition (see ``evidence``), what they are ``worth``, the ``sets`` that this was measured on, and M
+    drawn eyes to compare with: unit-length ``embeds`` M×P, their conditions, and thumbnails uint8 M×T×T×3."""
+
+    rules: dict[str, evidence.Rule]
+    worth: dict[str, Worth]
+    sets: list[str]
+    embeds: np.ndarray
+    eyes: list[dict[str, int]]
+    thumbnails: np.ndarray
+
+    def nearest(self, embeds: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each of N embeddings (unit length, N×P) the places N×count of the drawn eyes nearest to it, and their
+        cosine similarity (-1 to 1)."""
+        similarity = embeds @ self.embeds.T
+        places = np.argsort(-similarity, axis=1)[:, :count]
+        return places, np.take_along_axis(similarity, places, axis=1)
+
+
+def make(
+    network: VisionCLIP,
+    tokenizer,
+    held_out: LabelledImages,
+    datasets: Sequence[Dataset],
+    languages: Sequence[str],
+    prompt_count: int,
+    shown: int = 300,
+) -> Reference:
+    """The reference of a model, from held-out phantoms and photographs for development, both prepared at its size."""
+    rules = evidence.fit(evidence.measure(network, tokenizer, held_out.pixels, languages, prompt_count), held_out)
+    predicted, truth, groups = [], [], []
+    for place, dataset in enumerate(datasets):
+        measured = evidence.measure(network, tokenizer, dataset.images.pixels, languages, prompt_count)
+        predicted.append(evidence.logits_of(rules, measured))
+        truth.append(statements.targets(dataset.images.conditions))
+        groups += [f"{place} {member}" for member in dataset.images.members]
+    worth: dict[str, Worth] = {}
+    for name in rules if datasets else ():
+        targets = np.concatenate(truth)[:, statements.CONDITIONS.index(name)]
+        known = ~np.isnan(targets)
+        logits = np.concatenate([of_set[name] for of_set in predicted])[known]
+        own = _worth(logits, targets[known] == 1, np.array(groups)[known])
+        worth |= {name: own} if own else {}
+    few = held_out.take(range(min(shown, len(held_out))))
+    embeds = encode_images(network, few.pixels).numpy()
+    thumbnails = images.resized(few.pixels, THUMBNAIL)
+    return Reference(rules, worth, [one.name for one in datasets], embeds, list(few.conditions), thumbnails)
+
+
+def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray) -> Worth | None:
+    if min(having.sum(), (~having).sum()) < LEAST:
+        return None
+    cut = float(np.quantile(logits[~having], SPECIFICITY))
+    regression = LogisticRegression().fit(logits[:, None], having)
+    slope, intercept = max(float(regression.coef_[0, 0]), 0.0), float(regression.intercept_[0])
+    auc = mean_auc(having[None], logits[None], groups)
+    return Worth(auc, len(logits), int(having.sum()), cut, float((logits[having] >= cut).mean()), slope, intercept)
+
+
+def save(reference: Reference, folder: Path) -> None:
+    """Write a reference below the folder of its model."""
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    count = len(reference.thumbnails)
+    padded = np.zeros((-count % COLUMNS, *reference.thumbnails.shape[1:]), np.uint8)
+    rows = np.concatenate([reference.thumbnails, padded]).reshape(-1, COLUMNS, THUMBNAIL, THUMBNAIL, 3)
+    sheet = rows.swapaxes(1, 2).reshape(-1, COLUMNS * THUMBNAIL, 3)
+    cv2.imwrite(str(place / SHEET), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    save_file({"embeds": reference.embeds.astype(np.float16)}, place / EMBEDS)
+    described = {
+        "sets": reference.sets,
+        "rules": {name: asdict(rule) for name, rule in reference.rules.items()},
+        "worth": {name: asdict(own) for name, own in reference.worth.items()},
+        "eyes": reference.eyes,
+    }
+    runs.write_json(place / CARD, described)
+
+
+def load(folder: Path) -> Reference | None:
+    """The reference beside the model in ``folder``; None where there is none.
+
+    Raises:
+        ValueError: it was measured for other conditions than there are now.
+    """
+    place = folder / FOLDER
+    if not (place / CARD).is_file():
+        return None
+    found = runs.read_json(place / CARD)
+    if not found["rules"].keys() <= set(statements.CONDITIONS):
+        raise ValueError(f"{runs.relative(place)}: of other conditions than there are now; make it anew")
+    rules = {name: evidence.Rule(**_tuples(rule)) for name, rule in found["rules"].items()}
+    worth = {name: Worth(**{**own, "auc": Interval(**own["auc"])}) for name, own in found["worth"].items()}
+    sheet = images.read(place / SHEET)
+    cells = sheet.reshape(-1, THUMBNAIL, COLUMNS, THUMBNAIL, 3).swapaxes(1, 2).reshape(-1, THUMBNAIL, THUMBNAIL, 3)
+    eyes = [conditions.check(eye, f"{runs.relative(place / CARD)}: eyes") for eye in found["eyes"]]
+    embeds = load_file(place / EMBEDS)["embeds"].astype(np.float32)
+    return Reference(rules, worth, found["sets"], embeds, eyes, cells[: len(eyes)])
+
+
+def _tuples(rule: Mapping) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in rule.items()}
