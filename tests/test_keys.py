@@ -86,6 +86,7 @@ MODULES = (
     "stages/transfer.py",
     "stages/diversity.py",
     "stages/fine_tuning.py",
+    "stages/robustness.py",
     "stages/privacy.py",
 )
 # the one model's own phantoms

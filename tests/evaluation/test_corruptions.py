@@ -1,4 +1,4 @@
-"""Corruptions: all of them change the retina and nothing around it, the more the stronger, and the same way each time."""
+"""Corruptions change the retina and nothing around it, the more the stronger, and the same way each time."""
 
 import numpy as np
 import pytest

@@ -90,6 +90,8 @@ REFUSED = [
     ("09-fine-tuning", {"methods": ["all", "LoRA"]}, "methods has 'all'; choose from from scratch, zero-shot"),
     ("09-fine-tuning", {"others": ["nowhere"]}, "others has 'nowhere'; no saved model there"),
     ("09-fine-tuning", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
+    ("10-robustness", {"strengths": [1, 1]}, "strengths has 1 twice"),
+    ("10-robustness", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("11-privacy", {"size": 36}, "size is 36; patch 4 and 2 widths in channels need a multiple of 8, such as 40"),
     ("11-privacy", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),
     ("11-privacy", {"few": 25}, "few is 25; members is 24; lower few to that"),

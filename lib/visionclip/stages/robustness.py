@@ -118,15 +118,17 @@ def questions(
 ) -> list[Question]:
     """The tasks of two classes, both of which have two images or more, as the model is asked them."""
     asked = [task for task in scoring.two_class_tasks(dataset) if min(_counts(task)) >= 2]
-    return [
-        Question(
-            task,
-            zero_shot.class_embeddings(
-                zero_shot.prompt_embeddings(network, tokenizer, task, languages, prompts, style)
-            ),
-        )
-        for task in asked
-    ]
+    warned = style == PLAIN  # of words that no caption has, which other styles are to test
+
+    def embedded(task: Task) -> list[list[torch.Tensor]]:
+        texts = [
+            [zero_shot.all_prompts(facts, languages, prompts, style) for facts in one.facts] for one in task.classes
+        ]
+        return [
+            [encoding.encode_texts(network, tokenizer, own, warned=warned) for own in of_class] for of_class in texts
+        ]
+
+    return [Question(task, zero_shot.class_embeddings(embedded(task))) for task in asked]
 
 
 def _counts(task: Task) -> list[int]:
