@@ -313,7 +313,8 @@ def learning_curves(points: pandas.DataFrame) -> Figure:
 
 
 def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> Figure:
-    """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted power laws."""
+    """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted laws, each with
+    its ``floor``, ``coefficient`` and ``exponent``, up to twice the largest size."""
     figure, axes = _subplots(figsize=(8, 4))
     for number, (dataset, rows) in enumerate(curves.groupby("dataset")):
         color = f"C{number}"
@@ -322,8 +323,9 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
         spread = np.nan_to_num(np.array(spread, float)).clip(max=0.999 * np.maximum(error.to_numpy(), 1e-6))
         axes.errorbar(rows["images"], error, yerr=spread, fmt="o", capsize=3, color=color, label=dataset)
         if fit := fits.get(str(dataset)):
-            sizes = np.geomspace(rows["images"].min(), rows["images"].max(), 50)
-            axes.plot(sizes, fit["coefficient"] * sizes ** -fit["exponent"], color=color, linewidth=1)
+            sizes = np.geomspace(rows["images"].min(), 2 * rows["images"].max(), 50)
+            fall = fit["coefficient"] * sizes ** -fit["exponent"]
+            axes.plot(sizes, fit["floor"] + fall, color=color, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="synthetic training images", ylabel="1 - AUC, mean over tasks")
     ticks = sorted(curves["images"].unique())
     axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])

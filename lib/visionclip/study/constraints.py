@@ -23,7 +23,7 @@ FOLDERS = {
 }
 # Lists of what is run, each entry once.
 DISTINCT = (
-    *("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms", "compared_steps"),
+    *("sizes", "fine_sizes", "scales", "seeds", "languages", "arms", "compared_steps"),
     *("methods", "shares", "tasks", "others"),
 )
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
@@ -236,6 +236,17 @@ def _largest(sizes: Sequence[int], drawn: int) -> str:
     return f"sizes has {max(sizes)}, but 01-synthesis makes {drawn} images; lower it" if max(sizes) > drawn else ""
 
 
+@rule("05-dataset-size")
+def _checks(check_every: int, updates: int) -> str:
+    never = f"check_every is {check_every}; updates is {updates}; lower check_every to that, or nothing is checked"
+    return never if check_every > updates else ""
+
+
+@rule("05-dataset-size", drawn="01-synthesis.size")
+def _pixels_of_points(size: int, drawn: int) -> str:
+    return f"size is {size}; 01-synthesis draws {drawn} pixels; lower it" if size > drawn else ""
+
+
 @rule("01-synthesis", "08-diversity")
 def _maps_of_set(size: int) -> str:
     return f"size is {size}; give {_multiple(size, STRIDE)}" if size % STRIDE else ""
@@ -307,7 +318,9 @@ def _photograph_set(photographs: str) -> str:
     return named if photographs != Path(photographs).name else ""
 
 
-@rule("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning", "11-privacy")
+@rule(
+    "04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "08-diversity", "09-fine-tuning", "11-privacy"
+)
 def _external(external: str) -> str:
     folder = runs.resolve(external)
     if external != EXTERNAL and not folder.is_dir():
