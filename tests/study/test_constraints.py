@@ -75,7 +75,7 @@ REFUSED = [
     ("06-transfer", {"arms": ["everything", "no words"]}, "arms has 'no words'; choose from everything, no camera"),
     ("06-transfer", {"arms": ["captions alone"]}, "add 'everything'"),
     ("06-transfer", {"seeds": [1, 1]}, "seeds has 1 twice"),
-    ("08-diversity", {"arms": ["everything", "one word"]}, "arms has 'one word'; choose from everything, Chinese only"),
+    ("08-diversity", {"arms": ["everything", "one word"]}, "arms has 'one word'; choose from everything, English only"),
     ("08-diversity", {"size": 50}, "size is 50; give a multiple of 4, such as 52"),
     ("08-diversity", {"arms": ["one wording"]}, "add 'everything'"),
     ("08-diversity", {"arms": ["everything", "everything"]}, "arms has 'everything' twice"),

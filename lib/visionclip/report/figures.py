@@ -284,6 +284,20 @@ def forest(table: pandas.DataFrame, chance: float = 0.5) -> Figure:
     return figure
 
 
+def differences(table: pandas.DataFrame) -> Figure:
+    """Differences of AUC with their intervals, one line each; columns name, value, low, high, the last two None where
+    there are none."""
+    figure, axes = _subplots(figsize=(7.5, 0.26 * len(table) + 0.9))
+    places, values = np.arange(len(table)), table["value"].to_numpy(float)
+    errors = np.nan_to_num(np.abs(table[["low", "high"]].to_numpy(float).T - values))
+    axes.errorbar(values, places, xerr=errors, fmt="o", markersize=4, capsize=2)
+    axes.axvline(0, color="0.5", linestyle=":", linewidth=1)
+    axes.set_yticks(places, table["name"], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="difference of AUC with 95 % interval")
+    return figure
+
+
 def learning_curves(points: pandas.DataFrame) -> Figure:
     """AUC against the number of labels, one axes a task and one line a method and start, with intervals over seeds;
     columns task, method, start, labels, value, low, high. What needs no labels is a dashed line across."""

@@ -42,7 +42,7 @@ ARMS = {
         *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
     ),
     "08-diversity": (
-        *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
+        *(REFERENCE, "English only", "no findings", "one wording"),
         *("one camera", "one anatomy", "one disease an eye"),
     ),
 }
