@@ -67,7 +67,7 @@ REFUSED = [
     ("05-dataset-size", {"sizes": [32, 32]}, "sizes has 32 twice"),
     ("05-dataset-size", {"seeds": [1, 1]}, "seeds has 1 twice"),
     ("05-dataset-size", {"updates": 5, "check_every": 6}, "check_every is 6; updates is 5; lower check_every"),
-    ("05-dataset-size", {"size": 96}, "size is 96; 01-synthesis draws 48 pixels; lower it"),
+    ("05-dataset-size", {"size": 64}, "size is 64; 01-synthesis draws 32 pixels; lower it"),
     ("06-transfer", {"sizes": [32, 50]}, "sizes has 50; give a multiple of 4, such as 52"),
     ("07-explanation", {"sizes": [64, 64]}, "sizes has 64 twice"),
     ("07-explanation", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),

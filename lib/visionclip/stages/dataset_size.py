@@ -35,7 +35,8 @@ def point(one: Point, out: str | Path, sources: Mapping[str, str]) -> list[dict]
     photographs for development. ``sources`` are the folders of the stages 01 (``synthesis``), 02 (``captions_folder``)
     and 03 (``pretrained``, whose other parameters are taken), and of the photographs (``external``).
     """
-    parameters, plan = pretrain.parameters_of(sources["pretrained"]), one.plan
+    parameters: dict = pretrain.parameters_of(sources["pretrained"])
+    plan = one.plan
     size = plan.size or parameters["sizes"][0]
     settings = pretrain.settings(
         parameters, updates=plan.updates, seed=one.seed, text_warmup=plan.text_warmup, size=size

@@ -114,14 +114,14 @@ def evaluate(
     key = settings.key(arm, sizes, tower, per_image, known, tasks, keys.code(__file__))
     place = folder / f"{name}-{settings.seed}".replace(" ", "-")
 
-    def aucs(network, tokenizer, dataset: Dataset) -> dict[str, float]:
+    def aucs(network, tokenizer, dataset: Dataset) -> dict[str, float | None]:
         logits = zero_shot.predict(network, tokenizer, dataset, arm.languages, PROMPTS, arm.style)
         return {
             task.name: metrics.scores(*scoring.known(task, logits[task.name]), task.ordinal)["auc"]
             for task in dataset.tasks
         }
 
-    def compute() -> dict[str, dict[str, float]]:
+    def compute() -> dict[str, dict[str, float | None]]:
         learnt = training if arm.findings else unsaid(training)
         network, tokenizer = pretrain.learn(learnt, pretrained, settings, place, arm.languages, per_image, arm.style)
         return {dataset.name: aucs(network, tokenizer, dataset) for dataset in held_out}
