@@ -35,12 +35,14 @@ controls: bool = True  # score the controls too""",
 {EXTERNAL}
 sizes: list[int] = [2]  # training images [1..100]
 seeds: list[int] = [0]  # of every random draw [0..9]
-schedules: list[str] = ["updates"]  # of the points [updates|epochs]
 updates: int = 2  # optimiser updates [1..1000]
-text_warmup: int = 1  # of each point [0..1000]""",
+check_every: int = 1  # updates [1..1000]
+patience: int = 1  # checks [1..100]
+text_warmup: int = 1  # of each point [0..1000]
+size: int = 0  # pixels [0..1024]""",
     "06-transfer": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}",
     "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
-    "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}",
+    "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}\n{EXTERNAL}",
     "09-fine-tuning": f"{CHECKPOINT}\n{EXTERNAL}",
     "10-robustness": f"{CHECKPOINT}\n{EXTERNAL}",
     "11-privacy": f"{CHECKPOINT}\n{EXTERNAL}",

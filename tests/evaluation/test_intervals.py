@@ -282,3 +282,14 @@ def test_runs_are_compared_pair_by_pair():
     assert intervals.paired(reference, reference).p == 1
     single = intervals.paired(reference[:1] - 0.1, reference[:1])
     assert (single.difference.low, single.p) == (None, None)
+
+
+def test_a_detectable_difference_is_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    true = intervals.detectable(rng.normal(size=6) * 0 + np.array([-1.0, 1, -1, 1, -1, 1]))
+    spread = np.std([-1.0, 1, -1, 1, -1, 1], ddof=1)
+    drawn = true + spread * rng.normal(size=(4000, 6))
+    found = np.mean([intervals.paired(values, np.zeros(6)).p < 0.05 for values in drawn])
+    assert found == pytest.approx(0.8, abs=0.04)
+    assert intervals.detectable(np.array([0.1])) is None
+    assert intervals.detectable(np.array([0.1, 0.1])) is None

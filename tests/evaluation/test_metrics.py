@@ -180,35 +180,6 @@ def test_small_integer_targets_do_not_overflow():
     assert metrics.scores(targets.astype(np.uint8), logits, True) == metrics.scores(targets, logits, True)
 
 
-def test_power_law_finds_the_exponent_it_was_drawn_from():
-    sizes = np.array([100, 300, 1000, 3000, 10000])
-    noise = np.exp(np.random.default_rng(0).normal(0, 0.02, 5))
-    fit = metrics.power_law(sizes, 2 * sizes**-0.35 * noise)
-    assert fit["exponent"] == pytest.approx(0.35, abs=0.02)
-    assert fit["coefficient"] == pytest.approx(2, rel=0.15)
-    assert fit["low"] < fit["exponent"] < fit["high"] < 0.42
-    assert fit["points"] == 5
-    assert 0.99 < fit["r_squared"] <= 1
-
-
-def test_power_law_needs_three_sizes_with_an_error_above_zero():
-    assert metrics.power_law([100, 200], [0.3, 0.2]) is None
-    assert metrics.power_law([100, 200, 200], [0.3, 0.2, 0.2]) is None
-    assert metrics.power_law([100, 200, 400], [0.3, 0.2, 0.0]) is None
-    assert metrics.power_law([100, 200, 400, 800], [0.3, np.nan, 0.2, 0.1])["points"] == 3
-
-
-def test_a_law_of_errors_that_are_all_one_has_the_exponent_0_and_no_nan():
-    fit = metrics.power_law([100, 200, 400], [0.5] * 3)
-    assert fit == {"exponent": 0, "low": 0, "high": 0, "coefficient": 0.5, "r_squared": 0, "points": 3}
-
-
-def test_power_law_refuses_sizes_without_logarithm_or_error():
-    for sizes, errors in (([0, 1, 2], [1, 1, 1]), ([1, 2, 3], [1, 1])):
-        with pytest.raises(ValueError, match="power law"):
-            metrics.power_law(sizes, errors)
-
-
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     logits = np.tile([0.0, np.log(3)], (400, 1))  # 75 % sure of class 1
     targets = np.ones(400, int)

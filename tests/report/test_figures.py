@@ -57,8 +57,11 @@ DRAWN = {
     "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
     "attack_roc": lambda: figures.attack_roc({"loss": (np.array([0, 0, 0.5, 1]), np.array([0, 0.1, 0.8, 1]))}),
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
+    "differences": lambda: figures.differences(
+        pandas.DataFrame({"name": ["a", "b"], "value": [0.1, -0.1], "low": [0.0, None], "high": [0.2, None]})
+    ),
     "learning_curves": lambda: figures.learning_curves(POINTS),
-    "size_curve": lambda: figures.size_curve(CURVES, {"a": {"coefficient": 1.0, "exponent": 0.3}}),
+    "size_curve": lambda: figures.size_curve(CURVES, {"a": {"floor": 0.1, "coefficient": 1.0, "exponent": 0.3}}),
 }
 
 

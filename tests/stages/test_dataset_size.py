@@ -1,51 +1,85 @@
-"""Points are made once, and the curve and the verdict follow from them."""
+"""Points are made once, each to its plateau, and the curve and the verdict follow from them."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 
 import tiny_images
 from visionclip import runs
+from visionclip.evaluation.scaling import Law
 from visionclip.evaluation.scoring import PHANTOMS
 from visionclip.models import visionclip
 from visionclip.stages import dataset_size
-from visionclip.stages.sweep import Sweep
+from visionclip.stages.sweep import Plan, Sweep
 from visionclip.text.tokenizer import train_tokenizer
 from visionclip.training import loop
 
-SMALL = Sweep([8, 16], [0], ["updates", "epochs"], 2)
+PLAN = Plan(2, 1, 2, 1, 24)
+SMALL = Sweep([4, 16], [0], PLAN)
+ONE = Sweep([8], [0], PLAN)
+SIZES = (25, 100, 400, 1600)
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """How many images each training took that was not read back."""
+    """How many images each training took that was not read back, and in what batches."""
     sizes, train = [], dataset_size.contrastive.train
 
-    def counted(network, tokenizer, pairs, *given):
-        sizes.append(len(pairs))
-        return train(network, tokenizer, pairs, *given)
+    def counted(network, tokenizer, pairs, settings, *given):
+        sizes.append((len(pairs), settings.batch_size, settings.size))
+        return train(network, tokenizer, pairs, settings, *given)
 
     monkeypatch.setattr(dataset_size.contrastive, "train", counted)
     return sizes
 
 
-def test_each_point_is_trained_once_and_gathered_under_its_schedules(study, trained):
-    table = dataset_size.points(SMALL, study.root / "05", 1, study.sources)
-    assert trained == [8, 16, 8]
-    assert {name: set(table[name]) for name in ("schedule", "images", "seed")} == {
-        "schedule": {"updates", "epochs"},
-        "images": {8, 16},
-        "seed": {0},
-    }
-    assert set(table["dataset"]) == {PHANTOMS, "clinic"}
-    assert set(table[table["schedule"] == "epochs"]["updates"]) == {1, 2}
+@pytest.fixture
+def development(study):
+    """The photographs of the study, as a set to choose by."""
+    return (study.root / "eyes" / "clinic").rename(study.root / "eyes" / "clinic_dev")
+
+
+@pytest.mark.usefixtures("development")
+def test_each_point_is_trained_once_and_scored_on_phantoms_and_photographs_for_development(study, trained):
+    table = dataset_size.points(SMALL, study.root / "05", study.sources)
+    assert trained == [(4, 4, 24), (16, 8, 24)], "no batch holds an image twice"
+    assert {name: set(table[name]) for name in ("images", "seed")} == {"images": {4, 16}, "seed": {0}}
+    assert set(table["dataset"]) == {PHANTOMS, "clinic_dev (development)"}
+    assert set(table["stopped"]) == {2}
+    assert table["updates"].isin([1, 2]).all()
     assert table["auc"].between(0, 1).all()
-    largest = table[table["images"] == 16].drop(columns="schedule")
-    assert largest.duplicated(keep=False).all(), "the largest point is of both schedules"
-    again = dataset_size.points(SMALL, study.root / "05", 1, study.sources)
-    assert len(trained) == 3
+    again = dataset_size.points(SMALL, study.root / "05", study.sources)
+    assert len(trained) == 2
     pandas.testing.assert_frame_equal(table, again)
+
+
+def test_what_is_reported_elsewhere_is_not_scored(study):
+    table = dataset_size.points(ONE, study.root / "05", study.sources)
+    assert set(table["dataset"]) == {PHANTOMS}
+
+
+def test_the_phantoms_that_stop_a_training_are_not_those_that_score_it(study, monkeypatch):
+    seen, predict = [], dataset_size.zero_shot.predict
+
+    def noted(network, tokenizer, dataset, *given):
+        seen.append(dataset.images.keys)
+        return predict(network, tokenizer, dataset, *given)
+
+    monkeypatch.setattr(dataset_size.zero_shot, "predict", noted)
+    dataset_size.points(ONE, study.root / "05", study.sources)
+    watched, again, scored = seen
+    assert watched == again
+    assert not set(watched) & set(scored)
+    assert len(watched) == len(scored) == 20
+
+
+def test_a_training_that_gets_no_better_stops(study, monkeypatch):
+    monkeypatch.setattr(dataset_size.metrics, "scores", lambda *_: {"auc": 0.5})
+    table = dataset_size.points(Sweep([8], [0, 1], Plan(9, 1, 2, 1, 24)), study.root / "05", study.sources)
+    (row,) = dataset_size.taken(table).to_dict("records")
+    assert row == {"images": 8, "updates": 1.0, "stopped": 3.0, "plateau": 1.0}
 
 
 def change_card(study):
@@ -65,18 +99,18 @@ def change_pretrained(study):
 
 
 CHANGES = {"a set": change_card, "photographs": change_photographs, "stage 03": change_pretrained}
+PLANS = {"warm-up": Plan(2, 1, 2, 2, 24), "patience": Plan(2, 1, 1, 1, 24), "pixels": Plan(2, 1, 2, 1, 32)}
 
 
-@pytest.mark.parametrize("what", [*CHANGES, "warm-up", "code"])
+@pytest.mark.parametrize("what", [*CHANGES, *PLANS, "code"])
 def test_a_point_is_made_anew_when_what_it_was_made_of_changes(study, trained, monkeypatch, what):
-    one = Sweep([8], [0], ["updates"], 1)
-    dataset_size.points(one, study.root / "05", 1, study.sources)
+    dataset_size.points(ONE, study.root / "05", study.sources)
     if what in CHANGES:
         CHANGES[what](study)
     elif what == "code":
         monkeypatch.setattr(dataset_size.keys, "code", lambda *_: "other code")
-    dataset_size.points(one, study.root / "05", 2 if what == "warm-up" else 1, study.sources)
-    assert trained == [8, 8]
+    dataset_size.points(Sweep([8], [0], PLANS.get(what, PLAN)), study.root / "05", study.sources)
+    assert len(trained) == 2
 
 
 def test_points_take_the_tower_of_stage_03_and_are_made_anew_when_its_folder_holds_another(study, monkeypatch):
@@ -94,15 +128,15 @@ def test_points_take_the_tower_of_stage_03_and_are_made_anew_when_its_folder_hol
     for model in models:
         visionclip.save(model, words, 32, Path(place))
         for _ in range(2):
-            dataset_size.points(Sweep([8], [0], ["updates"], 1), study.root / "05", 1, study.sources)
+            dataset_size.points(ONE, study.root / "05", study.sources)
     assert len(networks) == 2
     for network, model in zip(networks, models, strict=True):
         assert tiny_images.same(network.text, model.text)
 
 
 def test_a_point_that_was_stopped_goes_on(study, monkeypatch):
-    one = Sweep([8], [0], ["updates"], 4)
-    expected = dataset_size.points(one, study.root / "whole", 1, study.sources)
+    one = Sweep([8], [0], Plan(4, 1, 4, 1, 24))
+    expected = dataset_size.points(one, study.root / "whole", study.sources)
 
     def interrupted(items, label, total=None):
         for done, item in enumerate(items):
@@ -112,104 +146,82 @@ def test_a_point_that_was_stopped_goes_on(study, monkeypatch):
 
     monkeypatch.setattr(loop, "progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        dataset_size.points(one, study.root / "05", 1, study.sources)
+        dataset_size.points(one, study.root / "05", study.sources)
     assert not list((study.root / "05").rglob("*.json"))
     monkeypatch.undo()
-    pandas.testing.assert_frame_equal(dataset_size.points(one, study.root / "05", 1, study.sources), expected)
+    pandas.testing.assert_frame_equal(dataset_size.points(one, study.root / "05", study.sources), expected)
 
 
 def test_an_unfinished_stage_is_named(study):
     (study.root / "02-captions" / "card.json").unlink()
     with pytest.raises(FileNotFoundError, match="02-captions"):
-        dataset_size.points(SMALL, study.root / "05", 1, study.sources)
+        dataset_size.points(SMALL, study.root / "05", study.sources)
 
 
 def test_a_point_s_file_holds_its_rows(study):
-    one = Sweep([8], [0], ["updates"], 1)
-    table = dataset_size.points(one, study.root / "05", 1, study.sources)
+    table = dataset_size.points(ONE, study.root / "05", study.sources)
     kept = runs.read_json(study.root / "05" / dataset_size.POINTS / "n8-s0.json")["value"]
     assert [row["auc"] for row in kept] == table["auc"].tolist()
 
 
-def law() -> pandas.DataFrame:
-    """Points on the exact law 1 - AUC = 4 n^-0.5, with a little noise by seed, and a steeper one at equal epochs."""
-    rows = []
-    for size in (100, 400, 1600):
-        for seed, noise in ((0, 0.001), (1, -0.001)):
-            aucs = {"updates": 1 - 4 * size**-0.5 + noise, "epochs": 1 - 16 * size**-0.7 + noise}
-            aucs["epochs"] = aucs["updates"] if size == 1600 else aucs["epochs"]
-            for schedule, auc in aucs.items():
-                for task, shift in (("gc", 0.01), ("amd", -0.01)):
-                    row = {"schedule": schedule, "images": size, "seed": seed, "dataset": PHANTOMS, "task": task}
-                    rows.append({**row, "auc": auc + shift, "aca": 0.5})
+def law(floor=0.1, coefficient=1.5, exponent=0.5, noise=0.002, seeds=(0, 1, 2)) -> pandas.DataFrame:
+    """Points on a law, two tasks each, with some noise by seed."""
+    rng, rows = np.random.default_rng(0), []
+    for size in SIZES:
+        for seed in seeds:
+            auc = Law(floor, coefficient, exponent).auc(size) + noise * rng.normal()
+            for task, shift in (("gc", 0.01), ("amd", -0.01)):
+                row = {"images": size, "seed": seed, "dataset": PHANTOMS, "task": task, "auc": auc + shift}
+                rows.append({**row, "updates": 5, "stopped": 9, "plateau": True})
     return pandas.DataFrame(rows)
 
 
 def test_the_curve_is_the_mean_over_tasks_and_seeds():
     curve = dataset_size.curve(law())
-    row = curve[(curve["schedule"] == "updates") & (curve["images"] == 400)].iloc[0]
-    assert row["value"] == pytest.approx(0.8)
-    assert row["low"] < 0.8 < row["high"]
-    assert set(dataset_size.curve(law(), "aca")["value"]) == {0.5}
+    row = curve[curve["images"] == 400].iloc[0]
+    assert row["value"] == pytest.approx(0.825, abs=0.003)
+    assert row["low"] < 0.825 < row["high"]
 
 
-def test_the_fitted_law_is_the_one_the_points_follow():
-    fit = dataset_size.fits(law(), "updates")[PHANTOMS]
-    assert fit["points"] == 6
-    assert fit["exponent"] == pytest.approx(0.5, abs=0.01)
-    assert fit["low"] <= fit["exponent"] <= fit["high"]
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"noise": 0.001}, "have not diminished yet"),
+        ({"coefficient": 3.0, "exponent": 1.0, "noise": 0.001}, "returns have diminished"),
+        ({"noise": 0.03}, "these seeds can't tell"),
+        ({"seeds": (0,)}, "nothing is said of chance"),
+    ],
+)
+def test_the_verdict_follows_the_interval_of_the_last_doubling(given, words):
+    found = dataset_size.returns(law(**given), 0)[PHANTOMS]
+    verdict = dataset_size.verdict(found)
+    assert words in verdict
+    assert "the last doubling, to 1600 images, adds +0.0" in verdict
 
 
-def test_schedules_are_fitted_apart():
-    exponents = {name: dataset_size.fits(law(), name)[PHANTOMS]["exponent"] for name in ("updates", "epochs")}
-    assert exponents["updates"] == pytest.approx(0.5, abs=0.01)
-    assert exponents["epochs"] > 0.55
+def test_the_law_is_quoted_up_to_one_doubling_beyond_the_sizes():
+    found = dataset_size.returns(law(noise=0.0005), 0)[PHANTOMS]
+    truth = Law(0.1, 1.5, 0.5)
+    for name, start in (("last", 800), ("next", 1600)):
+        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+        assert found[name]["value"] == pytest.approx(truth.doubling(start), abs=0.003)
+    assert found["from"] is None or 25 <= found["from"] <= 1600
+    assert dataset_size.worth(found).startswith("AUC by doubling to 1600 images +0.01")
+    assert dataset_size.returns(law(noise=0.0005), 0)[PHANTOMS] == found
 
 
-def test_the_verdict_follows_the_fit():
-    curves = dataset_size.curve(law()[lambda rows: rows["schedule"] == "updates"])
-    steep = {"exponent": 0.5, "low": 0.4, "high": 0.6, "coefficient": 4.0}
-    flat = {"exponent": 0.02, "low": 0.01, "high": 0.03, "coefficient": 0.3}
-    none = {"exponent": 0.02, "low": -0.1, "high": 0.1, "coefficient": 0.3}
-    assert "do not diminish yet" in dataset_size.verdict(curves, steep)
-    assert "returns diminish" in dataset_size.verdict(curves, flat)
-    assert "do not show that more images help" in dataset_size.verdict(curves, none)
-    assert "no law is fitted" in dataset_size.verdict(curves, None)
-
-
-def test_returns_diminish_where_the_law_says():
-    fit = {"exponent": 0.5, "low": 0.4, "high": 0.6, "coefficient": 4.0}
-    point = dataset_size.diminishing(fit)
-    error = [4.0 * size**-0.5 for size in (point, 2 * point)]
-    assert error[0] - error[1] == pytest.approx(dataset_size.WORTH)
-    assert dataset_size.diminishing({**fit, "low": -0.1}) is None
-    assert dataset_size.diminishing(None) is None
-
-
-def test_a_curve_levels_off_where_no_later_doubling_is_worth_it():
-    rows = pandas.DataFrame({"images": [100, 200, 800, 3200], "value": [0.6, 0.7, 0.71, 0.70]})
-    assert dataset_size.levelled(rows.sample(frac=1, random_state=0)) == 200
-    assert dataset_size.levelled(rows.assign(value=[0.6, 0.7, 0.71, 0.80])) is None
-    assert dataset_size.levelled(rows.assign(value=0.5)) == 100
-
-
-def test_the_verdict_and_the_point_of_diminishing_returns_agree():
-    """A curve that has levelled off below its law: both are stated, and the law is quoted with itself."""
-    sizes = [200, 930, 4300, 20000]
-    curves = pandas.DataFrame({"dataset": PHANTOMS, "images": sizes, "value": [0.69, 0.772, 0.787, 0.78]})
-    fit = {"exponent": 0.0717, "low": 0.03, "high": 0.11, "coefficient": 0.4128}
-    verdict = dataset_size.verdict(curves, fit)
-    assert "returns diminish, and a doubling adds less than 0.01 from about 1.6e+04 images." in verdict
-    assert verdict.endswith("As measured, from 930 images on no doubling adds 0.01.")
-    rising = dataset_size.verdict(curves.assign(value=[0.5, 0.6, 0.7, 0.8]), {**fit, "coefficient": 1.0})
-    assert "do not diminish yet" in rising
-    assert rising.endswith("no size run is so large that a doubling adds less than 0.01.")
-
-
-def test_the_headline_quotes_both_ends_and_the_exponent():
+def test_few_sizes_have_no_law():
     table = law()
-    curves, fits = dataset_size.curve(table[table["schedule"] == "updates"]), dataset_size.fits(table, "updates")
-    ends, exponent = dataset_size.headline(curves, fits)
-    assert ends == {"name": "mean AUC, 100 to 1600 images", "value": "0.600 to 0.900"}
-    assert exponent["value"].startswith("0.50 [")
+    found = dataset_size.returns(table[table["images"] < 1000], 0)
+    assert found == {PHANTOMS: None}
+    assert "no law is fitted" in dataset_size.verdict(None)
+    assert dataset_size.worth(None) == "no law"
+
+
+def test_the_headline_quotes_both_ends_and_the_last_doubling():
+    table = law()
+    curves = dataset_size.curve(table)
+    ends, last = dataset_size.headline(curves, dataset_size.returns(table, 0))
+    assert ends["name"] == "mean AUC, 25 to 1600 images"
+    assert last["value"].startswith("+0.0")
     assert len(dataset_size.headline(curves, {PHANTOMS: None})) == 1

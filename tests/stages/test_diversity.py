@@ -56,7 +56,7 @@ def trained(monkeypatch):
 
 def evaluate(folder, training, held_out, name=diversity.REFERENCE, per_image=2, towers=TOWERS, **changed):
     return diversity.evaluate(
-        folder, name, training, held_out, per_image, towers, **{"updates": 2, "text_warmup": 2, "seed": 0, **changed}
+        folder, name, training, [held_out], per_image, towers, **{"updates": 2, "text_warmup": 2, "seed": 0, **changed}
     )
 
 
@@ -66,6 +66,14 @@ def test_arms_with_the_same_eyes_share_them():
     different = {name for name, drawing in drawings.items() if drawing != reference}
     assert different == {"one camera", "one anatomy", "one disease an eye"}
     assert len({drawings[name] for name in different}) == 3
+
+
+def test_captions_without_findings_know_the_diseases_and_keep_the_maps(training):
+    unsaid = diversity.unsaid(training)
+    assert set().union(*unsaid.conditions) <= conditions.VOCABULARY.keys()
+    assert any(set(eye) & set(conditions.OBSERVED) for eye in training.conditions)
+    assert unsaid.masks is training.masks
+    assert [eye["dr_grade"] for eye in unsaid.conditions] == [eye["dr_grade"] for eye in training.conditions]
 
 
 def test_each_set_is_drawn_once(monkeypatch):
@@ -122,8 +130,9 @@ def test_held_out_phantoms_are_brought_to_the_size(training):
 
 def test_scores_are_kept(training, held_out, tmp_path, trained):
     first = evaluate(tmp_path, training, held_out)
-    assert set(first) == {task.name for task in held_out.tasks}
-    assert all(0 <= value <= 1 for value in first.values())
+    assert set(first) == {scoring.PHANTOMS}
+    assert set(first[scoring.PHANTOMS]) == {task.name for task in held_out.tasks}
+    assert all(0 <= value <= 1 for value in first[scoring.PHANTOMS].values())
     assert evaluate(tmp_path, training, held_out) == first
     assert len(trained) == 1
 
@@ -204,29 +213,57 @@ def test_an_arm_is_trained_and_prompted_in_its_own_words(training, held_out, tmp
 
     monkeypatch.setattr(diversity.zero_shot, "predict", noted)
     monkeypatch.setattr(contrastive, "train", untrained)
-    for name, languages in (("Chinese only", ("zh",)), ("English only", ("en",)), ("definitions", ("zh", "en"))):
+    for name, languages in (("English only", ("en",)), ("one wording", ("zh", "en"))):
         evaluate(tmp_path, training, held_out, name)
         assert seen["captions"] == set(languages)
         assert seen["prompts"] == (languages, diversity.ARMS[name].style)
 
 
-def test_arms_are_compared_seed_by_seed():
-    scores = {
-        diversity.REFERENCE: [{"a": 0.8, "b": 0.6}, {"a": 0.9, "b": 0.7}, {"a": 0.7, "b": 0.5}],
-        "worse": [{"a": 0.7, "b": 0.5}, {"a": 0.8, "b": 0.61}, {"a": 0.6, "b": 0.41}],
-        "perhaps": [{"a": 0.79, "b": 0.6}, {"a": 0.88, "b": 0.7}, {"a": 0.69, "b": 0.5}],
-        "same": [{"a": 0.8, "b": 0.7}, {"a": 0.8, "b": 0.7}, {"a": 0.7, "b": 0.55}],
+def scored(**arms):
+    """What ``evaluate`` gives of two sets, the photographs with nothing in them, of AUCs for each seed."""
+    return {
+        name: [{scoring.PHANTOMS: {"a": auc + 0.1, "b": auc - 0.1}, "clinic_dev": {"a": 0.5}} for auc in seeds]
+        for name, seeds in arms.items()
     }
-    rows = {row["arm"]: row for row in diversity.compare(scores)}
-    assert rows[diversity.REFERENCE]["auc"].value == pytest.approx(0.7)
-    worse = rows["worse"]["against"]
-    assert worse.difference.value == pytest.approx(-0.0967, abs=1e-3)
-    assert worse.difference.high < 0  # though the seeds vary more than that
-    assert worse.adjusted_p < 0.05 < rows["perhaps"]["against"].adjusted_p
-    assert rows[diversity.REFERENCE]["against"] is None
-    assert diversity.verdict(list(rows.values())) == "Over 3 seeds, worse than everything: worse."
-    table = diversity.table(list(rows.values()))
-    assert table["set"].tolist()[-1] == "worse"
-    assert table.set_index("set")["difference"]["worse"].endswith("*")
-    single = diversity.compare({name: seeds[:1] for name, seeds in scores.items()})
+
+
+SCORES = scored(
+    everything=[0.7, 0.8, 0.6, 0.7],
+    worse=[0.6, 0.705, 0.505, 0.595],
+    perhaps=[0.69, 0.82, 0.57, 0.70],
+)
+
+
+def test_arms_are_compared_seed_by_seed_on_each_set():
+    rows = diversity.compare(SCORES)
+    assert [row["dataset"] for row in rows] == [scoring.PHANTOMS] * 3 + ["clinic_dev"] * 3
+    reference, worse, perhaps = rows[:3]
+    assert reference["auc"].value == pytest.approx(0.7)
+    assert reference["against"] is reference["detectable"] is None
+    assert worse["against"].difference.value == pytest.approx(-0.09875)
+    assert worse["against"].difference.high < 0  # though the seeds vary more than that
+    assert worse["against"].adjusted_p < 0.05 < perhaps["against"].adjusted_p
+    assert worse["detectable"] < 0.02 < perhaps["detectable"] < 0.1
+    table = diversity.table(rows)
+    assert table["difference to everything"][1].startswith("-0.099 [")
+    assert len(diversity.forest(rows)) == 4
+
+
+def test_the_verdict_says_what_is_resolved_and_what_could_hide():
+    rows = diversity.compare(SCORES)
+    verdict = diversity.verdict(rows)
+    assert verdict.startswith("On held-out phantoms, over 4 seeds, worse changes AUC by -0.099 [")
+    assert "nothing else is resolved: the widest is perhaps, -0.005 [" in verdict
+    assert verdict.endswith(f"where up to {rows[2]['detectable']:.3f} could hide.")
+    assert "nothing is said" in diversity.verdict(rows, "clinic_dev")
+    single = diversity.compare({name: seeds[:1] for name, seeds in SCORES.items()})
     assert "nothing is said" in diversity.verdict(single)
+    assert diversity.table(single)["could hide"].tolist() == [""] * 6
+
+
+def test_photographs_for_development_are_scored_beside_the_phantoms(study, training):
+    assert len(diversity.held_out_sets(training, str(study.root / "eyes"), 24)) == 1, "a test split is reported"
+    (study.root / "eyes" / "clinic").rename(study.root / "eyes" / "clinic_dev")
+    phantoms_, clinic = diversity.held_out_sets(training, str(study.root / "eyes"), 24)
+    assert phantoms_.name == scoring.PHANTOMS
+    assert (clinic.name, len(clinic)) == ("clinic_dev (development)", 8)

@@ -1,24 +1,20 @@
-"""Which points there are, and how many steps each takes."""
+"""Which points there are, and how each is trained."""
 
-from visionclip.stages.sweep import Point, Sweep
+from visionclip import study
+from visionclip.stages.sweep import PLANNED, Plan, Point, Sweep
 
-SWEEP = Sweep([100, 400, 1600], [0, 1], ["updates"], 50)
-BOTH = Sweep([100, 400, 1600], [0, 1], ["updates", "epochs"], 50)
-
-
-def test_at_the_same_epochs_small_sets_take_fewer_steps_and_the_largest_is_run_once():
-    assert [BOTH.steps(size, "updates") for size in BOTH.sizes] == [50, 50, 50]
-    assert [BOTH.steps(size, "epochs") for size in BOTH.sizes] == [3, 12, 50]
-    assert Sweep([1, 1000], [0], ["epochs"], 5).steps(1, "epochs") == 1
-    largest = Point("n1600-s0", 1600, 0, 50)
-    assert largest in BOTH.points("epochs")
-    assert largest in BOTH.points("updates")
-    assert len(BOTH.by_name) == 10
-    assert list(SWEEP.by_name) == [f"n{size}-s{seed}" for size in SWEEP.sizes for seed in SWEEP.seeds]
+PLAN = Plan(50, 10, 2)
 
 
-def test_a_name_stands_for_one_training():
-    for name, point in BOTH.by_name.items():
-        assert point.name == name
-    trainings = {(point.images, point.seed, point.updates) for point in BOTH.by_name.values()}
-    assert len(trainings) == len(BOTH.by_name)
+def test_there_is_a_point_for_each_size_and_seed():
+    points = Sweep([100, 400], [0, 3], PLAN).by_name
+    assert list(points) == ["n100-s0", "n100-s3", "n400-s0", "n400-s3"]
+    assert points["n400-s3"] == Point("n400-s3", 400, 3, PLAN)
+    assert all(name == point.name for name, point in points.items())
+
+
+def test_the_plan_is_made_of_the_parameters_of_the_stage():
+    defaults = {name: one.default for name, one in study.declared("05-dataset-size").items()}
+    sweep = Sweep.of(defaults)
+    assert (sweep.sizes, sweep.seeds) == (defaults["sizes"], defaults["seeds"])
+    assert {name: getattr(sweep.plan, name) for name in PLANNED} == {name: defaults[name] for name in PLANNED}

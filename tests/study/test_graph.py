@@ -31,7 +31,7 @@ POINT = '''"""Makes a point that holds the number of another module, unless that
 from visionclip import counted, runs
 
 
-def point(one, out, text_warmup, sources):
+def point(one, out, sources):
     assert set(sources) == {"synthesis", "captions_folder", "pretrained", "external", "out"}
     path = runs.resolve(out) / "points" / f"{one.name}.json"
     before = runs.read_json(path)["number"] if path.exists() else 0
@@ -43,7 +43,17 @@ IMPORTS = {
     "04-zero-shot": "from visionclip import counted",
     "05-dataset-size": "from visionclip.stages import dataset_size",
 }
-LOOKING = {"zero_shot", "point", "dataset_size", "transfer", "explanation", "fine_tuning", "privacy", "report"}
+LOOKING = {
+    "zero_shot",
+    "point",
+    "dataset_size",
+    "transfer",
+    "explanation",
+    "diversity",
+    "fine_tuning",
+    "privacy",
+    "report",
+}
 
 
 def variables(folder, **changed) -> dict[str, str]:

@@ -241,3 +241,60 @@ def test_an_unknown_schedule_or_precision_is_refused():
     for change in ({"schedule": "linear"}, {"precision": "half"}):
         with pytest.raises(ValueError, match="is not known; choose from"):
             replace(SETTINGS, **change)
+
+
+def watched(scores, every=2, patience=2):
+    """A watch that scores as listed; what it was asked of is kept beside it."""
+    seen = []
+
+    def score(network):
+        assert not network.training
+        seen.append({name: value.clone() for name, value in network.state_dict().items()})
+        return scores[len(seen) - 1]
+
+    return loop.Watch(score, every, patience), seen
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_watched_run_ends_after_its_patience_with_the_best_weights(ema):
+    network, step, taken = learner()
+    watch, seen = watched([0.5, 0.7, 0.6, 0.7, 0.9])
+    log = loop.train(network, step, replace(SETTINGS, updates=50, ema=ema), "line", watch=watch)
+    assert taken == list(range(8)), "the fourth score is no better than the second"
+    assert watch.scores(log) == [0.5, 0.7, 0.6, 0.7]
+    assert watch.best_update(log) == 4
+    assert all(torch.equal(value, seen[1][name]) for name, value in network.state_dict().items())
+
+
+def test_a_watched_run_that_gets_better_takes_all_its_updates():
+    network, step, taken = learner()
+    watch, seen = watched([0.1, 0.2, 0.3, 0.4])
+    log = loop.train(network, step, SETTINGS, "line", watch=watch)
+    assert len(log) == len(taken) == 9
+    assert all(torch.equal(value, seen[3][name]) for name, value in network.state_dict().items())
+    network, step, _ = learner()
+    unwatched, step_alone, _ = learner()
+    never, _ = watched([], every=100)
+    loop.train(network, step, SETTINGS, "line", watch=never)
+    loop.train(unwatched, step_alone, SETTINGS, "line")
+    assert same(network, unwatched), "nothing was scored"
+
+
+@pytest.mark.parametrize("stopped_at", [1, 3, 4, 6, 7])
+def test_a_watched_run_stopped_anywhere_ends_as_one_that_was_not(tmp_path, stopped_at):
+    def watch():  # a score of the weights alone, which soon falls
+        return loop.Watch(lambda network: -abs(float(network.line.weight.sum()) - 0.1), 1, 2)
+
+    whole, step, _ = learner()
+    expected = loop.train(whole, step, SETTINGS, "line", watch=watch())
+    network, step, _ = learner(fail_at=stopped_at)
+    try:
+        loop.train(network, step, SETTINGS, "line", "key", tmp_path / "c", watch=watch())
+    except KeyboardInterrupt:
+        network, step, _ = learner()
+        loop.train(network, step, SETTINGS, "line", "key", tmp_path / "c", watch=watch())
+    assert same(network, whole)
+    finished, step, taken = learner()
+    assert loop.train(finished, step, SETTINGS, "line", "key", tmp_path / "c", watch=watch()) == expected
+    assert same(finished, whole)
+    assert not taken

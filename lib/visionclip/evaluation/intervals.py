@@ -169,6 +169,17 @@ def paired(values: np.ndarray, reference: np.ndarray) -> Comparison:
     return Comparison(over_seeds(values - reference), p)
 
 
+def detectable(differences: np.ndarray, power: float = 0.8) -> float | None:
+    """The least true mean of R paired differences that a two-sided t-test of R runs finds with this ``power`` (0 to 1):
+    (t_{1-α/2} + t_power) · s / √R, the t of R - 1 degrees of freedom (Bloom, Evaluation Review 1995). A smaller one
+    could well hide. None for one run, or where nothing varies."""
+    values = np.asarray(differences, float)
+    if values.size < 2 or np.ptp(values) < 1e-9:
+        return None
+    freedom = values.size - 1
+    return float((stats.t.ppf(1 - SIGNIFICANT / 2, freedom) + stats.t.ppf(power, freedom)) * stats.sem(values))
+
+
 def delong(
     positive: np.ndarray, first: np.ndarray, second: np.ndarray, groups: Sequence | np.ndarray | None = None
 ) -> Comparison:

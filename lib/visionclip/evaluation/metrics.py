@@ -80,39 +80,6 @@ def scores_with_intervals(
     }
 
 
-def power_law(sizes: Sequence[float], errors: Sequence[float]) -> dict[str, float | int] | None:
-    """Fit error = coefficient · size^-exponent by least squares of log error on log size.
-
-    The form is that of scaling laws (Hestness et al., arXiv 1712.00409), without their irreducible error, which a
-    handful of points can't identify. An error of zero or undefined has no logarithm: its point is left out.
-
-    Returns:
-        ``exponent`` with its 95 % t-interval ``low`` and ``high``, ``coefficient``, ``r_squared`` in log space (0 to 1)
-        and ``points``, how many were fitted; None for fewer than three points of different size.
-
-    Raises:
-        ValueError: the two differ in length, or a size isn't positive.
-    """
-    x, y = np.array(sizes, float), np.array(errors, float)
-    if x.shape != y.shape or not (x > 0).all():
-        raise ValueError(f"power law: {x.size} sizes and {y.size} errors; give one error for each size above 0")
-    usable = np.isfinite(y) & (y > 0)
-    x, y = x[usable], y[usable]
-    if np.unique(x).size < 3:
-        return None
-    line = stats.linregress(np.log(x), np.log(y))
-    fitted, error = np.nan_to_num([line.rvalue, line.stderr])  # where all errors are one, nothing varies
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, x.size - 2) * error
-    return {
-        "exponent": float(-line.slope),
-        "low": float(-line.slope - half),
-        "high": float(-line.slope + half),
-        "coefficient": float(np.exp(line.intercept)),
-        "r_squared": float(fitted**2),
-        "points": int(x.size),
-    }
-
-
 def temperature(targets: np.ndarray, logits: np.ndarray) -> float:
     """The number that logits N×K are to be divided by so that their softmax fits the targets best (Guo et al. 2017).
 

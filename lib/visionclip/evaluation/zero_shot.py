@@ -1,6 +1,7 @@
 """Zero-shot prediction: the classes of a task as sentences, without training on any of its images."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -27,7 +28,12 @@ def check_languages(languages: Sequence[str], trained: Sequence[str]) -> None:
 
 def all_prompts(facts: Conditions, languages: Sequence[str], count: int, style: Style = PLAIN) -> list[str]:
     """The prompts of ``facts`` in all languages, up to ``count`` in each."""
-    return [text for one in languages for text in prompts(facts, one, count, style)]
+    return [text for one in languages for text in _prompts(tuple(facts.items()), one, count, style)]
+
+
+@lru_cache(maxsize=4096)  # always the same ones, and each takes hundreds of drafts
+def _prompts(facts: tuple[tuple[str, int], ...], language: str, count: int, style: Style) -> tuple[str, ...]:
+    return tuple(prompts(dict(facts), language, count, style))
 
 
 def prompt_embeddings(

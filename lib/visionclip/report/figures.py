@@ -303,6 +303,20 @@ def forest(table: pandas.DataFrame, chance: float = 0.5) -> Figure:
     return figure
 
 
+def differences(table: pandas.DataFrame) -> Figure:
+    """Differences of AUC with their intervals, one line each; columns name, value, low, high, the last two None where
+    there are none."""
+    figure, axes = _subplots(figsize=(7.5, 0.26 * len(table) + 0.9))
+    places, values = np.arange(len(table)), table["value"].to_numpy(float)
+    errors = np.nan_to_num(np.abs(table[["low", "high"]].to_numpy(float).T - values))
+    axes.errorbar(values, places, xerr=errors, fmt="o", markersize=4, capsize=2)
+    axes.axvline(0, color="0.5", linestyle=":", linewidth=1)
+    axes.set_yticks(places, table["name"], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="difference of AUC with 95 % interval")
+    return figure
+
+
 def learning_curves(points: pandas.DataFrame) -> Figure:
     """AUC against the number of labels, one axes a task and one line a method and start, with intervals over seeds;
     columns task, method, start, labels, value, low, high. What needs no labels is a dashed line across."""
@@ -332,7 +346,8 @@ def learning_curves(points: pandas.DataFrame) -> Figure:
 
 
 def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> Figure:
-    """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted power laws."""
+    """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted laws, each with
+    its ``floor``, ``coefficient`` and ``exponent``, up to twice the largest size."""
     figure, axes = _subplots(figsize=(8, 4))
     for number, (dataset, rows) in enumerate(curves.groupby("dataset")):
         color = f"C{number}"
@@ -341,8 +356,9 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
         spread = np.nan_to_num(np.array(spread, float)).clip(max=0.999 * np.maximum(error.to_numpy(), 1e-6))
         axes.errorbar(rows["images"], error, yerr=spread, fmt="o", capsize=3, color=color, label=dataset)
         if fit := fits.get(str(dataset)):
-            sizes = np.geomspace(rows["images"].min(), rows["images"].max(), 50)
-            axes.plot(sizes, fit["coefficient"] * sizes ** -fit["exponent"], color=color, linewidth=1)
+            sizes = np.geomspace(rows["images"].min(), 2 * rows["images"].max(), 50)
+            fall = fit["coefficient"] * sizes ** -fit["exponent"]
+            axes.plot(sizes, fit["floor"] + fall, color=color, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="synthetic training images", ylabel="1 - AUC, mean over tasks")
     ticks = sorted(curves["images"].unique())
     axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])

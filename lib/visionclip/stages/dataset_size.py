@@ -1,38 +1,48 @@
-"""Stage 05: VisionCLIP trained on parts of the synthetic set (sizes × seeds), and the curve through what they reach."""
+"""Stage 05: VisionCLIP trained to a plateau on parts of the synthetic set (sizes × seeds), and the law through what
+they reach on held-out phantoms and on photographs for development."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from visionclip import keys, runs
+from visionclip import keys, runs, streams
 from visionclip.data import folders, listing, pairs
-from visionclip.evaluation import metrics, scoring, zero_shot
-from visionclip.evaluation.intervals import Interval, over_seeds
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import Dataset
+from visionclip.evaluation import metrics, scaling, scoring, zero_shot
+from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.scoring import PHANTOMS
 from visionclip.stages import pretrain
 from visionclip.stages.sweep import Point, Sweep
 from visionclip.text.tokenizer import load_tokenizer
 from visionclip.training import contrastive
+from visionclip.training.loop import Watch
 
 WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
 PROMPTS = 6  # wordings of each condition in each language of the captions
+RESAMPLES = 300  # of the bootstrap over seeds
 POINTS = "points"
 EARLIER = {"synthesis": "01-synthesis", "captions_folder": "02-captions"}  # stages whose sets a point takes
 
 
-def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, str]) -> list[dict]:
-    """The AUC and ACA (0 to 1) of every task after the training ``one``, kept below ``out`` and read back.
+def point(one: Point, out: str | Path, sources: Mapping[str, str]) -> list[dict]:
+    """The AUC (0 to 1) of every task after the training ``one``, kept below ``out`` and read back.
 
-    ``sources`` are the folders of the stages 01 (``synthesis``), 02 (``captions_folder``) and 03 (``pretrained``,
-    whose other parameters are taken), and of the photographs (``external``).
+    One half of the held-out phantoms says when the training is at its plateau, the other is scored, as are the
+    photographs for development. ``sources`` are the folders of the stages 01 (``synthesis``), 02 (``captions_folder``)
+    and 03 (``pretrained``, whose other parameters are taken), and of the photographs (``external``).
     """
-    parameters = pretrain.parameters_of(sources["pretrained"])
-    settings = pretrain.settings(parameters, updates=one.updates, seed=one.seed, text_warmup=text_warmup)
+    parameters: dict = pretrain.parameters_of(sources["pretrained"])
+    plan = one.plan
+    size = plan.size or parameters["sizes"][0]
+    settings = pretrain.settings(
+        parameters, updates=plan.updates, seed=one.seed, text_warmup=plan.text_warmup, size=size
+    )
     cards = [runs.require(sources[name], stage) for name, stage in EARLIER.items()]
-    external = folders.external_folder(sources["external"])
+    external, languages = folders.external_folder(sources["external"]), cards[1]["parameters"]["languages"]
     made_by = [asdict(one), settings.key(), parameters, [card["outputs"] for card in cards]]
     made_by.append(pretrain.tower_key(parameters))
     key = keys.digest([*made_by, listing.fingerprint(external), keys.code(__file__)])
@@ -40,110 +50,141 @@ def point(one: Point, out: str | Path, text_warmup: int, sources: Mapping[str, s
 
     def compute() -> list[dict]:
         whole = pairs.load(sources["synthesis"], sources["captions_folder"], "synthetic", held=0)
-        training = whole.subset(one.images, one.seed).held_at(settings.size)
+        training = whole.subset(one.images, one.seed).held_at(size)
         of_captions = load_tokenizer(runs.resolve(sources["captions_folder"]) / "tokenizer")
         tokenizer = pretrain.words(parameters, of_captions)
         network = pretrain.network(parameters, len(tokenizer), one.seed)
-        contrastive.train(network, tokenizer, training, settings, folder / one.name)
-        held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").at(settings.size).images
-        rows = []
-        for dataset in [scoring.phantom_tasks(held_out), *scoring.load_all(external, settings.size)]:
-            logits = zero_shot.predict(network, tokenizer, dataset, cards[1]["parameters"]["languages"], PROMPTS)
-            for task in dataset.tasks:
-                scores = metrics.scores(*scoring.known(task, logits[task.name]), task.ordinal)
-                row = {"dataset": dataset.name, "task": task.name, "auc": scores["auc"], "aca": scores["aca"]}
-                rows.append({"images": one.images, "updates": one.updates, "seed": one.seed, **row})
-        return rows
+        held_out = pairs.load(sources["synthesis"], sources["captions_folder"], "validation").at(size).images
+        watched, scored = halves(held_out)
+
+        def plateau(model) -> float:
+            return float(np.mean([row["auc"] for row in aucs(model, tokenizer, watched, languages)]))
+
+        watch = Watch(plateau, plan.check_every, plan.patience, watched.images.key)
+        few = min(settings.batch_size, len(training))  # a batch holds no image twice
+        smaller = replace(settings, batch_size=few)
+        log = contrastive.train(network, tokenizer, training, smaller, folder / one.name, watch)
+        taken = {"updates": watch.best_update(log), "stopped": len(log), "plateau": watch.is_over(log)}
+        about = {"images": one.images, "seed": one.seed, **taken}
+        sets = [scored, *development(external, size)]
+        return [{**about, **row} for dataset in sets for row in aucs(network, tokenizer, dataset, languages)]
 
     return runs.cached(folder / f"{one.name}.json", key, compute)
 
 
-def points(sweep: Sweep, out: str | Path, text_warmup: int, sources: Mapping[str, str]) -> pandas.DataFrame:
-    """One row for each schedule, size, seed, dataset and task, with its AUC and ACA; points not made yet are made."""
-    rows = {name: point(one, out, text_warmup, sources) for name, one in sweep.by_name.items()}
-    return pandas.DataFrame(
-        {"schedule": schedule, **row}
-        for schedule in sweep.schedules
-        for one in sweep.points(schedule)
-        for row in rows[one.name]
-    )
+def halves(held_out: LabelledImages) -> tuple[Dataset, Dataset]:
+    """The tasks of every other held-out phantom, to stop by, and of the others, to be scored."""
+    parts = [scoring.phantom_tasks(held_out.take(range(start, len(held_out), 2))) for start in (0, 1)]
+    return parts[0], parts[1]
 
 
-def _by_seed(table: pandas.DataFrame, score: str) -> pandas.DataFrame:
-    """The mean over tasks, a row for each schedule, dataset, size and seed."""
-    return table.groupby(["schedule", "dataset", "images", "seed"], sort=True)[score].mean().reset_index(name="value")
+def development(external: Path, size: int) -> list[Dataset]:
+    """The photographs that may be chosen by, which are no result, each named with its split."""
+    sets = map(scoring.scorable, scoring.load_development(external, size))
+    return [replace(one, name=f"{one.name} ({one.split})") for one in sets if one.tasks]
 
 
-def curve(table: pandas.DataFrame, score: str = "auc") -> pandas.DataFrame:
-    """The mean over tasks and seeds with its interval over seeds, a row for each schedule, dataset and size."""
-    rows = [
-        {"schedule": schedule, "dataset": dataset, "images": images, **asdict(over_seeds(of_size["value"]))}
-        for (schedule, dataset, images), of_size in _by_seed(table, score).groupby(["schedule", "dataset", "images"])
+def aucs(network, tokenizer, dataset: Dataset, languages: list[str]) -> list[dict]:
+    """The zero-shot AUC (0 to 1) of each task."""
+    logits = zero_shot.predict(network, tokenizer, dataset, languages, PROMPTS)
+    return [
+        {
+            "dataset": dataset.name,
+            "task": task.name,
+            "auc": metrics.scores(*scoring.known(task, logits[task.name]), task.ordinal)["auc"],
+        }
+        for task in dataset.tasks
     ]
-    return pandas.DataFrame(rows)
 
 
-def fits(table: pandas.DataFrame, schedule: str) -> dict[str, dict | None]:
-    """A power law of the error (1 - AUC) for each dataset, through the means over tasks of every seed, each of which is
-    a training of its own; None where fewer than three sizes were run."""
-    of_schedule = _by_seed(table[table["schedule"] == schedule], "auc")
-    return {
-        str(dataset): metrics.power_law(rows["images"].to_numpy(), 1 - rows["value"].to_numpy())
-        for dataset, rows in of_schedule.groupby("dataset")
-    }
+def points(sweep: Sweep, out: str | Path, sources: Mapping[str, str]) -> pandas.DataFrame:
+    """One row for each size, seed, dataset and task; points not made yet are made."""
+    return pandas.DataFrame(row for one in sweep.by_name.values() for row in point(one, out, sources))
 
 
-def diminishing(fit: dict | None) -> float | None:
-    """The number of images from which a doubling adds less than ``WORTH`` AUC, by the fitted law; None without one that
-    falls for sure."""
-    if fit is None or fit["low"] <= 0:
-        return None
-    gained = fit["coefficient"] * (1 - 2 ** -fit["exponent"])  # by doubling from one image
-    return float((gained / WORTH) ** (1 / fit["exponent"]))
+def taken(table: pandas.DataFrame) -> pandas.DataFrame:
+    """A row a size: the updates (mean over seeds) after which the best was reached, and after which it was certain; and
+    the share (0 to 1) of seeds that had reached their plateau before the updates allowed were over."""
+    points = table.drop_duplicates(["images", "seed"])
+    return points.groupby("images")[["updates", "stopped", "plateau"]].mean().reset_index()
 
 
-def levelled(of_dataset: pandas.DataFrame) -> int | None:
-    """The smallest size that was run from which on every doubling added less than ``WORTH`` AUC, as measured; None if
-    the last step still added more. ``of_dataset`` are the rows of a curve."""
-    rows = of_dataset.sort_values("images")
-    sizes, means = rows["images"].to_numpy(), rows["value"].to_numpy()
-    slow = np.diff(means) / np.diff(np.log2(sizes)) < WORTH
-    fast = np.flatnonzero(~slow)
-    first = fast[-1] + 1 if fast.size else 0
-    return int(sizes[first]) if first < len(slow) else None
+def by_size(table: pandas.DataFrame) -> dict[str, dict[int, list[float]]]:
+    """The AUC (mean over tasks) of every seed, by dataset and size."""
+    means = table.groupby(["dataset", "images", "seed"])["auc"].mean()
+    sets: dict[str, dict[int, list[float]]] = {}
+    for (dataset, images, _), value in means.items():
+        sets.setdefault(str(dataset), {}).setdefault(int(images), []).append(float(value))
+    return sets
 
 
-def verdict(curves: pandas.DataFrame, fit: dict | None, dataset: str = PHANTOMS) -> str:
-    """Whether returns diminish on ``dataset``, in words: what the fitted law says of the next doubling, and where the
-    measured curve levels off."""
-    if fit is None:
-        return "Fewer than three sizes were run: no law is fitted, and nothing is said of returns."
-    interval = f"(95 % interval {fit['low']:.2f} to {fit['high']:.2f})"
-    if fit["low"] <= 0:
-        return (
-            f"On {dataset} the fitted exponent is {fit['exponent']:.2f} {interval}: "
-            "these points do not show that more images help."
-        )
-    of_dataset = curves[curves["dataset"] == dataset]
-    largest, point = of_dataset["images"].max(), diminishing(fit)
-    gain = fit["coefficient"] * largest ** -fit["exponent"] * (1 - 2 ** -fit["exponent"])
-    words = "returns diminish" if gain < WORTH else "returns do not diminish yet"
-    beyond = ", beyond the sizes run" if point > largest else ""
-    level = levelled(of_dataset)
-    measured = f"from {level} images on no doubling" if level else "no size run is so large that a doubling"
-    return (
-        f"On {dataset} the error falls as images^-{fit['exponent']:.2f} {interval}; by this law doubling from "
-        f"{largest:.0f} adds about {gain:.3f} AUC: {words}, and a doubling adds less than {WORTH} from about "
-        f"{point:.2g} images{beyond}. As measured, {measured} adds {WORTH if level else f'less than {WORTH}'}."
+def curve(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The mean over tasks and seeds with its interval (0 to 1) over seeds, a row for each dataset and size."""
+    return pandas.DataFrame(
+        {"dataset": dataset, "images": images, **asdict(interval)}
+        for dataset, aucs in by_size(table).items()
+        for images, interval in scaling.over_sizes(aucs).items()
     )
 
 
-def headline(curves: pandas.DataFrame, fits: dict[str, dict | None]) -> list[dict[str, str]]:
-    """For the index page: the phantoms' AUC at the smallest and largest size and the exponent of the fitted law."""
+def returns(table: pandas.DataFrame, seed: int) -> dict[str, dict | None]:
+    """For each dataset the ``law``, the AUC that ``last`` doubling before the largest size and the ``next`` one add by
+    it, with intervals over seeds, and where a doubling begins to add less than ``WORTH`` (``from``, None where it does
+    not up to the largest size). Nothing is said of more than twice the largest. None below ``scaling.SIZES`` sizes."""
+    return {dataset: _returns(aucs, dataset, seed) for dataset, aucs in by_size(table).items()}
+
+
+def _returns(aucs: Mapping[int, list[float]], dataset: str, seed: int) -> dict | None:
+    law, largest = scaling.fit(aucs), max(aucs)
+    if law is None:
+        return None
+    drawn = scaling.resampled(aucs, streams.rng(seed, f"bootstrap over seeds, {dataset}"), RESAMPLES)
+    starts = {"last": largest / 2, "next": largest}
+    gains = {
+        name: asdict(Interval.within(law.doubling(start), np.array([one.doubling(start) for one in drawn])))
+        for name, start in starts.items()
+    }
+    sizes = np.geomspace(min(aucs), largest, 200)
+    slow = sizes[[law.doubling(size) < WORTH for size in sizes]]
+    floor = Interval.within(law.floor, np.array([one.floor for one in drawn]))
+    return {"law": asdict(law), "floor": asdict(floor), "largest": largest, **gains, "from": _first(slow)}
+
+
+def _first(sizes: np.ndarray) -> float | None:
+    return float(sizes[0]) if len(sizes) else None
+
+
+def verdict(found: Mapping | None, dataset: str = PHANTOMS) -> str:
+    """Whether returns diminish on ``dataset``, in a sentence: what the last doubling within the sizes run adds."""
+    if found is None:
+        return f"On {dataset}, fewer than {scaling.SIZES} sizes were run: no law is fitted."
+    gain, largest = Interval.of(found["last"]), found["largest"]
+    measured = f"On {dataset}, the last doubling, to {largest} images, adds {gain:+.3f} AUC by the law"
+    if gain.low is None or gain.high is None:
+        return f"{measured}; one seed a size was run, so that nothing is said of chance."
+    if gain.high < WORTH:
+        start = found["from"]
+        since = f", as each does from about {start:.2g} images" if start is not None and start < largest / 2 else ""
+        return f"{measured}, surely less than {WORTH}{since}: returns have diminished."
+    if gain.low > WORTH:
+        return f"{measured}, surely more than {WORTH}: returns have not diminished yet."
+    return f"{measured}: whether that is more than {WORTH}, these seeds can't tell."
+
+
+def worth(found: Mapping | None) -> str:
+    """What the last and the next doubling add by the law, with 95 % intervals, for beside the verdict."""
+    if found is None:
+        return "no law"
+    last, coming = (f"{Interval.of(found[name]):+.3f}" for name in ("last", "next"))
+    return f"AUC by doubling to {found['largest']} images {last}, from there {coming} by the law"
+
+
+def headline(curves: pandas.DataFrame, found: Mapping[str, dict | None]) -> list[dict[str, str]]:
+    """For the index page: the phantoms' AUC at the smallest and largest size, and what the last doubling adds."""
     rows = curves[curves["dataset"] == PHANTOMS].sort_values("images")
-    first, last, fit = rows.iloc[0], rows.iloc[-1], fits[PHANTOMS]
+    first, last, phantoms = rows.iloc[0], rows.iloc[-1], found[PHANTOMS]
     ends = f"mean AUC, {first['images']:.0f} to {last['images']:.0f} images"
     shown = {ends: f"{first['value']:.3f} to {last['value']:.3f}"}
-    if fit is not None:
-        shown["exponent of the error"] = f"{Interval(fit['exponent'], fit['low'], fit['high']):.2f}"
+    if phantoms is not None:
+        shown["AUC that the last doubling adds"] = f"{Interval.of(phantoms['last']):+.3f}"
     return [{"name": name, "value": value} for name, value in shown.items()]

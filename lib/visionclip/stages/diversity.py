@@ -1,7 +1,7 @@
 """Stage 08: what a set must contain. Captions and drawn eyes are made poorer in one way each, at the same size.
 
-Every arm trains both towers on as many phantoms for as many updates, and is scored on the same held-out phantoms in its
-own words. No photograph takes part, so that whatever is chosen here was chosen on phantoms.
+Every arm trains both towers on as many phantoms for as many updates, and is scored in its own words on the same
+held-out phantoms and photographs for development. No split that is reported takes part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ import numpy as np
 import pandas
 
 from visionclip import conditions, keys, runs
-from visionclip.data import images, phantoms
+from visionclip.data import folders, images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import metrics, scoring, tables, zero_shot
-from visionclip.evaluation.intervals import adjusted, over_seeds, paired
+from visionclip.evaluation import metrics, scoring, zero_shot
+from visionclip.evaluation.intervals import adjusted, detectable, over_seeds, paired
 from visionclip.stages import pretrain
 from visionclip.text.grammar import PLAIN, Style
 
@@ -27,13 +27,14 @@ PROMPTS = 6  # wordings of each condition and language
 
 @dataclass(frozen=True)
 class Arm:
-    """An ablation arm: languages and style of the captions and prompts, factors that all eyes share, and whether an eye
-    may have a second disease."""
+    """An ablation arm: languages and style of the captions and prompts, factors that all eyes share, whether an eye may
+    have a second disease, and whether captions say what findings there are."""
 
     languages: tuple[str, ...] = ("zh", "en")
     style: Style = PLAIN
     fixed: Mapping[str, object] = field(default_factory=dict)
     single: bool = False
+    findings: bool = True
 
     @property
     def drawing(self) -> str:
@@ -43,11 +44,9 @@ class Arm:
 
 ARMS: dict[str, Arm] = {
     REFERENCE: Arm(),
-    "Chinese only": Arm(languages=("zh",)),
     "English only": Arm(languages=("en",)),
+    "no findings": Arm(findings=False),
     "one wording": Arm(style=Style(variety=1)),
-    "definitions": Arm(style=Style("definitions")),
-    "names and definitions": Arm(style=Style("both")),
     "one camera": Arm(fixed={"camera": "canon", "colour": "neutral", "field_shape": "circle", "field_radius": 3.2}),
     "one anatomy": Arm(fixed={"pigment": 0.5, "age": 60, "rotation": 0, "gaze": 0.2, "tortuosity": 1.0}),
     "one disease an eye": Arm(single=True),
@@ -74,6 +73,20 @@ def main_disease(eye: Mapping[str, int]) -> dict[str, int]:
     return {key: value if key == kept or key not in conditions.DISEASES else 0 for key, value in eye.items()}
 
 
+def unsaid(training: LabelledImages) -> LabelledImages:
+    """The same images, of whose findings no caption knows; their maps stay."""
+    eyes = [{key: value for key, value in eye.items() if key not in conditions.OBSERVED} for eye in training.conditions]
+    return replace(training, conditions=eyes)
+
+
+def held_out_sets(held_out: LabelledImages, external: str, size: int) -> list[Dataset]:
+    """The tasks of held-out phantoms, then those of the photographs that may be chosen by, each set named with its
+    split."""
+    sets = map(scoring.scorable, scoring.load_development(folders.external_folder(external), size))
+    real = [replace(one, name=f"{one.name} ({one.split})") for one in sets if one.tasks]
+    return [held_out_tasks(held_out, size), *real]
+
+
 def held_out_tasks(held_out: LabelledImages, size: int) -> Dataset:
     """The tasks of held-out phantoms, which are prepared, at another size."""
     return scoring.phantom_tasks(replace(held_out, pixels=images.resized(held_out.pixels, size)))
@@ -83,62 +96,100 @@ def evaluate(
     folder: Path,
     name: str,
     training: LabelledImages,
-    held_out: Dataset,
+    held_out: Sequence[Dataset],
     per_image: int,
     pretrained: Mapping[str, object],
     **changed: int,
-) -> dict[str, float]:
-    """Train both towers as the arm ``name`` does and return the AUC (0 to 1) of every task; kept below ``folder`` and
-    read back. ``pretrained`` are stage 03's parameters, but for those ``changed``, the seed among them."""
+) -> dict[str, dict[str, float]]:
+    """Train both towers as the arm ``name`` does and return the AUC (0 to 1) of every set's tasks; kept below
+    ``folder`` and read back. ``pretrained`` are stage 03's parameters, but for those ``changed``, the seed
+    among them."""
     arm, settings = ARMS[name], pretrain.settings(pretrained, size=training.pixels.shape[1], **changed)
-    targets = [task.targets for task in held_out.tasks]
-    known = [training.conditions, keys.arrays(training.pixels, training.masks, held_out.images.pixels, *targets)]
+    targets = [task.targets for dataset in held_out for task in dataset.tasks]
+    pixels = [dataset.images.pixels for dataset in held_out]
+    known = [training.conditions, keys.arrays(training.pixels, training.masks, *pixels, *targets)]
     sizes = {key: value for key, value in pretrained.items() if "width" in key or "size" in key or "layers" in key}
-    tasks, tower = [task.name for task in held_out.tasks], pretrain.tower_key(pretrained)
+    tasks = [(dataset.name, task.name) for dataset in held_out for task in dataset.tasks]
+    tower = pretrain.tower_key(pretrained)
     key = settings.key(arm, sizes, tower, per_image, known, tasks, keys.code(__file__))
     place = folder / f"{name}-{settings.seed}".replace(" ", "-")
 
-    def compute() -> dict[str, float | None]:
-        network, tokenizer = pretrain.learn(training, pretrained, settings, place, arm.languages, per_image, arm.style)
-        logits = zero_shot.predict(network, tokenizer, held_out, arm.languages, PROMPTS, arm.style)
+    def aucs(network, tokenizer, dataset: Dataset) -> dict[str, float | None]:
+        logits = zero_shot.predict(network, tokenizer, dataset, arm.languages, PROMPTS, arm.style)
         return {
-            task.name: metrics.scores(task.targets, logits[task.name], task.ordinal)["auc"] for task in held_out.tasks
+            task.name: metrics.scores(*scoring.known(task, logits[task.name]), task.ordinal)["auc"]
+            for task in dataset.tasks
         }
+
+    def compute() -> dict[str, dict[str, float | None]]:
+        learnt = training if arm.findings else unsaid(training)
+        network, tokenizer = pretrain.learn(learnt, pretrained, settings, place, arm.languages, per_image, arm.style)
+        return {dataset.name: aucs(network, tokenizer, dataset) for dataset in held_out}
 
     return runs.cached(place.with_suffix(".json"), key, compute)
 
 
-def compare(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict]:
-    """One row an arm: its AUC, mean over tasks and seeds, and its difference to the reference, seed by seed, with
-    t-intervals over seeds and a paired t-test, Holm-corrected. ``arms`` holds what ``evaluate`` gave for each seed, in
-    the same order for all arms."""
-    means = {name: np.array([np.mean(list(aucs.values())) for aucs in seeds]) for name, seeds in arms.items()}
+def compare(arms: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]]) -> list[dict]:
+    """One row for each set and arm: its AUC, mean over tasks and seeds, and its difference to the reference, seed by
+    seed, with t-intervals over seeds and a paired t-test, Holm-corrected over the arms of the set; and the
+    ``detectable`` difference. ``arms`` holds what ``evaluate`` gave for each seed, in the same order for all arms."""
+    return [row for dataset in next(iter(arms.values()))[0] for row in _compared(arms, dataset)]
+
+
+def _compared(arms: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], dataset: str) -> list[dict]:
+    means = {name: np.array([np.mean(list(sets[dataset].values())) for sets in seeds]) for name, seeds in arms.items()}
     others = [name for name in means if name != REFERENCE]
-    against = [paired(means[name], means[REFERENCE]) for name in others]
-    compared = dict(zip(others, adjusted(against), strict=True))
-    return [
-        {"arm": name, "auc": over_seeds(values), "against": compared.get(name), "seeds": values.tolist()}
-        for name, values in means.items()
-    ]
+    against = adjusted([paired(means[name], means[REFERENCE]) for name in others])
+    compared = dict(zip(others, against, strict=True))
+    rows = []
+    for name, values in means.items():
+        hidden = detectable(values - means[REFERENCE]) if name in compared else None
+        row = {"dataset": dataset, "arm": name, "auc": over_seeds(values), "against": compared.get(name)}
+        rows.append({**row, "detectable": hidden, "seeds": values.tolist()})
+    return rows
 
 
 def table(rows: Sequence[dict]) -> pandas.DataFrame:
-    """One row an arm, the best first; * where the difference to the reference is significant."""
-    best_first = sorted(rows, key=lambda row: -row["auc"].value)
-    text = "{against.difference:+.3f}{against.star}"
-    shown = [{**row, "difference": text.format_map(row) if row["against"] else ""} for row in best_first]
-    return tables.table(shown, ("set", "mean AUC", "difference"), **{"set": "{arm}", "mean AUC": "{auc}"})
-
-
-def verdict(rows: Sequence[dict]) -> str:
-    """Which arms differ from the reference by more than chance over seeds, in words."""
-    compared = {row["arm"]: row["against"] for row in rows if row["against"] and row["against"].p is not None}
-    if not compared:
-        return "One seed was run: nothing is said of what differs by chance."
-    sure = {name: against.difference.value for name, against in compared.items() if against.star}
-    parts = [
-        f"{word} than everything: {', '.join(names)}"
-        for word, sign in (("worse", -1), ("better", 1))
-        if (names := [name for name, value in sure.items() if sign * value > 0])
+    """One row for each set and arm that is compared: the difference with its interval, first; then Holm's p, what could
+    hide, and the AUC."""
+    shown = [
+        {
+            "set": row["dataset"],
+            "arm": row["arm"],
+            "difference to everything": f"{row['against'].difference:+.3f}" if row["against"] else "",
+            "p (Holm)": _number(row["against"] and row["against"].adjusted_p),
+            "could hide": _number(row["detectable"]),
+            "mean AUC": str(row["auc"]),
+        }
+        for row in rows
     ]
-    return f"Over {len(rows[0]['seeds'])} seeds, {'; '.join(parts) or 'no arm differs by more than chance'}."
+    return pandas.DataFrame(shown)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def forest(rows: Sequence[dict]) -> pandas.DataFrame:
+    """The differences as ``figures.differences`` draws them: name, value, low and high."""
+    drawn = [(f"{row['arm']}, {row['dataset']}", row["against"].difference) for row in rows if row["against"]]
+    return pandas.DataFrame({"name": name, "value": one.value, "low": one.low, "high": one.high} for name, one in drawn)
+
+
+def verdict(rows: Sequence[dict], dataset: str = scoring.PHANTOMS) -> str:
+    """Which arms differ from the reference on ``dataset`` by more than chance over seeds, with intervals, and how large
+    a difference could hide in the others: a sentence."""
+    compared = {row["arm"]: row for row in rows if row["dataset"] == dataset and row["against"]}
+    tested = {name: row for name, row in compared.items() if row["detectable"] is not None}
+    if not tested:
+        return "One seed or one arm was run: nothing is said of what differs by chance."
+    seeds = len(rows[0]["seeds"])
+    sure = {name: row["against"].difference for name, row in tested.items() if row["against"].star}
+    parts = [f"{name} changes AUC by {difference:+.3f}" for name, difference in sure.items()]
+    if unsure := {name: row for name, row in tested.items() if name not in sure}:
+        name, row = max(unsure.items(), key=lambda one: one[1]["detectable"])
+        parts.append(
+            f"{'nothing' if not sure else 'nothing else'} is resolved: the widest is {name}, "
+            f"{row['against'].difference:+.3f}, where up to {row['detectable']:.3f} could hide"
+        )
+    return f"On {dataset}, over {seeds} seeds, {'; '.join(parts)}."

@@ -3,47 +3,50 @@
 A module of its own, as the graph must not wait for torch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How every point is trained: until ``patience`` checks, one after each ``check_every`` updates, have brought
+    nothing better, or for ``updates`` at most, at ``size`` pixels (0: the coarsest of stage 03)."""
+
+    updates: int
+    check_every: int
+    patience: int
+    text_warmup: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
 class Point:
-    """One training: ``updates`` optimiser steps on ``images`` of the synthetic set."""
+    """One training on so many ``images`` of the synthetic set."""
 
     name: str
     images: int
     seed: int
-    updates: int
+    plan: Plan
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Which points there are: ``sizes`` × ``seeds`` for each of ``schedules``.
-
-    Under "updates" every point takes ``updates`` optimiser steps; under "epochs" it sees each of its images as often as
-    the largest point does, so that a small set takes few steps.
-    """
+    """Which points there are: ``sizes`` × ``seeds``."""
 
     sizes: Sequence[int]
     seeds: Sequence[int]
-    schedules: Sequence[str]
-    updates: int
+    plan: Plan
 
-    def steps(self, size: int, schedule: str) -> int:
-        """Optimiser steps of a point."""
-        return self.updates if schedule == "updates" else max(1, round(self.updates * size / max(self.sizes)))
-
-    def points(self, schedule: str) -> list[Point]:
-        """A point for each size and seed. The largest size is the same under both schedules, and has one name."""
-        points = []
-        for size in self.sizes:
-            steps = self.steps(size, schedule)
-            ending = "" if steps == self.updates else "-epochs"
-            points += [Point(f"n{size}-s{seed}{ending}", size, seed, steps) for seed in self.seeds]
-        return points
+    @classmethod
+    def of(cls, parameters: Mapping) -> "Sweep":
+        """That of the parameters of stage 05."""
+        return cls(parameters["sizes"], parameters["seeds"], Plan(**{name: parameters[name] for name in PLANNED}))
 
     @property
     def by_name(self) -> dict[str, Point]:
-        """All points, each once."""
-        return {point.name: point for schedule in self.schedules for point in self.points(schedule)}
+        """All points."""
+        names = {f"n{size}-s{seed}": (size, seed) for size in self.sizes for seed in self.seeds}
+        return {name: Point(name, *values, self.plan) for name, values in names.items()}
+
+
+PLANNED = tuple(one.name for one in fields(Plan))

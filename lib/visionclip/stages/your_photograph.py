@@ -23,7 +23,11 @@ from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.reference import Reference, Worth
 from visionclip.models.visionclip import VisionCLIP
 
-STANDING_IN: tuple[dict[str, int], ...] = ({"dr_grade": 3, "dme": 1}, {"gc": 1}, {})  # drawn where no photograph is given
+STANDING_IN: tuple[dict[str, int], ...] = (
+    {"dr_grade": 3, "dme": 1},
+    {"gc": 1},
+    {},
+)  # drawn where no photograph is given
 PROMPTS, NEAREST = 6, 4
 SOFT, DARK = 0.9, 25.0  # mean absolute Laplacian and mean green inside the field, of 255, below which it is remarked
 SURE = 0.5  # probability of a cell from which a finding is said to be there

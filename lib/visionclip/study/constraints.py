@@ -23,7 +23,7 @@ FOLDERS = {
 }
 # Lists of what is run, each entry once.
 DISTINCT = (
-    *("sizes", "fine_sizes", "scales", "seeds", "schedules", "languages", "arms", "compared_steps"),
+    *("sizes", "fine_sizes", "scales", "seeds", "languages", "arms", "compared_steps"),
     *("methods", "shares", "tasks", "others", "strengths"),
 )
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
@@ -43,7 +43,7 @@ ARMS = {
         *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
     ),
     "08-diversity": (
-        *(REFERENCE, "Chinese only", "English only", "one wording", "definitions", "names and definitions"),
+        *(REFERENCE, "English only", "no findings", "one wording"),
         *("one camera", "one anatomy", "one disease an eye"),
     ),
 }
@@ -252,6 +252,17 @@ def _largest(sizes: Sequence[int], drawn: int) -> str:
     return f"sizes has {max(sizes)}, but 01-synthesis makes {drawn} images; lower it" if max(sizes) > drawn else ""
 
 
+@rule("05-dataset-size")
+def _checks(check_every: int, updates: int) -> str:
+    never = f"check_every is {check_every}; updates is {updates}; lower check_every to that, or nothing is checked"
+    return never if check_every > updates else ""
+
+
+@rule("05-dataset-size", drawn="01-synthesis.size")
+def _pixels_of_points(size: int, drawn: int) -> str:
+    return f"size is {size}; 01-synthesis draws {drawn} pixels; lower it" if size > drawn else ""
+
+
 @rule("01-synthesis", "08-diversity")
 def _maps_of_set(size: int) -> str:
     return f"size is {size}; give {_multiple(size, STRIDE)}" if size % STRIDE else ""
@@ -324,7 +335,8 @@ def _photograph_set(photographs: str) -> str:
 
 
 @rule(
-    "04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "09-fine-tuning", "10-robustness", "11-privacy"
+    *("04-zero-shot", "05-dataset-size", "06-transfer", "07-explanation", "08-diversity"),
+    *("09-fine-tuning", "10-robustness", "11-privacy"),
 )
 def _external(external: str) -> str:
     folder = runs.resolve(external)

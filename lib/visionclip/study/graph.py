@@ -17,7 +17,7 @@ from functools import cache
 
 from visionclip import keys, runs
 from visionclip.data import listing
-from visionclip.stages.sweep import Sweep
+from visionclip.stages.sweep import PLANNED, Sweep
 from visionclip.study.notebooks import PHOTOGRAPHS, environment
 from visionclip.study.parameters import check, declared, preset
 
@@ -52,14 +52,14 @@ STAGES = {
     ),
     "06-transfer": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),
     "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
-    "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}),
+    "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}, given=("external",)),
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "10-robustness": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
 }
 SIZES = "05-dataset-size"
 SEEDED = ("03-pretrain", "04-zero-shot", "07-explanation")  # the training of the model, and where it is scored
-SWEPT = {"sizes", "seeds", "schedules", "updates"}  # parameters of 05 that say which points there are
+SWEPT = {"sizes", "seeds", *PLANNED}  # parameters of 05 that say which points there are
 
 
 def rule(stage: str) -> str:
@@ -116,8 +116,7 @@ class Graph:
             if not seed.isdigit() or int(seed) == self.parameters["03-pretrain"].seed or seeds.count(seed) > 1:
                 raise ValueError(f"seeds: {','.join(seeds)}; give numbers other than that of 03-pretrain, each once")
         self.stages = [*STAGES, *(f"seeds/{seed}/{stage}" for seed in seeds for stage in SEEDED)]
-        sizes = self.parameters[SIZES]
-        self.points = Sweep(sizes.sizes, sizes.seeds, sizes.schedules, sizes.updates).by_name
+        self.points = Sweep.of(vars(self.parameters[SIZES])).by_name
 
     def folder(self, stage: str) -> str:
         """The folder that a stage writes."""

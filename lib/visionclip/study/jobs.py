@@ -73,7 +73,7 @@ def point(preset: str, name: str, threads: int) -> None:
         try:
             from visionclip.stages import dataset_size  # torch counts its threads when it is imported
 
-            dataset_size.point(graph.points[name], graph.folder(SIZES), settings.text_warmup, folders)
+            dataset_size.point(graph.points[name], graph.folder(SIZES), folders)
         except Exception as error:
             with log.open("a") as output:
                 traceback.print_exc(file=output)

@@ -45,12 +45,19 @@ class Settings(loop.Settings):
     lock: str = "none"  # the tower ("image", "text") that stays as it is
 
 
-def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, folder: Path | None) -> History:
+def train(
+    network: VisionCLIP,
+    tokenizer,
+    pairs: Pairs,
+    settings: Settings,
+    folder: Path | None,
+    watch: loop.Watch | None = None,
+) -> History:
     """Train ``network`` in place and return what each update logged: the loss, its parts and the temperature.
 
     The parts are that of the ``captions`` with its ``floor``, of the ``conditions`` stated and of the ``maps``, where
     they have a weight (see ``bank``). With a ``folder`` a stopped run goes on. Under ``accelerate launch`` each process
-    encodes its share of every batch and the embeddings are gathered with gradients.
+    encodes its share of every batch and the embeddings are gathered with gradients. ``watch`` stops it early.
     """
     settings = loop.on_this_machine(settings)
     network.lock(settings.lock)
@@ -65,6 +72,8 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         network.logit_bias.data.fill_(losses.starting_bias(positive_rate(pairs, settings)))
     ids, config = keys.arrays(tokens["input_ids"].numpy()), network.config.to_json_string(use_diff=False)
     key = settings.key(keys.weights(network), config, ids, pairs.key, keys.code(__file__))
+    if watch:
+        key = keys.digest([key, watch.every, watch.patience, watch.key])
     if settings.text_warmup:
         warm_up_text(network, tokens, pairs, settings, key, folder)
     objective = losses.OBJECTIVES[settings.loss]
@@ -117,6 +126,7 @@ def train(network: VisionCLIP, tokenizer, pairs: Pairs, settings: Settings, fold
         key,
         folder / "checkpoint.safetensors" if folder else None,
         parameter_groups(network, settings),
+        watch=watch,
     )
 
 

@@ -9,6 +9,7 @@ not, bit for bit on the same machine, and n processes end as one.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -105,6 +106,35 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
     return streams.rng(seed, "order of an epoch", epoch).permutation(count)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Early stopping: after each ``every`` updates ``score`` (finite, higher is better) is asked of the network that
+    would be the result, in inference mode. After ``patience`` times without a better one the run is over. The best is
+    the result. ``key`` says what is scored."""
+
+    score: Callable[[nn.Module], float]
+    every: int
+    patience: int
+    key: str = ""
+
+    def scores(self, log: History) -> list[float]:
+        """What was scored until now, in order."""
+        return [entry["watched"] for entry in log[self.every - 1 :: self.every]]
+
+    def is_over(self, log: History) -> bool:
+        """True where the last ``patience`` scores were no better than one before them."""
+        scores = self.scores(log)
+        return len(scores) - 1 - _first_best(scores) >= self.patience
+
+    def best_update(self, log: History) -> int:
+        """The number of updates after which the best score was reached, 0 where nothing was scored."""
+        return (_first_best(self.scores(log)) + 1) * self.every
+
+
+def _first_best(scores: list[float]) -> int:
+    return scores.index(max(scores)) if scores else -1
+
+
 Given = TypeVar("Given", bound=Settings)
 Step = Callable[[Update], Mapping[str, torch.Tensor]]
 Groups = Iterable[Mapping[str, object]]
@@ -148,13 +178,15 @@ def train(
     checkpoint: Path | None = None,
     groups: Groups | None = None,
     channels_last: bool = True,
+    watch: Watch | None = None,
 ) -> History:
     """Train ``network`` in place, ending in inference mode, and return what each update logged.
 
     ``step`` returns the values to log as scalars, "loss" among them. A loss with a gradient is propagated here; a step
     that has propagated it itself, as gradient caching does, returns it detached. ``groups`` are the optimiser's
     parameter groups (each with its peak ``lr``), by default all weights at the settings' rate. With ``checkpoint`` (a
-    file) a run of the same ``key`` goes on where it was.
+    file) a run of the same ``key`` goes on where it was. With ``watch`` it may end early, and each update also logs
+    "watched", the last score until then.
 
     Raises:
         FloatingPointError: a loss or gradient is not finite; no such state is ever saved.
@@ -177,12 +209,17 @@ def train(
     )
     average = AveragedModel(network, multi_avg_fn=_rising_ema(settings.ema), use_buffers=True) if settings.ema else None
     modules = {"network": network, **({"average": average} if average else {})}
+    learnt = average.module if average else network
+    if watch:
+        modules["best"] = best = deepcopy(learnt)
     log, finished = checkpoints.restore(checkpoint, key, modules, optimizer) if checkpoint else ([], False)
     accelerator.wait_for_everyone()  # or the first to finish could replace what another is still reading
     schedule = _schedule(optimizer, settings, len(log))
     weights = [value for group in optimizer.param_groups for value in group["params"]]
     called, saved = InPrecision(network, settings.precision == "bf16"), time.monotonic()
     for number in progress(range(len(log), 0 if finished else settings.updates), label):
+        if watch and watch.is_over(log):
+            break
         values = dict(step(Update(number, called, settings, device, rank, world)))
         if values["loss"].requires_grad:
             values["loss"].backward()
@@ -197,18 +234,33 @@ def train(
         if average:
             average.update_parameters(network)
         log.append(entry)
+        if watch:
+            entry["watched"] = log[-2]["watched"] if len(log) > 1 else float("nan")
+            if len(log) % watch.every == 0:
+                entry["watched"] = _scored(watch, learnt)
+                if watch.best_update(log) == len(log):
+                    best.load_state_dict(learnt.state_dict())
         due = len(log) % settings.checkpoint_every == 0 or time.monotonic() - saved > 60 * settings.checkpoint_minutes
         if checkpoint and due and len(log) < settings.updates and accelerator.is_main_process:
             checkpoints.save(checkpoint, key, modules, optimizer, log)
             saved = time.monotonic()
     if not finished:
-        if average:
-            network.load_state_dict(average.module.state_dict())
+        scored = watch and watch.scores(log)
+        network.load_state_dict((best if scored else learnt).state_dict())
         if checkpoint and accelerator.is_main_process:
             checkpoints.save(checkpoint, key, {"network": network}, None, log)
         accelerator.wait_for_everyone()
     network.train(False)
     return log
+
+
+def _scored(watch: Watch, network: nn.Module) -> float:
+    """The score of a network, which goes on training."""
+    network.train(False)
+    with torch.no_grad():
+        value = float(watch.score(network))
+    network.train()
+    return value
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings, done: int) -> LRScheduler:
