@@ -46,6 +46,7 @@ size: int = 0  # pixels [0..1024]""",
     "09-fine-tuning": f"{CHECKPOINT}\n{EXTERNAL}",
     "10-robustness": f"{CHECKPOINT}\n{EXTERNAL}",
     "11-privacy": f"{CHECKPOINT}\n{EXTERNAL}",
+    "12-your-photograph": "seed: int = 0  # of every random draw [0..9]",
 }
 
 
@@ -68,7 +69,7 @@ def notebook(name: str, *cells: str, parameters: str = "", imports: str = "") ->
 
 
 def study(root: Path, imports: dict[str, str] | None = None) -> Path:
-    """Write eleven notebooks and two presets below ``root``; every notebook writes a finished stage.
+    """Write twelve notebooks and two presets below ``root``; every notebook writes a finished stage.
 
     ``imports`` adds lines of import to notebooks, by their names.
     """

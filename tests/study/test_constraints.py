@@ -92,6 +92,8 @@ REFUSED = [
     ("09-fine-tuning", {"others": ["nowhere"]}, "others has 'nowhere'; no saved model there"),
     ("09-fine-tuning", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("10-robustness", {"strengths": [1, 1]}, "strengths has 1 twice"),
+    ("12-your-photograph", {"photographs": "nowhere"}, "photographs is 'nowhere'; no such file or folder"),
+    ("12-your-photograph", {"model": "docs"}, "model is 'docs'; no model.safetensors there; give a saved model"),
     ("10-robustness", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("11-privacy", {"size": 36}, "size is 36; patch 4 and 2 widths in channels need a multiple of 8, such as 40"),
     ("11-privacy", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),

@@ -255,6 +255,11 @@ def table(examined: Sequence[Examined]) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=list(columns))
 
 
+def records(predicted: pandas.DataFrame) -> list[dict]:
+    """The rows of ``table`` as JSON has them: what isn't known is None."""
+    return predicted.astype(object).where(predicted.notna(), None).to_dict("records")
+
+
 def conclusion(examined: Sequence[Examined], drawn: bool) -> str:
     """What was seen, in one sentence."""
     fit = [one for one in examined if not one.refused]

@@ -328,6 +328,20 @@ def _epsilon(epsilon: float, members: int) -> str:
     return few if epsilon and members < PRIVATE else ""
 
 
+@rule("12-your-photograph")
+def _your_photographs(photographs: str) -> str:
+    there = not photographs or runs.resolve(photographs).exists()
+    return "" if there else f"photographs is {photographs!r}; no such file or folder; give one, or leave it empty"
+
+
+@rule("12-your-photograph")
+def _saved_model(model: str) -> str:
+    folder = runs.resolve(model)
+    if (folder / "model.safetensors").is_file() or folder.parent.parent == runs.ROOT / "runs":
+        return ""  # a stage of the same run may make it first
+    return f"model is {model!r}; no model.safetensors there; give a saved model, such as weights/visionclip"
+
+
 @rule("11-privacy")
 def _photograph_set(photographs: str) -> str:
     named = f"photographs is {photographs!r}; give the name of a folder directly below external, or leave it empty"

@@ -56,6 +56,7 @@ STAGES = {
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "10-robustness": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
+    "12-your-photograph": Row(given=("photographs", "model")),
 }
 SIZES = "05-dataset-size"
 SEEDED = ("03-pretrain", "04-zero-shot", "07-explanation")  # the training of the model, and where it is scored

@@ -1,0 +1,80 @@
+"""What predictions are worth on photographs: cut, probability, AUC, what is kept of it, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from visionclip import runs
+from visionclip.data.tasks import Dataset
+from visionclip.evaluation import reference
+from visionclip.evaluation.intervals import Interval
+from visionclip.models import visionclip
+
+
+@pytest.fixture(scope="module")
+def made(held_out, texts, untrained):
+    _, words = untrained
+    torch.manual_seed(0)
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8)).train(False)
+    clinic = Dataset("clinic", "development", held_out.take(range(60)), [], {}, {}, [])
+    return reference.make(network, words, held_out, [clinic], ["zh", "en"], 2, shown=25)
+
+
+def test_a_separable_condition_is_worth_more_than_noise():
+    rng, having = np.random.default_rng(0), np.arange(200) % 4 == 0
+    groups = np.arange(200).astype(str)
+    good = reference._worth(having * 3.0 + rng.normal(0, 1, 200), having, groups)
+    noise = reference._worth(rng.normal(0, 1, 200), having, groups)
+    assert good.above_chance
+    assert not noise.above_chance
+    assert (good.n, good.positive) == (200, 50)
+    assert good.sensitivity > 0.8 > noise.sensitivity
+    near, far = good.probability(np.array([0.0, 3.0]))
+    assert 0 < near < 0.25 < 0.75 < far < 1
+    assert noise.probability(np.array([0.0])) == pytest.approx(0.25, abs=0.1), "the share of photographs that have it"
+
+
+def test_one_in_ten_without_the_condition_reaches_the_cut():
+    having = np.arange(2000) % 2 == 0
+    worth = reference._worth(np.random.default_rng(0).normal(0, 1, 2000), having, np.arange(2000).astype(str))
+    assert worth.cut == pytest.approx(1.28, abs=0.15)
+    assert worth.sensitivity == pytest.approx(0.1, abs=0.04)
+
+
+def test_of_few_photographs_nothing_is_said():
+    having = np.arange(100) < reference.LEAST - 1
+    assert reference._worth(np.zeros(100), having, np.arange(100).astype(str)) is None
+
+
+def test_a_reference_is_read_as_it_was_written(made, tmp_path):
+    reference.save(made, tmp_path)
+    read = reference.load(tmp_path)
+    assert (read.rules, read.worth, read.sets, read.eyes) == (made.rules, made.worth, ["clinic"], made.eyes)
+    assert read.thumbnails.shape == made.thumbnails.shape == (25, reference.THUMBNAIL, reference.THUMBNAIL, 3)
+    np.testing.assert_allclose(read.embeds, made.embeds, atol=1e-3)
+    places, similarity = read.nearest(made.embeds[:3], 2)
+    assert places[:, 0].tolist() == [0, 1, 2]
+    assert (similarity[:, 0] > 0.99).all()
+
+
+def test_without_photographs_there_are_rules_and_no_worth(held_out, untrained):
+    alone = reference.make(*untrained, held_out, [], ["en"], 1, shown=5)
+    assert alone.rules
+    assert not alone.worth
+
+
+def test_there_may_be_none_and_one_of_other_conditions_is_refused(made, tmp_path):
+    assert reference.load(tmp_path) is None
+    reference.save(replace(made, rules={"gout>=1": next(iter(made.rules.values()))}), tmp_path)
+    with pytest.raises(ValueError, match="of other conditions than there are now; make it anew"):
+        reference.load(tmp_path)
+
+
+def test_the_published_model_has_one():
+    published = reference.load(runs.ROOT / "weights/visionclip")
+    assert published is not None
+    assert {"dr_grade>=2", "gc>=1", "amd>=1"} <= {name for name, one in published.worth.items() if one.above_chance}
+    assert all(isinstance(one.auc, Interval) for one in published.worth.values())
+    assert np.linalg.norm(published.embeds, axis=1) == pytest.approx(1, abs=0.01)

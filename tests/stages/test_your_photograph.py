@@ -1,0 +1,137 @@
+"""Photographs that nobody has labelled: which are taken, which are refused, what is said of the others."""
+
+import cv2
+import numpy as np
+import pytest
+
+from visionclip import conditions, runs
+from visionclip.evaluation import reference
+from visionclip.evaluation.evidence import Rule
+from visionclip.evaluation.intervals import Interval
+from visionclip.evaluation.reference import Reference, Worth
+from visionclip.models import visionclip
+from visionclip.stages import your_photograph
+
+GOOD, POOR = Interval(0.9, 0.85, 0.95), Interval(0.55, 0.5, 0.6)
+
+
+def worth(auc, cut):
+    return Worth(auc, 400, 40, cut, 0.5, 1.0, -2.0)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Drawn eyes that stand in, a black picture, and no picture at all."""
+    folder = tmp_path_factory.mktemp("given")
+    paths = your_photograph.stand_ins(folder, 96, 0)
+    cv2.imwrite(str(folder / "x black.png"), np.zeros((96, 96, 3), np.uint8))
+    (folder / "y broken.jpg").write_bytes(b"not a picture")
+    return [*paths, folder / "x black.png", folder / "y broken.jpg"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return visionclip.load(runs.ROOT / "weights/visionclip")
+
+
+@pytest.fixture(scope="module")
+def beside():
+    """Rules that see retinopathy in every picture and would see glaucoma, of which the model knows nothing."""
+    rule = Rule((0.0, 1.0), None, 0.001, 5.0, 0.9, 0.9)
+    rules = {"dr_grade>=1": rule, "dr_grade>=2": rule, "gc>=1": rule, "em>=1": rule, "eye_side>=1": rule}
+    known = {"dr_grade>=1": worth(GOOD, 1.0), "dr_grade>=2": worth(GOOD, 1.0), "gc>=1": worth(POOR, 1.0)}
+    embeds = np.eye(4, 128, dtype=np.float32)
+    eyes = [conditions.complete({"gc": 1}), *[conditions.complete({}) for _ in range(3)]]
+    return Reference(rules, known, ["clinic"], embeds, eyes, np.zeros((4, 72, 72, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def examined(model, beside, given):
+    network, tokenizer, processor = model
+    return your_photograph.examine(network, tokenizer, processor.size, beside, given, ["en"])
+
+
+def test_what_is_no_retina_is_refused_with_the_reason(examined):
+    *eyes, black, broken = examined
+    assert not any(eye.refused for eye in eyes)
+    assert black.refused == ["the picture is black"]
+    assert "y broken.jpg" in broken.refused[0]
+    assert broken.sentence.startswith("not read: ")
+    assert not black.predicted
+
+
+def test_what_is_seen_is_said_in_both_languages_with_its_worth(examined):
+    eye = examined[0]
+    assert {one.condition for one in eye.seen} == {"dr_grade>=2", "em>=1"}, "of grades the highest, never by chance"
+    assert "中度及以上糖尿病视网膜病变" in eye.sentence
+    assert "diabetic retinopathy, moderate or worse" in eye.sentence
+    by_name = {one.condition: one for one in eye.predicted}
+    assert "eye_side>=1" not in by_name
+    assert by_name["dr_grade>=1"].probability == pytest.approx(1 / (1 + np.exp(2 - by_name["dr_grade>=1"].logit)))
+    assert by_name["dr_grade>=1"].believed == "AUC 0.90 [0.85, 0.95], 40 of 400 photographs had it"
+    assert by_name["gc>=1"].believed.startswith("no better than chance")
+    assert not by_name["gc>=1"].seen
+    assert by_name["em>=1"].probability is None
+    assert by_name["em>=1"].believed == "not measured on photographs"
+
+
+def test_maps_are_of_the_findings_and_paint_the_picture(examined):
+    eye = examined[0]
+    assert eye.maps.shape == (len(conditions.FINDINGS), 96, 96)
+    assert eye.overlay.shape == eye.picture.shape
+    assert eye.findings, "severe retinopathy shows some"
+    assert all(len(pair) == 2 for pair in eye.findings)
+    assert len(eye.nearest) == your_photograph.NEAREST
+    assert {words for _, words, _ in eye.nearest} <= {"glaucoma", "healthy"}
+
+
+def test_without_a_reference_nothing_is_predicted_and_maps_are_shown(model, given):
+    network, tokenizer, processor = model
+    (eye,) = your_photograph.examine(network, tokenizer, processor.size, None, given[:1], ["en"])
+    assert (eye.predicted, eye.nearest) == ([], [])
+    assert eye.maps.any()
+
+
+def test_the_table_has_a_row_for_each_photograph_and_condition(examined):
+    table = your_photograph.table(examined)
+    assert len(table) == 4 * len(your_photograph.STANDING_IN) + 2
+    assert table["refused"].ne("").sum() == 2
+    rows = your_photograph.records(table)
+    assert rows[-1]["condition"] is None
+    assert all(row["probability"] is None or 0 <= row["probability"] <= 1 for row in rows)
+    said = your_photograph.conclusion(examined, True)
+    assert said.startswith("Of 5 drawn eyes that stand in for photographs 2 were refused; seen in the others: diabetic")
+
+
+def test_photographs_are_files_or_those_of_a_folder(given, tmp_path):
+    folder = given[0].parent
+    assert your_photograph.find(folder) == sorted(given)
+    assert your_photograph.find([given[1], given[0]]) == [given[1], given[0]]
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; give photographs"):
+        your_photograph.find("nowhere")
+    with pytest.raises(FileNotFoundError, match="no picture there"):
+        your_photograph.find(tmp_path)
+
+
+def test_an_upload_stays_in_its_folder(tmp_path):
+    uploaded = [{"name": "../../climbs.png", "content": memoryview(b"bytes")}]
+    (path,) = your_photograph.keep_uploads(uploaded, tmp_path / "uploads")
+    assert path == tmp_path / "uploads/climbs.png"
+    assert path.read_bytes() == b"bytes"
+
+
+def test_a_dark_or_soft_picture_is_remarked():
+    eye = np.zeros((96, 96, 3), np.uint8)
+    cv2.circle(eye, (48, 48), 45, (90, 50, 20), -1)
+    soft = "the picture is soft: small lesions can't be seen in it"
+    assert your_photograph.remarks(eye) == [soft]
+    assert your_photograph.remarks(eye // 3) == ["the picture is dark", soft]
+    sharp = eye + np.where(eye > 0, np.random.default_rng(0).integers(0, 20, eye.shape), 0).astype(np.uint8)
+    assert your_photograph.remarks(sharp) == []
+    assert your_photograph.remarks(0 * eye) == ["no field of view is found"]
+
+
+def test_every_condition_has_words_in_both_languages():
+    assert your_photograph.named("gc>=1") == ("青光眼", "glaucoma")
+    assert your_photograph.named("dr_grade>=4") == ("增殖期糖尿病视网膜病变", "diabetic retinopathy, proliferative")
+    assert reference.SPECIFICITY == 0.9, "the page says nine of ten"
