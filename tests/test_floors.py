@@ -25,7 +25,7 @@ FLOORS = (
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 STAGES = {"synthesis", "captions", "pretrain", "zero_shot", "dataset_size", "transfer", "explanation", "diversity"}
-STAGES |= {"fine_tuning", "privacy"}
+STAGES |= {"fine_tuning", "robustness", "privacy"}
 # Words that say who does what to whom where the field has a term, as parts of a name.
 OLD_WORDS = {  # but for the teacher of a distillation, which is the field's
     *("teach", "teaches", "teaching", "teachable", "taught", "untaught", "lesson", "lessons"),
