@@ -27,13 +27,13 @@ def model(drawn, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def asked(drawn, model):
+def queries(drawn, model):
     return robustness.questions(*model, robustness.of_phantoms(drawn.eyes), ["en"], 2)
 
 
-def test_eyes_have_one_disease_or_none_and_the_factors_are_known(drawn, asked):
+def test_eyes_have_one_disease_or_none_and_the_factors_are_known(drawn, queries):
     assert len(drawn.eyes) == len(drawn.factors) == 5 * len(robustness.OWN) + 10
-    assert [one.positive.sum() for one in asked] == [5] * len(robustness.OWN)
+    assert [one.positive.sum() for one in queries] == [5] * len(robustness.OWN)
     cups = drawn.factors["cup_to_disc"]
     glaucoma = [eye["gc"] == 1 for eye in drawn.eyes.conditions]
     assert cups[glaucoma].min() >= 0.6
@@ -48,9 +48,9 @@ def test_bins_part_the_eyes_that_are_used():
     assert [name for name, _ in choices] == ["a", "b"]
 
 
-def test_a_model_that_sees_everything_has_no_worse_bin(drawn, asked):
-    ranked = np.stack([one.positive for one in asked]).astype(float)
-    rows = robustness.by_factor(drawn, asked, ranked, 2)
+def test_a_model_that_sees_everything_has_no_worse_bin(drawn, queries):
+    ranked = np.stack([one.positive for one in queries]).astype(float)
+    rows = robustness.by_factor(drawn, queries, ranked, 2)
     assert {row["factor"] for row in rows} >= {"cup_to_disc", "camera", robustness.READABLE}
     assert all(row["auc"].value == 1 for row in rows)
 
@@ -65,8 +65,8 @@ def test_corruption_is_measured_against_the_same_images(drawn, model):
     assert found.mean.low <= found.mean.value <= found.mean.high
 
 
-def test_what_is_not_changed_costs_nothing(asked):
-    positives = np.stack([one.positive for one in asked])
+def test_what_is_not_changed_costs_nothing(queries):
+    positives = np.stack([one.positive for one in queries])
     ranked = np.random.default_rng(0).normal(size=positives.shape)
     assert mean_difference(positives, ranked, ranked).value == 0
     worse = mean_difference(positives, -positives.astype(float), positives.astype(float))
@@ -74,9 +74,9 @@ def test_what_is_not_changed_costs_nothing(asked):
     assert mean_difference(positives[:, :1], ranked[:, :1], ranked[:, :1]) == Interval(None)
 
 
-def test_unusual_eyes_are_those_of_before(drawn, model, asked):
-    ranked = robustness.rankings(model[0], drawn.eyes.pixels, asked)
-    rows = robustness.beyond(model[0], asked, drawn, ranked, 2, 32, 0)
+def test_unusual_eyes_are_those_of_before(drawn, model, queries):
+    ranked = robustness.rankings(model[0], drawn.eyes.pixels, queries)
+    rows = robustness.beyond(model[0], queries, drawn, ranked, 2, 32, 0)
     assert [row["presentation"] for row in rows] == ["as usual", *robustness.UNUSUAL]
     places = robustness.first(drawn.eyes, 2)
     again = robustness.draw(

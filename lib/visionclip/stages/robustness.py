@@ -117,7 +117,7 @@ def questions(
     network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequence[str], prompts: int, style: Style = PLAIN
 ) -> list[Question]:
     """The tasks of two classes, both of which have two images or more, as the model is asked them."""
-    asked = [task for task in scoring.two_class_tasks(dataset) if min(_counts(task)) >= 2]
+    queries = [task for task in scoring.two_class_tasks(dataset) if min(_counts(task)) >= 2]
     warned = style == PLAIN  # of words that no caption has, which other styles are to test
 
     def embedded(task: Task) -> list[list[torch.Tensor]]:
@@ -128,7 +128,7 @@ def questions(
             [encoding.encode_texts(network, tokenizer, own, warned=warned) for own in of_class] for of_class in texts
         ]
 
-    return [Question(task, zero_shot.class_embeddings(embedded(task))) for task in asked]
+    return [Question(task, zero_shot.class_embeddings(embedded(task))) for task in queries]
 
 
 def _counts(task: Task) -> list[int]:
@@ -142,27 +142,27 @@ def of_phantoms(eyes: LabelledImages) -> Dataset:
     return replace(dataset, tasks=[task for task in dataset.tasks if task.name in names])
 
 
-def rankings(network: VisionCLIP, pixels: np.ndarray, asked: Sequence[Question]) -> np.ndarray:
+def rankings(network: VisionCLIP, pixels: np.ndarray, queries: Sequence[Question]) -> np.ndarray:
     """By how much the model prefers the positive class of each of K questions for each of N images, float64 K×N."""
     embeds, scale = encoding.encode_images(network, pixels), network.scale.item()
-    return np.stack([zero_shot.class_logits(embeds, one.classes, scale) @ [-1, 1] for one in asked])
+    return np.stack([zero_shot.class_logits(embeds, one.classes, scale) @ [-1, 1] for one in queries])
 
 
-def _positives(asked: Sequence[Question]) -> np.ndarray:
-    return np.stack([one.positive for one in asked])
+def _positives(queries: Sequence[Question]) -> np.ndarray:
+    return np.stack([one.positive for one in queries])
 
 
 # --- Factors ------------------------------------------------------------------------------------------------------
 
 
-def by_factor(drawn: Drawn, asked: Sequence[Question], ranked: np.ndarray, bins: int) -> list[dict]:
+def by_factor(drawn: Drawn, queries: Sequence[Question], ranked: np.ndarray, bins: int) -> list[dict]:
     """AUC in each bin of each factor: rows of ``condition``, ``factor``, ``bin``, ``images`` and ``auc``.
 
     A condition's own factors part the eyes that have it, each part against all eyes without it; ``SHARED`` ones part
     all eyes, and the AUC is the mean over the conditions that the part has two eyes with and two without.
     """
-    rows, positives = [], _positives(asked)
-    for place, one in enumerate(asked):
+    rows, positives = [], _positives(queries)
+    for place, one in enumerate(queries):
         disease = "dr_grade" if one.task.name == "referable_dr" else one.task.name
         for factor in OWN[disease]:
             for name, inside in _bins(drawn.factors[factor], one.positive, bins):
@@ -208,11 +208,11 @@ def _bins(values: pandas.Series, used: np.ndarray, count: int) -> list[tuple[str
     return [(name, inside) for name, inside in parts if inside.sum() >= 2]
 
 
-def worst_eyes(drawn: Drawn, asked: Sequence[Question], ranked: np.ndarray) -> dict[str, list[np.ndarray]]:
+def worst_eyes(drawn: Drawn, queries: Sequence[Question], ranked: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Of each condition the ``WORST`` eyes that have it and are ranked lowest, rows for a gallery."""
     return {
         one.task.name: list(drawn.eyes.pixels[_lowest(one.positive, scores)])
-        for one, scores in zip(asked, ranked, strict=True)
+        for one, scores in zip(queries, ranked, strict=True)
         if one.positive.sum() >= WORST
     }
 
@@ -235,16 +235,16 @@ def pairs(
         kinds = ({first: 1, second: 1}, {first: 1}, {second: 1}, {})
         eyes = [_eye(kind, seed, place) for kind in kinds for place in range(count)]
         drawn = draw(eyes, [(seed, TOGETHER, place) for place in range(len(eyes))], size)
-        asked = questions(network, tokenizer, of_phantoms(drawn.eyes), languages, prompts)
-        ranked = rankings(network, drawn.eyes.pixels, asked)
+        queries = questions(network, tokenizer, of_phantoms(drawn.eyes), languages, prompts)
+        ranked = rankings(network, drawn.eyes.pixels, queries)
         kind = np.repeat(np.arange(4), count)
         for disease, other in ((first, second), (second, first)):
             name = "referable_dr" if disease == "dr_grade" else disease
-            place = next(i for i, one in enumerate(asked) if one.task.name == name)
+            place = next(i for i, one in enumerate(queries) if one.task.name == name)
             without = 2 if disease == first else 1
             both, single = np.isin(kind, (0, without)), np.isin(kind, (3 - without, 3))
             aucs = [
-                intervals.mean_auc(asked[place].positive[None, part], ranked[None, place, part])
+                intervals.mean_auc(queries[place].positive[None, part], ranked[None, place, part])
                 for part in (both, single)
             ]
             rows.append({"condition": _named(disease), "with": _named(other), "auc": aucs[0], "alone": aucs[1]})
@@ -252,16 +252,16 @@ def pairs(
 
 
 def beyond(
-    network: VisionCLIP, asked: Sequence[Question], drawn: Drawn, ranked: np.ndarray, count: int, size: int, seed: int
+    network: VisionCLIP, queries: Sequence[Question], drawn: Drawn, ranked: np.ndarray, count: int, size: int, seed: int
 ) -> list[dict]:
     """What fixing the factors of ``UNUSUAL`` costs: the first ``count`` eyes of ``alone`` of every condition, drawn
     again with them; rows of a ``presentation``, its mean AUC and the ``change`` of it, paired."""
     places = first(drawn.eyes, count)
     eyes, stream = [drawn.eyes.conditions[place] for place in places], [(seed, ALONE, int(place)) for place in places]
-    positives, usual = _positives(asked)[:, places], ranked[:, places]
+    positives, usual = _positives(queries)[:, places], ranked[:, places]
     rows = [{"presentation": "as usual", "auc": intervals.mean_auc(positives, usual), "change": Interval(0.0)}]
     for name, fixed in UNUSUAL.items():
-        changed = rankings(network, draw(eyes, stream, size, fixed).eyes.pixels, asked)
+        changed = rankings(network, draw(eyes, stream, size, fixed).eyes.pixels, queries)
         change = intervals.mean_difference(positives, changed, usual)
         rows.append({"presentation": name, "auc": intervals.mean_auc(positives, changed), "change": change})
     return rows
@@ -281,7 +281,7 @@ def by_words(network: VisionCLIP, tokenizer, drawn: Drawn, languages: Sequence[s
     dataset = of_phantoms(drawn.eyes)
     styles = (PLAIN, Style(naming="definitions"))
     named, defined = (questions(network, tokenizer, dataset, languages, prompts, style) for style in styles)
-    usual, other = (rankings(network, drawn.eyes.pixels, asked) for asked in (named, defined))
+    usual, other = (rankings(network, drawn.eyes.pixels, queries) for queries in (named, defined))
     positives, rows = _positives(named), []
     parts = [(one.task.name, slice(place, place + 1)) for place, one in enumerate(named)]
     for name, part in [*parts, ("mean", slice(None))]:
@@ -332,15 +332,15 @@ def sample(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def corrupt(
-    network: VisionCLIP, asked: Sequence[Question], dataset: Dataset, strengths: Sequence[int], seed: int
+    network: VisionCLIP, queries: Sequence[Question], dataset: Dataset, strengths: Sequence[int], seed: int
 ) -> Corrupted:
     """Every corruption at these strengths, each against the same images as they were; intervals are over images, by
     patient where these are known."""
-    pixels, positives = dataset.images.pixels, _positives(asked)
-    groups, usual = dataset.images.members, rankings(network, pixels, asked)
+    pixels, positives = dataset.images.pixels, _positives(queries)
+    groups, usual = dataset.images.members, rankings(network, pixels, queries)
     rows, every = [], []
     for name, strength in progress(list(product(corruptions.CORRUPTIONS, strengths)), f"corrupt {dataset.name}"):
-        ranked = rankings(network, corruptions.corrupt(pixels, name, strength, seed), asked)
+        ranked = rankings(network, corruptions.corrupt(pixels, name, strength, seed), queries)
         every.append(ranked)
         auc = intervals.mean_auc(positives, ranked, groups)
         change = intervals.mean_difference(positives, ranked, usual, groups)
@@ -355,10 +355,10 @@ def corrupt(
 
 def by_quality(network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequence[str], prompts: int) -> list[dict]:
     """Mean AUC of photographs by thirds of what tells their quality, which ``refusal`` measures: light and detail."""
-    asked = questions(network, tokenizer, dataset, languages, prompts)
-    if not asked:
+    queries = questions(network, tokenizer, dataset, languages, prompts)
+    if not queries:
         return []
-    ranked, positives = rankings(network, dataset.images.pixels, asked), _positives(asked)
+    ranked, positives = rankings(network, dataset.images.pixels, queries), _positives(queries)
     measured = np.stack([refusal.measure(one) for one in dataset.images.pixels])
     rows = []
     for quality in ("brightness", "detail of 2 px"):
