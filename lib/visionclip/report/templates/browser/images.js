@@ -1,7 +1,7 @@
 // From pixels to what the model sees, as visionclip/data/images.py prepares them; and what that takes of OpenCV.
 
-function prepare(image, size) {
-  const square = cut(image, find(image));
+function prepare(image, size, field = find(image)) {
+  const square = cut(image, field);
   return square.width > size ? shrunk(square, size, size, square.width / size) : enlarged(square, size);
 }
 
