@@ -1,4 +1,4 @@
-// The page: a photograph and sentences in, shares and a map out. What it is made of stands in visionclip/report/browser.py.
+// The page: a photograph and sentences in, shares and a map out. What it is made of stands in visionclip/report/in_browser.py.
 const element = (id) => document.getElementById(id);
 const facts = JSON.parse(element("facts").textContent);
 const seen = new Set(facts.seen);
@@ -70,7 +70,7 @@ async function pixelsOf(blob) {
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, width, height), rgb = new Uint8Array(width * height * 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) // what is fully transparent is black
-    if (data[from + 3]) rgb.set(data.subarray(from, from + 3), to);
+    if (data[from + 3]) for (let channel = 0; channel < 3; channel++) rgb[to + channel] = data[from + channel];
   return { width, height, data: rgb };
 }
 
@@ -100,7 +100,7 @@ async function say(text, failed = false) {
 }
 
 const language = () => document.querySelector("[name=language]:checked").value;
-const percent = (share) => `${(100 * share).toFixed(share > 0.0995 && share < 0.9995 ? 0 : 1)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
 function bar(tag, name, share, detail = "") {
   const made = (kind, className, text = "") => Object.assign(document.createElement(kind), { className, textContent: text });
@@ -164,7 +164,7 @@ async function showEye() {
   const strange = unfamiliar(text, facts.vocabulary, seen);
   element("peak").textContent = strange.length
     ? `No training caption has ${strange.join(", ")}: the map means nothing.`
-    : `“${text}”: at most ${percent(map.reduce((most, value) => Math.max(most, value), 0))} in a cell of four pixels.`;
+    : `“${text}”: at most ${percent(map.reduce((most, value) => Math.max(most, value), 0))} in a cell of 4 × 4 pixels.`;
 }
 
 async function show() {

@@ -1,9 +1,9 @@
 """A saved model as one page for a browser, to play with: a photograph and sentences in, shares and a map out.
 
-``python -m visionclip.report.browser --model FOLDER --out FOLDER`` (``make page``) writes ``index.html``, which holds
-all it needs and asks nobody for anything: both towers as ONNX graphs, their runtime as WebAssembly, the vocabulary, and
-preprocessing and tokenizer once more in JavaScript (``templates/browser``). It opens from disk. Weights are kept in 16
-bits and computed with in 32; ``tests/report/test_browser_page.py`` says how close that is to torch's.
+``python -m visionclip.report.in_browser --model FOLDER --out FOLDER`` (``make page``) writes ``index.html``. It opens
+from disk, holds all it needs and asks nobody for anything: both towers as ONNX graphs, their runtime as WebAssembly,
+the vocabulary, and preprocessing and tokenizer once more in JavaScript (``templates/in_browser``). Weights are kept in
+16 bits and computed with in 32; ``tests/report/test_in_browser.py`` says how close that is to torch's.
 
 The runtime is an archive of npm that is not part of the repository: ``RUNTIME``, checked by its digest.
 """
@@ -74,7 +74,7 @@ def build(model: str | Path, out: str | Path, runtime: str | Path = RUNTIME) -> 
         "findings": {language: [phrases(key, language)[0] for key in FINDABLE] for language in LANGUAGES},
     }
     environment = Environment(
-        loader=FileSystemLoader(html.TEMPLATES / "browser"), undefined=StrictUndefined, autoescape=True
+        loader=FileSystemLoader(html.TEMPLATES / "in_browser"), undefined=StrictUndefined, autoescape=True
     )
     path = runs.resolve(out) / "index.html"
     with runs.atomic(path) as temporary_path:
@@ -108,13 +108,16 @@ def read_runtime(archive: Path) -> tuple[str, bytes]:
         raise FileNotFoundError(f"{place}: not there; get it with `{fetch}`, or run `make page`")
     content = archive.read_bytes()
     if base64.b64encode(hashlib.sha512(content).digest()).decode() != SHA512:
-        raise ValueError(f"{place}: not the archive that was chosen, by its SHA-512; remove it and get it with `{fetch}`")
+        raise ValueError(
+            f"{place}: not the archive that was chosen, by its SHA-512; remove it and get it with `{fetch}`"
+        )
     with tarfile.open(fileobj=io.BytesIO(content)) as files:
         script, binary = (
             files.extractfile(f"package/dist/{name}")
             for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
         )
-        assert script and binary  # the digest says so
+        assert script is not None  # the digest says so
+        assert binary is not None
         return as_global(script.read().decode()), binary.read()
 
 
@@ -180,13 +183,13 @@ def in_script(script: str) -> Markup:
 
 
 def _template(name: str) -> str:
-    return (html.TEMPLATES / "browser" / name).read_text("utf-8")
+    return (html.TEMPLATES / "in_browser" / name).read_text("utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the page that the command line names; what is wrong is one line on standard error and exit code 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m visionclip.report.browser", description="Put a saved model into one page for a browser."
+        prog="python -m visionclip.report.in_browser", description="Put a saved model into one page for a browser."
     )
     parser.add_argument("--model", default="weights/visionclip", help="folder of the model, as stage 03 saves it")
     parser.add_argument("--out", default="reports/page", help="folder of the page")

@@ -2,9 +2,9 @@
 // what it takes of OpenCV in images.js. Pictures are {width, height, data}, data a Uint8Array of RGB.
 const BLACK = 12, SIDE = 320, EDGE = 1.5, ROUNDS = 3;
 
-function find({ width, height, data }) {
+function find(image) {
+  const { width, height } = image;
   const scale = Math.min(1, SIDE / Math.max(width, height));
-  const image = { width, height, data };
   let copy = scale < 1 ? shrunk(image, even(width * scale), even(height * scale), 1 / scale) : image;
   const whole = { width: copy.width, height: copy.height };
   const bays = new Uint8Array(whole.width * whole.height);
@@ -287,7 +287,9 @@ function common(shape, one, other) {
 
 function blackened(image, outline) {
   const inside = filled(image, outline);
-  return { ...image, data: image.data.map((value, place) => value * inside[Math.floor(place / 3)]) };
+  const data = image.data.slice();
+  inside.forEach((value, place) => value || data.fill(0, 3 * place, 3 * place + 3));
+  return { ...image, data };
 }
 
 function inPixels(outline, scale, surround, { width, height }) {
