@@ -34,6 +34,7 @@ from visionclip.models import onnx as graphs
 from visionclip.models import visionclip
 from visionclip.phantom import render
 from visionclip.report import html
+from visionclip.text.familiarity import VisionCLIPTokenizer
 from visionclip.text.grammar import LANGUAGES, phrases, prompts
 
 VERSION = "1.30.0"
@@ -55,10 +56,12 @@ def build(model: str | Path, out: str | Path, runtime: str | Path = RUNTIME) -> 
 
     Raises:
         FileNotFoundError: there is no model, or no archive of the runtime; the message says how to get it.
-        ValueError: the archive is another one.
+        ValueError: the archive is another one, or the tokenizer isn't that of the captions.
     """
     script, binary = read_runtime(runs.resolve(runtime))
     network, tokenizer, processor = visionclip.load(runs.resolve(model))
+    if not isinstance(tokenizer, VisionCLIPTokenizer):
+        raise ValueError(f"{model}: has another's tokenizer; the page knows that of 02-captions.ipynb alone")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         graphs.export(network, tokenizer, processor.size, folder)
