@@ -5,12 +5,13 @@ BIN := .venv/bin
 MODEL ?= runs/$(PRESET)/03-pretrain/model
 HOURS ?= 8
 PROCESSES ?= 2
+RUNTIME := data/npm/onnxruntime-web-1.30.0.tgz
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 export PYTHONUNBUFFERED := 1
 # Jupyter looks for the kernel python3 here first: one of that name on JUPYTER_PATH, as on a JupyterHub, has no visionclip.
 export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
-.PHONY: help setup study test lint unit nbval lab notebooks tune weights bench gpu-check datasets
+.PHONY: help setup study test lint unit nbval lab notebooks tune weights bench gpu-check datasets page
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -64,6 +65,13 @@ bench: .venv/ready ## how fast the parts are on this machine; PEERS=/path/to/pyt
 
 gpu-check: .venv/ready ## train, sample and resume on a CUDA machine, and print the speed
 	$(BIN)/python -m visionclip.study.gpu_check
+
+page: .venv/ready $(RUNTIME) ## put the published model, or MODEL=FOLDER, into one page to play with: reports/page
+	$(BIN)/python -m visionclip.report.in_browser $(if $(filter command,$(origin MODEL)),--model $(MODEL))
+
+$(RUNTIME): # visionclip.report.in_browser checks its digest
+	mkdir -p $(@D)
+	npm pack --silent $(basename $(subst web-,web@,$(@F))) --pack-destination $(@D)
 
 datasets: .venv/ready ## which real datasets are found, and how to get the others
 	@$(BIN)/python -m visionclip.data.folders

@@ -43,9 +43,9 @@ def exported(network, tmp_path_factory):
     return folder / "graphs"
 
 
-def run(exported, name, **inputs):
+def run(exported, name, output="embeddings", **inputs):
     session = onnxruntime.InferenceSession(exported / name, providers=["CPUExecutionProvider"])
-    return session.run(["embeddings"], inputs)[0]
+    return session.run([output], inputs)[0]
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -77,7 +77,7 @@ def test_the_text_graph_gives_torch_s_embeddings_of_any_length(network, exported
 def test_both_graphs_and_the_numbers_make_the_model_s_logits(network, exported):
     facts = json.loads((exported / "visionclip.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(exported)
-    assert facts.keys() == {"size", "preprocessing", "context", "scale", "bias"}
+    assert facts.keys() == {"size", "preprocessing", "context", "scale", "bias", "cell_bias"}
     assert (facts["size"], facts["preprocessing"], facts["context"]) == (SIZE, images.PREPROCESSING, 52)
     pixels = streams.rng(0, "pixels").integers(0, 256, (2, 3, SIZE, SIZE), np.uint8)
     texts = dict(tokenizer(["word1", "word2 word3", "word4"], padding=True, return_tensors="np"))
@@ -87,6 +87,22 @@ def test_both_graphs_and_the_numbers_make_the_model_s_logits(network, exported):
         given = {name: torch.from_numpy(tokens) for name, tokens in texts.items()}
         expected = network(images.standardise(torch.from_numpy(pixels)), **given).logits_per_image
     assert np.abs(facts["scale"] * cosines + facts["bias"] - expected.numpy()).max() <= 1e-3
+
+
+def test_cells_and_queries_make_the_model_s_maps(network, exported):
+    if network.pyramid is None:
+        assert json.loads((exported / "visionclip.json").read_text())["cell_bias"] is None
+        return
+    facts = json.loads((exported / "visionclip.json").read_text())
+    pixels = streams.rng(0, "pixels").integers(0, 256, (2, 3, SIZE, SIZE), np.uint8)
+    ids = streams.rng(0, "tokens").integers(5, len(WORDS), (3, 4))
+    queries = run(exported, "text.onnx", "queries", input_ids=ids, attention_mask=np.ones_like(ids))
+    found = np.einsum("ndhw,ud->nuhw", run(exported, "image.onnx", "cells", pixels=pixels), queries)
+    with torch.no_grad():
+        cells = network.get_cells(images.standardise(torch.from_numpy(pixels)))
+        texts = network.get_text_features(torch.from_numpy(ids), torch.ones(3, 4, dtype=torch.long))
+        expected = network.maps(cells, texts).numpy()
+    assert np.abs(found + facts["cell_bias"] - expected).max() <= 1e-3
 
 
 def test_a_graph_is_one_file_without_a_path_of_this_machine(exported):

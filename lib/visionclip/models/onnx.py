@@ -4,10 +4,13 @@
 
 - ``image.onnx``: ``pixels`` uint8 N×3×S×S → ``embeddings`` float32 N×P of unit length. The pixels are what
   ``data.images.prepare`` makes: cropped to the field of view, padded to a square, resized. Standardisation is part of
-  the graph, so all that is left to do elsewhere is this crop and resize;
-- ``text.onnx``: ``input_ids`` and ``attention_mask`` int64 U×T → ``embeddings`` float32 U×P of unit length;
+  the graph, so all that is left to do elsewhere is this crop and resize. Of a model with a pyramid also ``cells``
+  float32 N×D×S/4×S/4;
+- ``text.onnx``: ``input_ids`` and ``attention_mask`` int64 U×T → ``embeddings`` float32 U×P of unit length. Of a model
+  with a pyramid also ``queries`` float32 U×D;
 - the tokenizer, and ``visionclip.json`` with the ``size`` S, the version of the ``preprocessing``, the ``context`` (the
-  highest T) and the ``scale`` and ``bias``, which make logits of cosines: scale · image · textᵀ + bias.
+  highest T), the ``scale`` and ``bias``, which make logits of cosines: scale · image · textᵀ + bias, and the
+  ``cell_bias`` (null without a pyramid), which makes logits of maps: queries · cells + cell_bias.
 
 N, U and T are free. See ``tests/models/test_onnx.py`` for how close the embeddings are to torch's.
 """
@@ -34,8 +37,10 @@ class _ImageTower(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.network.get_image_features(standardise(pixels, self.network.config.plain_colours))
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        pooled, cells = self.network.get_features(standardise(pixels, self.network.config.plain_colours))
+        embeddings = self.network.project(pooled)
+        return (embeddings,) if cells is None else (embeddings, cells)
 
 
 class _TextTower(nn.Module):
@@ -43,8 +48,10 @@ class _TextTower(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.network.get_text_features(input_ids, attention_mask)
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        embeddings = self.network.get_text_features(input_ids, attention_mask)
+        queries = self.network.cell_projection
+        return (embeddings,) if queries is None else (embeddings, queries(embeddings))
 
 
 def export(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
@@ -52,9 +59,12 @@ def export(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
     model = copy.deepcopy(model).cpu().train(False)
     pixels = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
     ids = torch.ones(2, 8, dtype=torch.long)
-    _write(_ImageTower(model), {"pixels": pixels}, {0: "images"}, folder / "image.onnx")
+    dense = model.pyramid is not None
+    names = ["embeddings", "cells"] if dense else ["embeddings"]
+    _write(_ImageTower(model), {"pixels": pixels}, names, {0: "images"}, folder / "image.onnx")
     tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    _write(_TextTower(model), tokens, {0: "texts", 1: "tokens"}, folder / "text.onnx")
+    names = ["embeddings", "queries"] if dense else ["embeddings"]
+    _write(_TextTower(model), tokens, names, {0: "texts", 1: "tokens"}, folder / "text.onnx")
     tokenizer.save_pretrained(folder)
     facts = {
         "size": image_size,
@@ -62,11 +72,14 @@ def export(model: VisionCLIP, tokenizer, image_size: int, folder: Path) -> None:
         "context": tokenizer.model_max_length,
         "scale": model.scale.item(),
         "bias": 0.0 if model.logit_bias is None else model.logit_bias.item(),
+        "cell_bias": None if model.cell_bias is None else model.cell_bias.item(),
     }
     runs.write_json(folder / "visionclip.json", facts)
 
 
-def _write(tower: nn.Module, inputs: dict[str, torch.Tensor], free: dict[int, str], path: Path) -> None:
+def _write(
+    tower: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str], free: dict[int, str], path: Path
+) -> None:
     """One graph; ``free`` names the dimensions of the inputs that are not fixed."""
     import onnx
 
@@ -77,7 +90,7 @@ def _write(tower: nn.Module, inputs: dict[str, torch.Tensor], free: dict[int, st
             tower.train(False),
             tuple(inputs.values()),
             input_names=list(inputs),
-            output_names=["embeddings"],
+            output_names=outputs,
             dynamic_shapes=(free,) * len(inputs),
             dynamo=True,
             verbose=False,
