@@ -64,8 +64,8 @@ def _motion(picture: np.ndarray, level: float, rng: np.random.Generator) -> np.n
     line = np.zeros((length, length), np.float32)
     line[length // 2] = 1
     turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
-    line = cv2.warpAffine(line, turn, (length, length))
-    return cv2.filter2D(picture, -1, line / line.sum())
+    turned = cv2.warpAffine(line, turn, (length, length))
+    return cv2.filter2D(picture, -1, turned / turned.sum())
 
 
 def _blur(picture: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +100,7 @@ def _saturation(picture: np.ndarray, level: float, rng: np.random.Generator) -> 
 
 def _jpeg(picture: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     coded = cv2.imencode(".jpg", (picture[..., ::-1] * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(level)])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
 
 
 def _pixelate(picture: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:

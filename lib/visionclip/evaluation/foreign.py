@@ -40,7 +40,8 @@ def _noise(rng: np.random.Generator, side: int, width: float, channels: int = 1)
 
 def _clouds(rng: np.random.Generator, side: int, channels: int = 1) -> np.ndarray:
     """Noise of several widths."""
-    return sum(_noise(rng, side, side / 2**octave, channels) * 0.6**octave for octave in range(2, 7)) / 1.2
+    octaves = [_noise(rng, side, side / 2**octave, channels) * 0.6**octave for octave in range(2, 7)]
+    return np.sum(octaves, axis=0) / 1.2
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
@@ -214,8 +215,8 @@ def _chest(rng: np.random.Generator, side: int, retina: np.ndarray) -> np.ndarra
         cv2.ellipse(film, place, (side // 7, int(side * rng.uniform(0.28, 0.4))), 0, 0, 360, 0.2, -1)
     for top in range(side // 6, side, side // 9):
         cv2.ellipse(film, (side // 2, top + side // 5), (side // 2, side // 5), 0, 180, 360, 0.65, 2)
-    film = cv2.GaussianBlur(film, (0, 0), side / 60)
-    return _bytes((film + rng.normal(0, 0.02, film.shape))[..., None])
+    soft = cv2.GaussianBlur(film, (0, 0), side / 60)
+    return _bytes((soft + rng.normal(0, 0.02, soft.shape))[..., None])
 
 
 def _cells(rng: np.random.Generator, side: int, retina: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ of no retina. Nothing is trained; phantoms are drawn anew, and every factor of t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pandas
@@ -61,7 +62,7 @@ class Drawn:
 
 
 def draw(
-    eyes: Sequence[dict[str, int]], stream: Sequence[Stream], size: int, fixed: Mapping[str, object] | None = None
+    eyes: Sequence[dict[str, int]], stream: Sequence[Stream], size: int, fixed: Mapping[str, Any] | None = None
 ) -> Drawn:
     """One phantom of ``size`` pixels, prepared as photographs are, for each of N conditions and random streams."""
     made = [
@@ -232,7 +233,7 @@ def pairs(
     AUC, and beside it that of eyes with it alone against healthy ones."""
     rows = []
     for first, second in PAIRS:
-        kinds = ({first: 1, second: 1}, {first: 1}, {second: 1}, {})
+        kinds: list[dict[str, int]] = [{first: 1, second: 1}, {first: 1}, {second: 1}, {}]
         eyes = [_eye(kind, seed, place) for kind in kinds for place in range(count)]
         drawn = draw(eyes, [(seed, TOGETHER, place) for place in range(len(eyes))], size)
         queries = questions(network, tokenizer, of_phantoms(drawn.eyes), languages, prompts)
