@@ -44,7 +44,9 @@ def test_zero_shot_names_the_lowest_and_the_highest_and_no_set_to_choose_by():
 
 
 def arm(name, value, p=None, difference=None):
-    against = None if difference is None else Comparison(Interval(difference, difference - 0.01, difference + 0.01), p, p)
+    against = (
+        None if difference is None else Comparison(Interval(difference, difference - 0.01, difference + 0.01), p, p)
+    )
     return {"arm": name, "task": "mean", "auc": Interval(value, value - 0.1, value + 0.1), "against": against}
 
 

@@ -84,12 +84,14 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
     chosen = min(sure or compared, key=lambda row: row["against"].difference.value)
     difference, whole = chosen["against"].difference, Interval.of(rows[0]["auc"])
     parts = [
-        f"Of {len(compared)} parts or choices, {len(sure)} matter by more than chance: with {reference} the mean AUC on "
-        f"photographs is {whole}, with {chosen['arm']} it changes by {difference:+.3f}"
+        f"Of {len(compared)} parts or choices, {len(sure)} matter by more than chance: with {reference} the mean AUC "
+        f"on photographs is {whole}, with {chosen['arm']} it changes by {difference:+.3f}"
     ]
     apart = [Interval.of(row["auc"]).value for row in separable if row["first"] == distance.PHANTOMS]
     defined = [value for value in apart if value is not None]
-    parts += [f"phantoms are told from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
+    parts += (
+        [f"phantoms are told from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
+    )
     return "; ".join(parts) + "."
 
 
