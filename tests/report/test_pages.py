@@ -181,7 +181,9 @@ def test_every_figure_has_alt_text_its_own_or_that_of_its_section(reports):
 
 def test_footer_and_neighbours(reports):
     page = soup(reports / "02-captions.html")
-    footer = page.find("footer").text
+    made = page.select_one("details.fold")
+    assert not made.find_next_sibling("section")  # last, behind the story
+    footer = made.text
     for text in (
         "0a1b2c3d4e",
         "0123456789ab",

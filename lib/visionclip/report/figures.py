@@ -332,6 +332,29 @@ def forest(table: pandas.DataFrame, chance: float = 0.5, label: str = "AUC with 
     return figure
 
 
+def beside_cited(table: pandas.DataFrame, measure: str) -> Figure:
+    """Scores of a run with their intervals, filled, above cited ones, hollow, each with its chance as a grey bar;
+    columns name ("dataset: task", or "model: set"), n, value, low, high, chance, cited."""
+    figure, axes = _subplots(figsize=(7.5, 0.27 * len(table) + 1.0))
+    sets = list(dict.fromkeys(name.partition(": ")[0] for name in table.loc[~table["cited"], "name"]))
+    of_set = dict(zip(sets, colours(sets), strict=True))
+    for place, row in enumerate(table.itertuples(index=False)):
+        colour = "0.35" if row.cited else of_set[row.name.partition(": ")[0]]
+        face = "none" if row.cited else colour
+        axes.plot(row.chance, place, "|", color="0.6", markersize=9, markeredgewidth=2)
+        if not np.isnan(row.low):
+            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.5)
+        axes.plot(row.value, place, "o", color=colour, markerfacecolor=face, markersize=5)
+    axes.set_yticks(
+        np.arange(len(table)), [f"{_of_set(one.name)} (n {one.n})" for one in table.itertuples()], fontsize=8
+    )
+    if table["cited"].any():
+        axes.axhline((~table["cited"]).sum() - 0.5, color="0.8", linewidth=1)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{measure}, 95 % interval (hollow: cited, not rerun; grey bar: chance)", xlim=(0, 1))
+    return figure
+
+
 def _of_set(name: str) -> str:
     """A set's task ("clinic: gc") as people read it."""
     before, mark, task = name.partition(": ")
