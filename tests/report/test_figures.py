@@ -56,6 +56,20 @@ DRAWN = {
     "roc": lambda: figures.roc({"gc": (np.array([0, 0.5, 1]), np.array([0, 0.8, 1]))}, "eyes"),
     "attack_roc": lambda: figures.attack_roc({"loss": (np.array([0, 0, 0.5, 1]), np.array([0, 0.1, 0.8, 1]))}),
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
+    "beside_cited": lambda: figures.beside_cited(
+        pandas.DataFrame(
+            {
+                "name": ["clinic: gc", "FLAIR: REFUGE"],
+                "n": [20, "not given"],
+                "value": [0.7, 0.9],
+                "low": [0.6, np.nan],
+                "high": [0.8, np.nan],
+                "chance": [0.5, 0.5],
+                "cited": [False, True],
+            }
+        ),
+        "AUC",
+    ),
     "learning_curves": lambda: figures.learning_curves(POINTS),
     "size_curve": lambda: figures.size_curve(CURVES, {"a": {"coefficient": 1.0, "exponent": 0.3}}),
 }
