@@ -59,6 +59,14 @@ def test_tables_have_plain_names_and_code_stays():
     ]
 
 
+def test_cells_of_wide_tables_say_their_column():
+    wide = pd.DataFrame({"a": [1], "b": [2], "c": [3], "d": [4]})
+    page = BeautifulSoup(html.safe_html(wide.to_html(index=False)), "html.parser")
+    assert "stack" in page.table["class"]
+    assert [cell["data-title"] for cell in page("td")] == ["a", "b", "c", "d"]
+    assert "stack" not in BeautifulSoup(html.safe_html(wide[["a"]].to_html()), "html.parser").table["class"]
+
+
 def test_a_picture_is_shown_at_the_size_it_was_drawn_for():
     file = io.BytesIO()
     Image.new("RGB", (400, 10)).save(file, "JPEG", dpi=(200, 200))

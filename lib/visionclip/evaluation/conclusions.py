@@ -59,7 +59,7 @@ def zero_shot(results: Sequence[Mapping]) -> str:
         for row in results
         if row["dataset"] == PHANTOMS and (auc := Interval.of(row["auc"])).value is not None
     ]
-    phantoms = f"held-out phantoms {over_seeds(drawn)} in the mean of {len(drawn)} tasks (chance 0.5)"
+    phantoms = f"on held-out phantoms the mean AUC is {over_seeds(drawn)} over {len(drawn)} tasks (chance 0.5)"
     real = [
         (auc, row)
         for row in results
@@ -67,7 +67,7 @@ def zero_shot(results: Sequence[Mapping]) -> str:
         if (auc := Interval.of(row["auc"])).value is not None
     ]
     if not real:
-        return f"Without photographs nothing is said of real eyes; by AUC it tells {phantoms}."
+        return f"Without photographs nothing is said of real eyes; {phantoms}."
     ordered = sorted(real, key=lambda one: one[0].value or 0)
     ends = ordered if len(ordered) < 2 else (ordered[0], ordered[-1])
     said = " to ".join(f"{auc} ({row['dataset']}, {plain(row['task'])}, n {row['n']})" for auc, row in ends)

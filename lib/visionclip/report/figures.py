@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ CHINESE = ["Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQua
 CHINESE += ["PingFang SC", "Microsoft YaHei", "SimHei"]
 DPI = 200  # of pictures; what is drawn in lines has none
 MANY = 1000  # marks of one line, above which they are a picture within a figure
+ACROSS = 9  # pictures beside each other in a gallery
 CHANCE = {"color": "0.5", "linestyle": ":", "linewidth": 1}  # the line of it in every figure
 OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
 
@@ -102,33 +104,44 @@ def colours(names: Iterable[str]) -> list[str]:
 def gallery(
     rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.0, credit: str = ""
 ) -> Figure:
-    """A table of pictures: one row a key, one column a title; uint8 S×S×3 each, ``width`` inches a picture, and below
-    them the ``credit`` that their owner asks for."""
-    size = (width * len(titles) + 0.6, (width + 0.04) * len(rows) + 0.35)
+    """A table of pictures: one row a key, one column a title, in blocks of ``ACROSS`` columns; uint8 S×S×3 each,
+    ``width`` inches a picture, and below them the ``credit`` that their owner asks for."""
+    across, blocks = min(len(titles), ACROSS), -(-len(titles) // ACROSS)
+    heading = 0.5 if max(map(len, map(_title, titles)), default=0) > 12 else 0.2
+    size = (width * across + 0.6, blocks * (len(rows) * (width + 0.04) + heading))
     spaces = {"wspace": 0.03, "hspace": 0.03}
-    figure, axes = _subplots(len(rows), len(titles), figsize=size, squeeze=False, gridspec_kw=spaces)
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
-        for place, picture in zip(line, pictures, strict=True):
+    figure, axes = _subplots(blocks * len(rows), across, figsize=size, squeeze=False, gridspec_kw=spaces)
+    for place in axes.flat:
+        place.set(xticks=[], yticks=[])
+        seaborn.despine(ax=place, left=True, bottom=True)
+    for line, (name, pictures) in enumerate(rows.items()):
+        for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+            block, column = divmod(number, ACROSS)
+            place = axes[block * len(rows) + line, column]
             place.imshow(picture)
-            place.set(xticks=[], yticks=[])
-            seaborn.despine(ax=place, left=True, bottom=True)
-        line[0].set_ylabel(name, fontsize=8)
-    for place, title in zip(axes[0], titles, strict=True):
-        place.set_title(plain(title), fontsize=7)
+            if not column:
+                place.set_ylabel(name, fontsize=8)
+            if not line:
+                place.set_title(_title(title), fontsize=7)
     if credit:
         figure.supxlabel(credit, fontsize=7)
     return figure
 
 
+def _title(name: str) -> str:
+    """The title of a picture, in lines short enough to stay above it."""
+    return textwrap.fill(plain(name), 16)
+
+
 def atlas(pictures: Mapping[str, np.ndarray], columns: int = 8, width: float = 1.25) -> Figure:
     """Pictures by name (S×S×3, uint8 or 0 to 1) in a grid, in the order given."""
     lines = -(-len(pictures) // columns)
-    figure, axes = _subplots(lines, columns, figsize=(width * columns, (width + 0.2) * lines), squeeze=False)
+    figure, axes = _subplots(lines, columns, figsize=(width * columns, (width + 0.4) * lines), squeeze=False)
     for place in axes.flat:
         place.axis("off")
     for place, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
         place.imshow(picture)
-        place.set_title(plain(name), fontsize=8, pad=3)
+        place.set_title(_title(name), fontsize=8, pad=3)
     return figure
 
 
@@ -351,7 +364,8 @@ def beside_cited(table: pandas.DataFrame, measure: str) -> Figure:
     if table["cited"].any():
         axes.axhline((~table["cited"]).sum() - 0.5, color="0.8", linewidth=1)
     axes.invert_yaxis()
-    axes.set(xlabel=f"{measure}, 95 % interval (hollow: cited, not rerun; grey bar: chance)", xlim=(0, 1))
+    axes.set_xlabel(f"{measure}, 95 % interval (hollow: cited, not rerun; grey bar: chance)", fontsize=9)
+    axes.set_xlim(0, 1)
     return figure
 
 

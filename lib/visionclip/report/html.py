@@ -30,6 +30,7 @@ HIDDEN = {"hide", "remove", "papermill-error-cell-tag"}  # tags of cells that no
 HEADINGS = ("h1", "h2", "h3", "h4")
 PIXELS = ("image/png", "image/jpeg")
 PICTURES = ("image/svg+xml", *PIXELS)  # the best first
+NARROW = 3  # columns that a phone has room for
 SCREEN = 96  # CSS pixels an inch
 # What stands for a condition, finding or task in a table: a whole cell, or a word of one that no sentence would have.
 KEY = re.compile(r"(?<![\w./])[a-z]+(?:_[a-z0-9]+)+(?:>=\d)?(?![\w./])|(?<![\w./])[a-z]+>=\d")
@@ -132,6 +133,7 @@ def safe_html(html: str, files: frozenset[str] = frozenset()) -> Markup:
     for table in soup("table"):
         _name(table)
         _align(table)
+        _stack(table)
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
     for image in soup("img"):
         if not image.get("src"):
@@ -174,6 +176,24 @@ def _align(table: Tag) -> None:
         if body and all(NUMBER.match(cells[column].get_text().strip()) for cells in body):
             for cells in rows:
                 cells[column]["class"] = " ".join([*cells[column].get_attribute_list("class"), "number"])
+
+
+def _stack(table: Tag) -> None:
+    """Give each cell of a table that is too wide for a phone its column's title, for the stylesheet to show there."""
+    rows = [row(["td", "th"]) for row in table("tr")]
+    if (
+        not rows
+        or len(rows[0]) <= NARROW
+        or any(len(cells) != len(rows[0]) for cells in rows)
+        or rows[0][-1].name == "td"
+    ):
+        return
+    if any(cells[-1].name == "th" for cells in rows[1:]):  # more than one row of titles
+        return
+    table["class"] = " ".join([*table.get_attribute_list("class", []), "stack"])
+    for cells in rows[1:]:
+        for title, cell in zip(rows[0], cells, strict=True):
+            cell["data-title"] = title.get_text().strip()
 
 
 def data_uri(picture: tuple[str, str]) -> str:
