@@ -70,8 +70,8 @@ def zero_shot(results: Sequence[Mapping]) -> str:
         return f"Without photographs nothing is said of real eyes; {phantoms}."
     ordered = sorted(real, key=lambda one: one[0].value or 0)
     ends = ordered if len(ordered) < 2 else (ordered[0], ordered[-1])
-    said = " to ".join(f"{auc} ({row['dataset']}, {plain(row['task'])}, n {row['n']})" for auc, row in ends)
-    return f"On real photographs, which trained nothing, AUC is {said}, over {len(real)} tasks; {phantoms}."
+    extremes = " to ".join(f"{auc} ({row['dataset']}, {plain(row['task'])}, n {row['n']})" for auc, row in ends)
+    return f"On real photographs, which trained nothing, AUC is {extremes}, over {len(real)} tasks; {phantoms}."
 
 
 def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: str) -> str:
