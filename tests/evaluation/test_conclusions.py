@@ -1,6 +1,7 @@
 """The sentence of a notebook says its numbers, with intervals, and what can't be said."""
 
-from visionclip.evaluation import conclusions
+from visionclip.data import folders
+from visionclip.evaluation import conclusions, distance, scoring
 from visionclip.evaluation.intervals import Comparison, Interval
 
 
@@ -72,3 +73,8 @@ def test_maps_are_held_against_marks_and_without_any_against_masks():
     said = conclusions.localisation(rows, matrix, ["test"])
     assert "experts' marks on photographs" in said
     assert "0.200 (cotton wool spots) to 0.400 (hard exudates)" in said
+
+
+def test_names_are_those_of_the_modules_that_give_them():
+    assert conclusions.DRAWN == (scoring.PHANTOMS, distance.PHANTOMS)
+    assert conclusions.DEVELOPMENT == folders.DEVELOPMENT

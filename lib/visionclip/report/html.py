@@ -190,7 +190,7 @@ def _stack(table: Tag) -> None:
         return
     if any(cells[-1].name == "th" for cells in rows[1:]):  # more than one row of titles
         return
-    table["class"] = " ".join([*table.get_attribute_list("class", []), "stack"])
+    table["class"] = " ".join([*(table.get("class") or []), "stack"])
     for cells in rows[1:]:
         for title, cell in zip(rows[0], cells, strict=True):
             cell["data-title"] = title.get_text().strip()

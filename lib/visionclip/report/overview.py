@@ -59,20 +59,23 @@ def _drawn(folder: Path) -> Iterator[tuple[str, str]]:
     found: set[str] = set()
     for shard in sorted(folder.glob("*.tar")):
         with tarfile.open(shard) as file:
-            for member in file:
-                if not member.name.endswith(".json"):
-                    continue
-                labels = json.load(io.TextIOWrapper(file.extractfile(member), "utf-8"))  # type: ignore[arg-type]
+            for name in (member.name for member in file if member.name.endswith(".json")):
+                labels = json.loads(_content(file, name))
                 kind = KINDS.get(labels.get("source", ""))
                 if kind and kind not in found and str(labels["conditions"].get("dr_grade")) in GRADES:
                     found.add(kind)
-                    picture = file.extractfile(member.name.removesuffix("json") + "png")
-                    yield kind, _address(Image.open(picture))  # type: ignore[arg-type]
-                if len(found) == len(KINDS):
-                    return
+                    yield kind, _address(Image.open(io.BytesIO(_content(file, name.removesuffix("json") + "png"))))
+        if len(found) == len(KINDS):
+            return
+
+
+def _content(file: tarfile.TarFile, name: str) -> bytes:
+    member = file.extractfile(name)
+    return member.read() if member else b""
 
 
 def _photograph(external: Path) -> Eye | None:
+    """The first photograph of ``GRADES`` of the first set below ``external`` that may be shown."""
     for folder in sorted(external.glob("*/")) if external.is_dir() else ():
         credit, labels = folders.credit(folder.name), folder / "labels.csv"
         if not credit or not labels.is_file():
@@ -80,8 +83,9 @@ def _photograph(external: Path) -> Eye | None:
         with labels.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         graded = [row for row in rows if (row.get("dr_grade") or "") in GRADES] or rows
-        if path := next((path for row in graded if (path := folder / (row.get("file") or "")).is_file()), None):
-            return Eye("photograph", _address(Image.fromarray(imaging.prepare(imaging.read(path), SHOWN))), credit)
+        found = [path for row in graded if (path := folder / (row.get("file") or "")).is_file()]
+        if found:
+            return Eye("photograph", _address(Image.fromarray(imaging.prepare(imaging.read(found[0]), SHOWN))), credit)
     return None
 
 

@@ -363,7 +363,8 @@ def _parted(cells: Iterable[NotebookNode]) -> tuple[list[NotebookNode], list[Not
         if headings:
             sections.append((headings[0], []))
         sections[-1][1].append(cell)
-    story, made = [], []
+    story: list[NotebookNode] = []
+    made: list[NotebookNode] = []
     for title, own in sections:
         stopped = any(cell.metadata.get("failed") for cell in own)
         for cell in own:
