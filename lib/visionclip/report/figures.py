@@ -64,7 +64,8 @@ def _subplots(*shape: int, **given) -> tuple[Figure, Any]:
     """``plt.subplots``, forgotten by pyplot at once: a notebook shows the returned figure, and shows it one time."""
     figure, axes = plt.subplots(*shape, **given)
     plt.close(figure)
-    if shell := get_ipython():  # each time, as what pyplot loads with its first figure sets its own
+    shell = get_ipython()
+    if shell and shell.display_formatter:  # each time, as what pyplot loads with its first figure sets its own
         formatters = shell.display_formatter.formatters
         formatters["image/png"].pop(Figure, None)
         formatters["image/svg+xml"].for_type(Figure, as_svg)
