@@ -51,11 +51,13 @@ def test_columns_of_numbers_are_marked_with_their_heading():
 
 def test_tables_have_plain_names_and_code_stays():
     table = pd.DataFrame({"condition": ["dr_grade>=1", "gc", "clinic: referable_dr"], "file": ["a/b_c.csv", "", "x"]})
+    table.loc[3] = ["file, split and dr_grade as a column", ""]
     html_of = table.to_html(index=False).replace("<td>x</td>", "<td><code>referable_dr</code></td>")
     cells = [cell.text for cell in BeautifulSoup(html.safe_html(html_of), "html.parser")("td")]
     assert cells == [
         *("mild retinopathy or worse", "a/b_c.csv", "glaucoma", ""),
         *("clinic: referable retinopathy", "referable_dr"),
+        *("file, split and dr_grade as a column", ""),
     ]
 
 

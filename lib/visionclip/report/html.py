@@ -32,7 +32,10 @@ PIXELS = ("image/png", "image/jpeg")
 PICTURES = ("image/svg+xml", *PIXELS)  # the best first
 NARROW = 3  # columns that a phone has room for
 SCREEN = 96  # CSS pixels an inch
-# What stands for a condition, finding or task in a table: a whole cell, or a word of one that no sentence would have.
+WORDS = (
+    5  # of a cell at most in which names are replaced: longer ones are sentences, in which they are names of columns
+)
+# What stands for a condition, finding or task in a table: a whole cell, or a word of a short one.
 KEY = re.compile(r"(?<![\w./])[a-z]+(?:_[a-z0-9]+)+(?:>=\d)?(?![\w./])|(?<![\w./])[a-z]+>=\d")
 # Kinds of output that a page shows, the best first.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
@@ -163,6 +166,8 @@ def _name(table: Tag) -> None:
             continue
         whole = str(text).strip()
         known = re.split(r">=| \d", whole)[0] in {*conditions.FACTS, *conditions.FINDINGS, *conditions.PLAIN}
+        if len(whole.split()) > WORDS:
+            continue
         named = conditions.plain(whole) if known else KEY.sub(lambda match: conditions.plain(match[0]), str(text))
         if named != str(text):
             text.replace_with(named)
