@@ -139,3 +139,29 @@ def test_no_two_findings_or_diseases_share_a_name():
     diseases = [conditions.VOCABULARY[key] for key in conditions.DISEASES]
     names = Counter(name.lower() for one in (*lesions, *diseases) for name in (*one.chinese, *one.english))
     assert {name for name, count in names.items() if count > 1} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("dr_grade>=1", "mild retinopathy or worse"),
+        ("dr_grade>=4", "proliferative retinopathy"),
+        ("dr_grade 2", "moderate retinopathy"),
+        ("dr_grade", "retinopathy grade"),
+        ("gc>=1", "glaucoma"),
+        ("aon>=1", "optic nerve anomaly"),
+        ("referable_dr", "referable retinopathy"),
+        ("macular_edema", "macular edema"),
+        ("cotton_wool", "cotton wool spots"),
+        ("normal", "no disease"),
+        ("mean of the tasks", "mean of the tasks"),
+        ("my_task", "my task"),
+    ],
+)
+def test_names_are_plain(name, read):
+    assert conditions.plain(name) == read
+
+
+def test_every_condition_and_finding_has_a_plain_name():
+    names = [conditions.plain(name) for name in (*conditions.VECTOR_NAMES, *conditions.FINDINGS)]
+    assert not [name for name in names if "_" in name or ">=" in name]

@@ -11,6 +11,7 @@ import sys
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
 
 import tiny
@@ -89,6 +90,34 @@ def test_it_opens_with_its_question_imports_and_parameters_and_ends_by_saving(na
     assert any(isinstance(node, ast.Assert) for cell in rest for node in body(cell))
     assert any(".finish(" in cell.source for cell in rest[-2:])
     assert sum(cell.cell_type == "markdown" for cell in cells) >= len(rest) // 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_cell_has_title_links_question_and_what_is_done(name):
+    title, links, question, done = read(name).cells[0].source.split("\n\n")
+    assert re.fullmatch(rf"# {name[:2]} · \S.*", title)
+    assert links.startswith("[VisionCLIP](https://arxiv.org/abs/2403.10823) · ")
+    place = NAMES.index(name)
+    beside = [NAMES[other] for other in (place - 1, place + 1) if 0 <= other < len(NAMES)]
+    linked = re.findall(r"\((\S+)\)", links)[1:]
+    assert linked == [*(f"{other}.ipynb" for other in beside), f"../reports/cpu/{name}.html"]
+    assert re.fullmatch(r"\*\*Question\.\*\* [^?]+\?.*", question)
+    assert all(line.startswith("- ") for line in done.splitlines())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_cell_draws_the_figure_and_one_prints_the_answer(name):
+    for tag in ("figure", "answer"):
+        (cell,) = [cell for cell in code_cells(name) if tag in cell.metadata.get("tags", [])]
+        assert cell.outputs, tag
+    assert any(output.get("text", "").strip() for output in cell.outputs), "the answer is printed"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_has_at_most_eight_columns(name):
+    for output in (output for cell in code_cells(name) for output in cell.outputs):
+        for row in BeautifulSoup(output.get("data", {}).get("text/html", ""), "html.parser")("tr"):
+            assert len(row(["td", "th"])) <= 8, row.get_text(" ")
 
 
 @pytest.mark.parametrize("name", NAMES)

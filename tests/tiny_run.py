@@ -26,6 +26,7 @@ TRACEBACK = [
     f"File \x1b[32m{runs.ROOT}/lib/visionclip/training/contrastive.py:33\x1b[39m, in train(steps)\n     32 loss = 1",
     "\x1b[31mValueError\x1b[39m: loss is not finite at step 12: <script>alert(1)</script>",
 ]
+SAID = "Of 20 <b>eyes</b> 0.710 [0.660, 0.750] are plausible.\n"
 LOG = [
     "Traceback (most recent call last):",
     f'  File "{runs.ROOT}/lib/visionclip/training/contrastive.py", line 33, in train',
@@ -83,7 +84,8 @@ def notebook(name: str) -> nbformat.NotebookNode:
                 new_output("stream", name="stdout", text=f"saved {runs.ROOT}/runs/cpu/01-synthesis\n"),
             ),
             code("show(grid)", shown({"image/png": png(1600, 500)}, **{"image/png": {"alt": "16 synthetic eyes"}})),
-            code("show(circle)", shown({"image/svg+xml": svg})),
+            code("show(circle)", shown({"image/svg+xml": svg}), tags=("figure",)),
+            code("print(said)", new_output("stream", name="stdout", text=SAID), tags=("answer",)),
             new_markdown_cell("## 结果\n\n左眼，重度非增殖期糖尿病视网膜病变，伴黄斑水肿。<script>alert(3)</script>"),
             code("table", frame(3)),
             code("wide", frame(24)),

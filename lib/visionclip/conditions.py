@@ -334,6 +334,31 @@ def presentation(conditions: Conditions) -> str:
     return f"dr_grade {grade}" if grade else "normal"
 
 
+# As people read them: tasks and presentations that are no key of ``FACTS`` or ``FINDINGS``, and keys whose commonest
+# English synonym would mislead or be long in a table.
+PLAIN: dict[str, str] = {
+    "aon": "optic nerve anomaly",
+    "dr_grade": "retinopathy grade",
+    "eye_side": "right eye",
+    "normal": "no disease",
+    "referable_dr": "referable retinopathy",
+}
+
+
+def plain(name: str) -> str:
+    """A condition, finding or task, or a value of it (``dr_grade>=2``, ``dr_grade 2``, ``gc>=1``, ``cotton_wool``), as
+    people read it; what is none of these comes back with spaces for underscores."""
+    key, mark, value = next(((*name.partition(mark),) for mark in (">=", " ") if mark in name), (name, "", ""))
+    known = VOCABULARY.get(key)
+    if known and known.grades and value.isdigit() and 1 <= int(value) <= known.highest:
+        worse = " or worse" if mark == ">=" and int(value) < known.highest else ""
+        return f"{known.grades[int(value) - 1][1]} retinopathy{worse}"
+    if value and not (known and value == "1"):
+        return name.replace("_", " ")
+    named = FINDINGS.get(key) or known
+    return PLAIN.get(key) or (named.english[0] if named else key.replace("_", " "))
+
+
 def balanced(count: int, rng: np.random.Generator, unreadable: float = 0.1) -> list[dict[str, int]]:
     """``count`` complete conditions, balanced over ``PRESENTATIONS``, in random order.
 

@@ -16,10 +16,12 @@ def result(dataset, auc, **more):
 
 def test_scores_stand_with_their_intervals_and_what_trivial_predictions_reach():
     (row,) = tables.score_table([result("clinic", Interval(0.8, 0.7, 0.9), kappa=Interval(None))]).to_dict("records")
-    assert list(row) == ["dataset", "task", "n", "AUC", "ACA", "chance", "accuracy", "majority", "macro F1", "QWK"]
-    assert (row["dataset"], row["AUC"], row["chance"], row["majority"]) == (
-        "clinic (test)", "0.800 [0.700, 0.900]", "0.500", "0.600"
-    )  # fmt: skip
+    assert list(row) == ["dataset", "task", "n", "AUC", "ACA (chance)", "accuracy (majority)", "macro F1", "QWK"]
+    assert (row["dataset"], row["AUC"]) == ("clinic (test)", "0.800 [0.700, 0.900]")
+    assert (row["ACA (chance)"], row["accuracy (majority)"]) == (
+        "0.500 [0.400, 0.600] (0.500)",
+        "0.500 [0.400, 0.600] (0.600)",
+    )
     assert row["QWK"] == "–"
 
 
@@ -47,8 +49,8 @@ def located(finding, score, **more):
 def test_maps_stand_with_chance_and_those_of_phantoms_name_no_dataset():
     (row,) = tables.localisation_table([located("exudate", 0.7)]).to_dict("records")
     assert list(row.items()) == [
-        *(("finding", "exudate"), ("n", "4 of 9"), ("pixel AUC", "0.700"), ("average precision", "0.700")),
-        *(("by chance", "0.010"), ("pointing", "0.700"), ("Dice", "0.700"), ("Dice by chance", "0.020")),
+        *(("finding", "exudate"), ("n", "4 of 9"), ("pixel AUC", "0.700")),
+        *(("average precision (chance)", "0.700 (0.010)"), ("pointing", "0.700"), ("Dice (chance)", "0.700 (0.020)")),
     ]
 
 
@@ -56,22 +58,24 @@ def test_what_random_weights_reach_stands_beside_the_maps():
     rows = [located("exudate", 0.7, dataset="clinic"), located("disc", 0.9, dataset="clinic")]
     at_random = [located("exudate", 0.5), located("disc", 0.4)]
     first, second = tables.localisation_table(rows, at_random).to_dict("records")
-    assert list(first)[:5] == ["dataset", "finding", "n", "pixel AUC", "pixel AUC, random weights"]
-    assert (first["dataset"], first["average precision, random weights"]) == ("clinic (test)", "0.500")
-    assert second["pixel AUC, random weights"] == "0.400"
+    assert list(first)[:4] == ["dataset", "finding", "n", "pixel AUC (random weights)"]
+    assert first["dataset"] == "clinic (test)"
+    assert first["average precision (chance, random weights)"] == "0.700 (0.010, 0.500)"
+    assert second["pixel AUC (random weights)"] == "0.900 (0.400)"
 
 
 def test_where_lesions_were_counted_there_is_the_share_that_is_found():
     counted, anatomy = located("exudate", 0.7, lesions=12), located("disc", 0.9, lesion_sensitivity=Interval(None))
     anatomy["chance"]["lesion_sensitivity"] = None
     first, second = tables.localisation_table([counted, anatomy]).to_dict("records")
-    assert list(first)[-2:] == ["lesions found", "found by chance"]
-    assert (first["lesions found"], first["found by chance"], second["lesions found"]) == ("0.700", "0.030", "–")
+    title = "lesions found (chance)"
+    assert list(first)[-1] == title
+    assert (first[title], second[title]) == ("0.700 (0.030)", "– (–)")
 
 
 def test_a_finding_that_too_few_photographs_show_is_a_row_of_dashes():
     (row,) = tables.localisation_table([located("exudate", None)]).to_dict("records")
-    assert list(row.values()) == ["exudate", "4 of 9", *["–"] * 6]
+    assert list(row.values()) == ["exudate", "4 of 9", "–", "– (–)", "–", "– (–)"]
 
 
 def test_maps_of_a_disease_name_it_and_the_method():

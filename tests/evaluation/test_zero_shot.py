@@ -96,7 +96,7 @@ def test_results_have_the_published_shape_and_intervals_around_their_values(untr
         assert result["auc"].low <= result["auc"].value <= result["auc"].high
     graded = {result["task"] for result in results if result["kappa"].value is not None}
     assert graded == {"dr_grade"}
-    assert {"majority", "chance"} <= set(tables.score_table(results).columns)
+    assert {"accuracy (majority)", "ACA (chance)"} <= set(tables.score_table(results).columns)
 
 
 def test_rows_of_no_class_are_not_scored(untrained, held_out):

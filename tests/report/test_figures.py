@@ -1,4 +1,5 @@
 import glob
+import io
 import warnings
 
 import matplotlib
@@ -7,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 from matplotlib import font_manager
+from PIL import Image
 
 from visionclip.report import figures
 
@@ -59,6 +61,20 @@ DRAWN = {
     "forest": lambda: figures.forest(pandas.DataFrame({"name": ["a"], "value": [0.7], "low": [0.6], "high": [0.8]})),
     "differences": lambda: figures.differences(
         pandas.DataFrame({"name": ["a", "b"], "value": [0.1, -0.1], "low": [0.0, None], "high": [0.2, None]})
+    ),
+    "beside_cited": lambda: figures.beside_cited(
+        pandas.DataFrame(
+            {
+                "name": ["clinic: gc", "FLAIR: REFUGE"],
+                "n": [20, "not given"],
+                "value": [0.7, 0.9],
+                "low": [0.6, np.nan],
+                "high": [0.8, np.nan],
+                "chance": [0.5, 0.5],
+                "cited": [False, True],
+            }
+        ),
+        "AUC",
     ),
     "learning_curves": lambda: figures.learning_curves(POINTS),
     "size_curve": lambda: figures.size_curve(CURVES, {"a": {"floor": 0.1, "coefficient": 1.0, "exponent": 0.3}}),
@@ -117,3 +133,19 @@ def test_a_chinese_title_is_no_row_of_boxes():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.atlas({"青光眼": PICTURE}).canvas.draw()
+
+
+def test_lines_are_svg_and_pictures_are_fine_jpeg():
+    lines, pictures = DRAWN["forest"](), DRAWN["gallery"]()
+    assert figures.as_svg(lines).rstrip().endswith("</svg>")
+    assert figures.as_svg(lines) == figures.as_svg(lines)
+    assert figures.as_jpeg(lines) is None
+    assert figures.as_svg(pictures) is None
+    image = Image.open(io.BytesIO(figures.as_jpeg(pictures)))
+    assert image.info["dpi"][0] >= 200
+    assert image.format == "JPEG"
+
+
+def test_phantoms_and_generated_eyes_have_their_colour_everywhere():
+    assert figures.colours(["generated", "held-out phantoms", "idrid", "odir"]) == ["C1", "C0", "C2", "C3"]
+    assert figures.colours(["phantoms", "palm"]) == ["C0", "C2"]

@@ -49,6 +49,36 @@ def test_columns_of_numbers_are_marked_with_their_heading():
     assert marked == ["AUC (95 % CI)", "n", "0.71 (0.66–0.75)", "-1", "–", "20"]
 
 
+def test_tables_have_plain_names_and_code_stays():
+    table = pd.DataFrame({"condition": ["dr_grade>=1", "gc", "clinic: referable_dr"], "file": ["a/b_c.csv", "", "x"]})
+    table.loc[3] = ["file, split and dr_grade as a column", ""]
+    html_of = table.to_html(index=False).replace("<td>x</td>", "<td><code>referable_dr</code></td>")
+    cells = [cell.text for cell in BeautifulSoup(html.safe_html(html_of), "html.parser")("td")]
+    assert cells == [
+        *("mild retinopathy or worse", "a/b_c.csv", "glaucoma", ""),
+        *("clinic: referable retinopathy", "referable_dr"),
+        *("file, split and dr_grade as a column", ""),
+    ]
+
+
+def test_cells_of_wide_tables_say_their_column():
+    wide = pd.DataFrame({"a": [1], "b": [2], "c": [3], "d": [4]})
+    page = BeautifulSoup(html.safe_html(wide.to_html(index=False)), "html.parser")
+    assert "stack" in page.table["class"]
+    assert [cell["data-title"] for cell in page("td")] == ["a", "b", "c", "d"]
+    assert "stack" not in BeautifulSoup(html.safe_html(wide[["a"]].to_html()), "html.parser").table["class"]
+
+
+def test_a_picture_is_shown_at_the_size_it_was_drawn_for():
+    file = io.BytesIO()
+    Image.new("RGB", (400, 10)).save(file, "JPEG", dpi=(200, 200))
+    data = base64.b64encode(file.getvalue()).decode()
+    assert html.width("image/jpeg", data) == 192
+    assert html.width("image/png", png()) is None
+    assert html.width("image/svg+xml", "<svg/>") is None
+    assert html.data_uri(("image/svg+xml", "<svg/>")) == "data:image/svg+xml;base64,PHN2Zy8+"
+
+
 @pytest.mark.parametrize(
     ("tex", "expected"),
     [

@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_notebook
 
-from tiny_run import SOURCES, build, code, failed, finish, log, notebook, study
+from tiny_run import SAID, SOURCES, build, code, failed, finish, log, notebook, study
 from visionclip import runs
 from visionclip.report import cards, pages
 
@@ -26,6 +26,49 @@ def test_the_numbers_of_finished_stages_lie_beside_the_pages(reports):
     assert list(numbers) == ["01-synthesis", "02-captions"]
     assert numbers["01-synthesis"]["seconds"] == 90
     assert numbers["01-synthesis"]["headline"][0]["value"] == "0.71 (0.66–0.75)"
+    assert numbers["01-synthesis"]["answer"] == SAID.strip()
+
+
+def test_a_page_opens_with_title_question_answer_and_figure_and_folds_what_made_it(reports):
+    page = soup(reports / "01-synthesis.html")
+    assert [page.h1.text, page.find(class_="question").text] == [
+        "Synthetic eyes",
+        "Does a generator that saw only phantoms draw plausible eyes?",
+    ]
+    assert len(page("h1")) == 1
+    opening = page.main.find("section")
+    assert opening["id"] == "answer"
+    assert opening.p.text == SAID.strip()
+    assert opening.img["src"].startswith("data:image/svg+xml")
+    assert len(page("img", src=opening.img["src"])) == 1  # not twice
+    assert page.find(class_="above").a["href"] == "#answer"
+    (fold,) = page("details", class_="fold")
+    assert fold.find("table", class_="parameters")
+    assert not page.find("table", class_="parameters").find_all_next("img")
+    assert "0a1b2c3d4e" in fold.text
+
+
+def test_every_sentence_with_a_number_on_the_index_is_read_from_the_numbers(tmp_path):
+    results = [
+        {"dataset": "clinic", "task": "referable_dr", "split": "test", "n": 20, "chance_aca": 0.5}
+        | {score: {"value": 0.8, "low": 0.7, "high": 0.9} for score in ("auc", "aca")}
+    ]
+    run = study(tmp_path, failing=False) / "runs" / "cpu"
+    finish(run / "04-zero-shot")
+    runs.write_json(
+        run / "04-zero-shot" / "numbers.json", {"headline": [{"name": "AUC", "value": "8"}]} | {"results": results}
+    )
+    page, numbers = soup(build(tmp_path) / "index.html"), runs.read_json(tmp_path / "reports/cpu/numbers.json")
+    said = {cell.text for cell in page("td", class_="said") if cell.text and not cell.dl}
+    assert said == {own["answer"] for own in numbers.values() if own["answer"]}
+    shown = {dd.text for dd in page.select(".headline dd")}
+    assert shown == {row["value"] for own in numbers.values() if not own["answer"] for row in own["headline"]}
+    for paragraph in page.main("p"):
+        if "total" not in paragraph.get("class", []):
+            assert not re.search(r"\d", paragraph.text.replace("04-zero-shot", "")), paragraph.text
+    assert [image["alt"] for image in page("img")] == [
+        f"Zero-shot {measure} of this run beside cited figures and chance" for measure in ("AUC", "ACA")
+    ]
 
 
 def soup(path: Path) -> BeautifulSoup:
@@ -93,7 +136,7 @@ def test_index_has_question_status_duration_headline_and_total(reports):
     assert "Does a generator that saw only phantoms draw plausible eyes?" in rows["01-synthesis"]
     assert "finished" in rows["01-synthesis"]
     assert "1 min 30 s" in rows["01-synthesis"]
-    assert "0.71 (0.66–0.75)" in rows["01-synthesis"]
+    assert SAID.strip() in rows["01-synthesis"]
     assert "failed" in rows["03-pretrain"]
     assert "not run" in rows["04-zero-shot"]
     assert page.select(".stages tbody tr")[3].td.text == "Does it transfer?"
@@ -176,12 +219,14 @@ def test_injected_parameters_stand_in_a_table_with_default_and_meaning(reports):
 
 def test_every_figure_has_alt_text_its_own_or_that_of_its_section(reports):
     alts = [image["alt"] for image in soup(reports / "01-synthesis.html")("img")]
-    assert alts[:3] == ["Figure: The objective", "16 synthetic eyes", "Figure: The objective"]
+    assert alts == [SAID.strip(), "Figure: The objective", "16 synthetic eyes"]
 
 
 def test_footer_and_neighbours(reports):
     page = soup(reports / "02-captions.html")
-    footer = page.find("footer").text
+    made = page.select_one("details.fold")
+    assert not made.find_next_sibling("section")  # last, behind the story
+    footer = made.text
     for text in (
         "0a1b2c3d4e",
         "0123456789ab",

@@ -16,9 +16,9 @@ from visionclip.evaluation.scoring import BY_THRESHOLDS, LIKELIEST, OF_CLASS, PH
 TEXTS = {  # what stands below a title, from the entries of a result
     "AUC": "{auc}",
     "ACA": "{aca}",
-    "chance": "{chance_aca:.3f}",
+    "ACA (chance)": "{aca} ({chance_aca:.3f})",
     "accuracy": "{accuracy}",
-    "majority": "{majority_accuracy:.3f}",
+    "accuracy (majority)": "{accuracy} ({majority_accuracy:.3f})",
     "macro F1": "{macro_f1}",
     "QWK": "{kappa}",
     "average precision": "{average_precision}",
@@ -28,7 +28,6 @@ TEXTS = {  # what stands below a title, from the entries of a result
     "ECE, scaled": "{scaled[ece]:.3f}",
     "Brier, scaled": "{scaled[brier]:.3f}",
 }
-BESIDE = {"pixel AUC": "pixel_auc", "average precision": "average_precision"}  # shown of random weights too
 SPREAD = "{{{0}[mean]:.3f}} ({{{0}[low]:.3f}} to {{{0}[high]:.3f}})"
 
 
@@ -50,7 +49,7 @@ def table(rows: Iterable[Mapping], titles: Sequence[str], **texts: str) -> panda
 
 def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: every score with its interval, and what chance and the commonest class reach."""
-    titles = ("dataset", "task", "n", "AUC", "ACA", "chance", "accuracy", "majority", "macro F1", "QWK")
+    titles = ("dataset", "task", "n", "AUC", "ACA (chance)", "accuracy (majority)", "macro F1", "QWK")
     return table(results, titles, dataset="{dataset} ({split})")
 
 
@@ -101,27 +100,27 @@ def tuned_table(results: Sequence[Mapping], tuned: Sequence[Mapping]) -> pandas.
 def localisation_table(results: Sequence[Mapping], untrained: Sequence[Mapping] = ()) -> pandas.DataFrame:
     """One row a finding: how its maps agree with its masks, and what chance gives.
 
-    Rows may name their dataset and split, the disease in place of a finding, and the method that made the maps. Beside
-    them stands what random weights reach, where ``untrained`` has the same rows. Where lesions were counted there is
-    the share found at one false positive an image.
+    Rows may name their dataset and split, the disease in place of a finding, and the method that made the maps. In
+    round brackets stands what chance gives, and what random weights reach where ``untrained`` has the same rows. Where
+    lesions were counted there is the share found at one false positive an image.
     """
     chance = ("average_precision", "dice", "lesion_sensitivity")  # none where too few images show the finding
     results = [{**row, "chance": {score: Interval(row["chance"].get(score)) for score in chance}} for row in results]
     names = ("dataset", "disease", "finding", "method")
-    titles = [name for name in names if results and name in results[0]] or ["finding"]
-    titles += ["n", "pixel AUC", "average precision", "by chance", "pointing", "Dice", "Dice by chance"]
-    titles += ["lesions found", "found by chance"] if any(row["lesions"] for row in results) else []
-    texts = {"average precision": "{average_precision}", "by chance": "{chance[average_precision]}"}
-    texts |= {"pixel AUC": "{pixel_auc}", "pointing": "{pointing}", "n": "{showing} of {n}"}
-    texts |= {"Dice": "{dice}", "Dice by chance": "{chance[dice]}", "dataset": "{dataset} ({split})"}
-    texts |= {"lesions found": "{lesion_sensitivity}", "found by chance": "{chance[lesion_sensitivity]}"}
+    texts = {"n": "{showing} of {n}", "pixel AUC": "{pixel_auc}"}
+    texts |= {"average precision (chance)": "{average_precision} ({chance[average_precision]})"}
+    texts |= {"pointing": "{pointing}", "Dice (chance)": "{dice} ({chance[dice]})"}
+    if any(row["lesions"] for row in results) and "method" not in results[0]:
+        texts |= {"lesions found (chance)": "{lesion_sensitivity} ({chance[lesion_sensitivity]})"}
     if untrained:
-        texts |= {f"{title}, random weights": f"{{random_{score}}}" for title, score in BESIDE.items()}
-        for title in BESIDE:
-            titles.insert(titles.index(title) + 1, f"{title}, random weights")
-        beside = [{f"random_{score}": row[score] for score in BESIDE.values()} for row in untrained]
+        beside = [{f"random_{score}": row[score] for score in ("pixel_auc", "average_precision")} for row in untrained]
         results = [{**row, **other} for row, other in zip(results, beside, strict=True)]
-    return table(results, titles, **texts)
+        both = "{average_precision} ({chance[average_precision]}, {random_average_precision})"
+        changed = {"pixel AUC": ("pixel AUC (random weights)", "{pixel_auc} ({random_pixel_auc})")}
+        changed |= {"average precision (chance)": ("average precision (chance, random weights)", both)}
+        texts = dict(changed.get(title, (title, text)) for title, text in texts.items())
+    titles = [name for name in names if results and name in results[0]] or ["finding"]
+    return table(results, [*titles, *texts], dataset="{dataset} ({split})", **texts)
 
 
 def grade_table(results: Sequence[Mapping]) -> pandas.DataFrame:

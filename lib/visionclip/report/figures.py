@@ -1,6 +1,9 @@
 """One function a figure; each returns a matplotlib figure and computes nothing that a report quotes."""
 
-from collections.abc import Mapping, Sequence
+import io
+import itertools
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -8,13 +11,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 import seaborn
+from IPython.core.getipython import get_ipython
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
+from visionclip.conditions import plain
+
 # Fonts with Chinese characters; the first that is installed is used, without one of them any that has the characters.
 CHINESE = ["Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"]
 CHINESE += ["PingFang SC", "Microsoft YaHei", "SimHei"]
+DPI = 200  # of pictures; what is drawn in lines has none
+MANY = 1000  # marks of one line, above which they are a picture within a figure
+ACROSS = 9  # pictures beside each other in a gallery
+CHANCE = {"color": "0.5", "linestyle": ":", "linewidth": 1}  # the line of it in every figure
 OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
 
 
@@ -45,6 +55,7 @@ seaborn.set_theme(
         "figure.dpi": 80,
         "legend.frameon": False,
         "font.family": font_families(),
+        "svg.hashsalt": "visionclip",  # the same figure has the same names inside
     },
 )
 
@@ -53,39 +64,85 @@ def _subplots(*shape: int, **given) -> tuple[Figure, Any]:
     """``plt.subplots``, forgotten by pyplot at once: a notebook shows the returned figure, and shows it one time."""
     figure, axes = plt.subplots(*shape, **given)
     plt.close(figure)
+    shell = get_ipython()
+    if shell and shell.display_formatter:  # each time, as what pyplot loads with its first figure sets its own
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].pop(Figure, None)
+        formatters["image/svg+xml"].for_type(Figure, as_svg)
+        formatters["image/jpeg"].for_type(Figure, as_jpeg)
+        formatters["image/svg+xml"].enabled = formatters["image/jpeg"].enabled = True
     return figure, axes
+
+
+def as_svg(figure: Figure) -> str | None:
+    """A figure of lines and text as SVG, sharp at any size; None of one that shows pictures."""
+    return None if _has_pictures(figure) else _saved(figure, "svg", metadata={"Date": None}).decode()
+
+
+def as_jpeg(figure: Figure) -> bytes | None:
+    """A figure that shows pictures as JPEG of ``DPI``; None of any other."""
+    return _saved(figure, "jpeg", pil_kwargs={"quality": 85}) if _has_pictures(figure) else None
+
+
+def _has_pictures(figure: Figure) -> bool:
+    return any(axes.images for axes in figure.axes)
+
+
+def _saved(figure: Figure, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=DPI, bbox_inches="tight", **options)
+    return file.getvalue()
+
+
+def colours(names: Iterable[str]) -> list[str]:
+    """Of each series by its name: phantoms are the first of the palette in every figure, generated eyes the second, and
+    whatever else there is takes the others in order."""
+    fixed = {"phantom": "C0", "generat": "C1", "ddpm": "C1"}
+    others = (f"C{number % 8 + 2}" for number in itertools.count())
+    return [next((own for word, own in fixed.items() if word in name.lower()), "") or next(others) for name in names]
 
 
 def gallery(
     rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.0, credit: str = ""
 ) -> Figure:
-    """A table of pictures: one row a key, one column a title; uint8 S×S×3 each, ``width`` inches a picture, and below
-    them the ``credit`` that their owner asks for."""
-    size = (width * len(titles) + 0.6, (width + 0.04) * len(rows) + 0.35)
+    """A table of pictures: one row a key, one column a title, in blocks of ``ACROSS`` columns; uint8 S×S×3 each,
+    ``width`` inches a picture, and below them the ``credit`` that their owner asks for."""
+    across, blocks = min(len(titles), ACROSS), -(-len(titles) // ACROSS)
+    heading = 0.5 if max(map(len, map(_title, titles)), default=0) > 12 else 0.2
+    size = (width * across + 0.6, blocks * (len(rows) * (width + 0.04) + heading))
     spaces = {"wspace": 0.03, "hspace": 0.03}
-    figure, axes = _subplots(len(rows), len(titles), figsize=size, squeeze=False, gridspec_kw=spaces)
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
-        for place, picture in zip(line, pictures, strict=True):
+    figure, axes = _subplots(blocks * len(rows), across, figsize=size, squeeze=False, gridspec_kw=spaces)
+    for place in axes.flat:
+        place.set(xticks=[], yticks=[])
+        seaborn.despine(ax=place, left=True, bottom=True)
+    for line, (name, pictures) in enumerate(rows.items()):
+        for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+            block, column = divmod(number, ACROSS)
+            place = axes[block * len(rows) + line, column]
             place.imshow(picture)
-            place.set(xticks=[], yticks=[])
-            seaborn.despine(ax=place, left=True, bottom=True)
-        line[0].set_ylabel(name, fontsize=8)
-    for place, title in zip(axes[0], titles, strict=True):
-        place.set_title(title.replace("_", " "), fontsize=7)
+            if not column:
+                place.set_ylabel(name, fontsize=8)
+            if not line:
+                place.set_title(_title(title), fontsize=7)
     if credit:
         figure.supxlabel(credit, fontsize=7)
     return figure
 
 
+def _title(name: str) -> str:
+    """The title of a picture, in lines short enough to stay above it."""
+    return textwrap.fill(plain(name), 16)
+
+
 def atlas(pictures: Mapping[str, np.ndarray], columns: int = 8, width: float = 1.25) -> Figure:
     """Pictures by name (S×S×3, uint8 or 0 to 1) in a grid, in the order given."""
     lines = -(-len(pictures) // columns)
-    figure, axes = _subplots(lines, columns, figsize=(width * columns, (width + 0.2) * lines), squeeze=False)
+    figure, axes = _subplots(lines, columns, figsize=(width * columns, (width + 0.4) * lines), squeeze=False)
     for place in axes.flat:
         place.axis("off")
     for place, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
         place.imshow(picture)
-        place.set_title(name.replace("_", " "), fontsize=8, pad=3)
+        place.set_title(_title(name), fontsize=8, pad=3)
     return figure
 
 
@@ -94,7 +151,7 @@ def layouts(pixels: np.ndarray, masks: np.ndarray, shown: Mapping[str, int], cha
     painted = {name: paint(pixels[index], masks[index], channels) for name, index in shown.items()}
     figure = atlas(painted)
     handles = [
-        matplotlib.patches.Patch(color=colour, label=channels[place].replace("_", " "))
+        matplotlib.patches.Patch(color=colour, label=plain(channels[place]))
         for place, colour in _layout_colours(channels).items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
@@ -126,7 +183,7 @@ def smoothed(values: Sequence[float]) -> np.ndarray:
 def loss_curve(losses: Sequence[float], floors: Sequence[float] | None = None) -> Figure:
     """Loss by update, with the lowest value that the objective allows where it is known."""
     figure, axes = _subplots(figsize=(7, 3))
-    axes.plot(losses, linewidth=0.5, alpha=0.3, color="C0")
+    axes.plot(losses, linewidth=0.5, alpha=0.3, color="C0", rasterized=len(losses) > MANY)
     axes.plot(smoothed(losses), color="C0", label="loss")
     axes.set(xlabel="update", ylabel="loss", xlim=(0, len(losses)))
     if floors is None:
@@ -161,8 +218,9 @@ def temperature_curve(temperatures: Sequence[float]) -> Figure:
 def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
     """AUC of the referee on held-out phantoms and on generated images (columns of the frame), by condition."""
     figure, axes = _subplots(figsize=(8, 0.28 * len(fidelity) + 1))
-    fidelity.plot.barh(ax=axes, width=0.75)
-    axes.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
+    named = fidelity.rename(index=plain)
+    named.plot.barh(ax=axes, width=0.75, color=colours(map(str, fidelity.columns)))
+    axes.axvline(0.5, **CHANCE)
     axes.invert_yaxis()
     axes.set(xlabel="referee's AUC (0.5: chance)", ylabel="", xlim=(0, 1))
     axes.legend(**OUTSIDE)
@@ -180,7 +238,7 @@ def histogram(values: Sequence[int], label: str) -> Figure:
 def rank_frequency(counts: Sequence[int]) -> Figure:
     """How many images each distinct caption belongs to, the commonest first, both axes logarithmic."""
     figure, axes = _subplots(figsize=(6, 2.8))
-    axes.loglog(np.arange(1, len(counts) + 1), sorted(counts, reverse=True), marker=".", linestyle="none")
+    axes.loglog(np.arange(1, len(counts) + 1), sorted(counts, reverse=True), ".", rasterized=len(counts) > MANY)
     axes.set(xlabel="rank of the caption", ylabel="its images")
     return figure
 
@@ -221,9 +279,9 @@ def prompt_matrix(
         for key in keys:
             frame = (sentences.index(key), row), 1, 1
             axes.add_patch(matplotlib.patches.Rectangle(*frame, fill=False, edgecolor="black", linewidth=1.6))
-    axes.set_xticks(np.arange(len(sentences)) + 0.5, [one.replace("_", " ") for one in sentences], fontsize=7)
+    axes.set_xticks(np.arange(len(sentences)) + 0.5, [plain(one) for one in sentences], fontsize=7)
     axes.tick_params(axis="x", rotation=60)
-    axes.set_yticks(np.arange(len(tasks)) + 0.5, [one.replace("_", " ") for one in tasks], fontsize=7, rotation=0)
+    axes.set_yticks(np.arange(len(tasks)) + 0.5, [_of_set(one) for one in tasks], fontsize=7, rotation=0)
     axes.set(xlabel="sentence, present against absent", ylabel="")
     return figure
 
@@ -251,8 +309,8 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figu
     """Receiver operating characteristics, (false, true) positive rates by name, with chance as the diagonal."""
     figure, axes = _subplots(figsize=(4.6, 3.6))
     for name, (false, true) in curves.items():
-        axes.plot(false, true, label=name)
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
+        axes.plot(false, true, label=plain(name))
+    axes.plot([0, 1], [0, 1], **CHANCE)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=7, **OUTSIDE)
@@ -265,9 +323,9 @@ def attack_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], rate: float 
     dotted diagonal. Thresholds at which nobody is found have no place here."""
     figure, axes = _subplots(figsize=(6.4, 3.8))
     lowest = min([rate / 2, *(false[false > 0].min() for false, _ in curves.values())])
-    for name, (false, true) in curves.items():
-        axes.step(np.maximum(false, lowest), np.maximum(true, lowest), where="post", label=name)
-    axes.plot([lowest, 1], [lowest, 1], color="0.6", linestyle=":", linewidth=1)
+    for (name, (false, true)), colour in zip(curves.items(), colours(curves), strict=True):
+        axes.step(np.maximum(false, lowest), np.maximum(true, lowest), where="post", label=name, color=colour)
+    axes.plot([lowest, 1], [lowest, 1], **CHANCE)
     axes.axvline(rate, color="0.6", linestyle="--", linewidth=1)
     axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1.1))
     axes.set(xlabel="controls taken for members", ylabel="members found")
@@ -282,24 +340,28 @@ def distributions(tables: Mapping[str, pandas.DataFrame]) -> Figure:
     for place, column in zip(axes[0], columns, strict=True):
         values = [table[column] for table in tables.values()]
         boxes = place.boxplot(values, tick_labels=list(tables), widths=0.6, patch_artist=True, sym="")
-        for number, box in enumerate(boxes["boxes"]):
-            box.set(facecolor=f"C{number}", alpha=0.7)
+        for box, colour in zip(boxes["boxes"], colours(tables), strict=True):
+            box.set(facecolor=colour, alpha=0.7)
         place.set(title=column)
         place.tick_params(labelsize=7)
         place.tick_params(axis="x", rotation=60)
     return figure
 
 
-def forest(table: pandas.DataFrame, chance: float = 0.5) -> Figure:
-    """AUC with its interval, one line a task; columns name, value, low, high."""
+def forest(table: pandas.DataFrame, chance: float = 0.5, label: str = "AUC with 95 % interval") -> Figure:
+    """A score with its interval, one line a task or arm; columns name ("dataset: task", or any), value, low, high."""
     figure, axes = _subplots(figsize=(7.5, 0.26 * len(table) + 0.9))
     places = np.arange(len(table))
     errors = np.abs(table[["low", "high"]].to_numpy(float).T - table["value"].to_numpy(float))
-    axes.errorbar(table["value"], places, xerr=errors, fmt="o", markersize=4, capsize=2)
-    axes.axvline(chance, color="0.5", linestyle=":", linewidth=1)
-    axes.set_yticks(places, table["name"], fontsize=8)
+    sets = [name.partition(": ")[0] for name in table["name"]]
+    of_set = dict(zip(dict.fromkeys(sets), colours(dict.fromkeys(sets)), strict=True)) if len(set(sets)) < 9 else {}
+    marks = [of_set.get(name, "C0") for name in sets] if len(of_set) < len(sets) else ["C0"] * len(sets)
+    for place, value, error, colour in zip(places, table["value"].to_numpy(float), errors.T, marks, strict=True):
+        axes.errorbar(value, place, xerr=error[:, None], fmt="o", markersize=4, capsize=2, color=colour)
+    axes.axvline(chance, **CHANCE)
+    axes.set_yticks(places, [_of_set(name) for name in table["name"]], fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="AUC with 95 % interval (dotted: chance)", xlim=(0, 1))
+    axes.set(xlabel=f"{label} (dotted: chance)", xlim=(0, 1))
     return figure
 
 
@@ -315,6 +377,36 @@ def differences(table: pandas.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel="difference of AUC with 95 % interval")
     return figure
+
+
+def beside_cited(table: pandas.DataFrame, measure: str) -> Figure:
+    """Scores of a run with their intervals, filled, above cited ones, hollow, each with its chance as a grey bar;
+    columns name ("dataset: task", or "model: set"), n, value, low, high, chance, cited."""
+    figure, axes = _subplots(figsize=(7.5, 0.27 * len(table) + 1.0))
+    sets = list(dict.fromkeys(name.partition(": ")[0] for name in table.loc[~table["cited"], "name"]))
+    of_set = dict(zip(sets, colours(sets), strict=True))
+    for place, row in enumerate(table.itertuples(index=False)):
+        colour = "0.35" if row.cited else of_set[row.name.partition(": ")[0]]
+        face = "none" if row.cited else colour
+        axes.plot(row.chance, place, "|", color="0.6", markersize=9, markeredgewidth=2)
+        if not np.isnan(row.low):
+            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.5)
+        axes.plot(row.value, place, "o", color=colour, markerfacecolor=face, markersize=5)
+    axes.set_yticks(
+        np.arange(len(table)), [f"{_of_set(one.name)} (n {one.n})" for one in table.itertuples()], fontsize=8
+    )
+    if table["cited"].any():
+        axes.axhline((~table["cited"]).sum() - 0.5, color="0.8", linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{measure}, 95 % interval (hollow: cited, not rerun; grey bar: chance)", fontsize=9)
+    axes.set_xlim(0, 1)
+    return figure
+
+
+def _of_set(name: str) -> str:
+    """A set's task ("clinic: gc") as people read it."""
+    before, mark, task = name.partition(": ")
+    return f"{before.replace('_', ' ')}{mark}{plain(task)}" if mark else plain(name)
 
 
 def learning_curves(points: pandas.DataFrame) -> Figure:
@@ -336,9 +428,9 @@ def learning_curves(points: pandas.DataFrame) -> Figure:
                 ends = [own["value"] - own["low"], own["high"] - own["value"]]
                 spread = np.nan_to_num(np.array(ends, float))
                 place.errorbar(own["labels"], own["value"], yerr=spread, marker="o", markersize=3, capsize=2, **named)
-        place.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
+        place.axhline(0.5, **CHANCE)
         place.set(xscale="log", xlabel="labelled photographs", ylabel="AUC", ylim=(0.2, 1))
-        place.set_title(task.replace("_", " "), fontsize=9)
+        place.set_title(plain(task), fontsize=9)
     for place in axes.flat[len(tasks) :]:
         place.axis("off")
     axes[0, -1].legend(fontsize=7, **OUTSIDE)
@@ -349,8 +441,8 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
     """Error (1 - AUC) against the number of training images with intervals over seeds and the fitted laws, each with
     its ``floor``, ``coefficient`` and ``exponent``, up to twice the largest size."""
     figure, axes = _subplots(figsize=(8, 4))
-    for number, (dataset, rows) in enumerate(curves.groupby("dataset")):
-        color = f"C{number}"
+    sets = [(str(dataset), rows) for dataset, rows in curves.groupby("dataset")]
+    for (dataset, rows), color in zip(sets, colours(dataset for dataset, _ in sets), strict=True):
         error = 1 - rows["value"]
         spread = [rows["high"] - rows["value"], rows["value"] - rows["low"]]
         spread = np.nan_to_num(np.array(spread, float)).clip(max=0.999 * np.maximum(error.to_numpy(), 1e-6))

@@ -23,12 +23,20 @@ from nbformat import NotebookNode
 from PIL import Image
 from traitlets.config import Config
 
-from visionclip import runs
+from visionclip import conditions, runs
 
 TEMPLATES = Path(__file__).parent / "templates"
 HIDDEN = {"hide", "remove", "papermill-error-cell-tag"}  # tags of cells that no page shows
 HEADINGS = ("h1", "h2", "h3", "h4")
 PIXELS = ("image/png", "image/jpeg")
+PICTURES = ("image/svg+xml", *PIXELS)  # the best first
+NARROW = 3  # columns that a phone has room for
+SCREEN = 96  # CSS pixels an inch
+WORDS = (
+    5  # of a cell at most in which names are replaced: longer ones are sentences, in which they are names of columns
+)
+# What stands for a condition, finding or task in a table: a whole cell, or a word of a short one.
+KEY = re.compile(r"(?<![\w./])[a-z]+(?:_[a-z0-9]+)+(?:>=\d)?(?![\w./])|(?<![\w./])[a-z]+>=\d")
 # Kinds of output that a page shows, the best first.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
 NUMBER = re.compile(r"[-−+±<≤≥>~≈ ]*\.?\d[^A-Za-z]*$|nan$|-$|–$|$", re.IGNORECASE)
@@ -126,7 +134,9 @@ def safe_html(html: str, files: frozenset[str] = frozenset()) -> Markup:
     clean = bleach.clean(str(soup), tags=TAGS, attributes=_allowed, protocols=("http", "https", "mailto", "data"))
     soup = BeautifulSoup(clean, "html.parser")
     for table in soup("table"):
+        _name(table)
         _align(table)
+        _stack(table)
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
     for image in soup("img"):
         if not image.get("src"):
@@ -149,6 +159,20 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     return name in ATTRIBUTES and (tag == "input" or name not in ("type", "checked", "disabled"))
 
 
+def _name(table: Tag) -> None:
+    """Conditions, findings and tasks by their plain names (``conditions.plain``)."""
+    for text in [text for cell in table(["td", "th"]) for text in cell.find_all(string=True)]:
+        if text.find_parent("code"):
+            continue
+        whole = str(text).strip()
+        known = re.split(r">=| \d", whole)[0] in {*conditions.FACTS, *conditions.FINDINGS, *conditions.PLAIN}
+        if len(whole.split()) > WORDS:
+            continue
+        named = conditions.plain(whole) if known else KEY.sub(lambda match: conditions.plain(match[0]), str(text))
+        if named != str(text):
+            text.replace_with(named)
+
+
 def _align(table: Tag) -> None:
     """Mark the columns of nothing but numbers, heading included, for the stylesheet to set flush right."""
     rows = [row(["td", "th"]) for row in table("tr")]
@@ -157,6 +181,40 @@ def _align(table: Tag) -> None:
         if body and all(NUMBER.match(cells[column].get_text().strip()) for cells in body):
             for cells in rows:
                 cells[column]["class"] = " ".join([*cells[column].get_attribute_list("class"), "number"])
+
+
+def _stack(table: Tag) -> None:
+    """Give each cell of a table that is too wide for a phone its column's title, for the stylesheet to show there."""
+    rows = [row(["td", "th"]) for row in table("tr")]
+    if (
+        not rows
+        or len(rows[0]) <= NARROW
+        or any(len(cells) != len(rows[0]) for cells in rows)
+        or rows[0][-1].name == "td"
+    ):
+        return
+    if any(cells[-1].name == "th" for cells in rows[1:]):  # more than one row of titles
+        return
+    table["class"] = " ".join([*(table.get("class") or []), "stack"])
+    for cells in rows[1:]:
+        for title, cell in zip(rows[0], cells, strict=True):
+            cell["data-title"] = title.get_text().strip()
+
+
+def data_uri(picture: tuple[str, str]) -> str:
+    """A picture (kind, data) as an address that holds it."""
+    kind, data = picture
+    encoded = base64.b64encode(data.encode()).decode() if kind == "image/svg+xml" else data.replace("\n", "")
+    return f"data:{kind};base64,{encoded}"
+
+
+def width(kind: str, data: str) -> int | None:
+    """The width in CSS pixels at which a picture has the size it was drawn for; None where it doesn't say."""
+    if kind not in PIXELS:
+        return None
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    dpi = image.info.get("dpi", (SCREEN,))[0]
+    return round(image.width * SCREEN / float(dpi)) if dpi > SCREEN else None
 
 
 def smaller_png(content: str) -> str:

@@ -16,10 +16,10 @@ import nbformat
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nbconvert.filters.ansi import strip_ansi
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from visionclip import runs
-from visionclip.report import cards, html, over_seeds
+from visionclip import conditions, runs
+from visionclip.report import cards, html, over_seeds, overview
 
 STAGE = "[0-9][0-9]-*"
 FINISHED = re.compile(r"^finished (?P<finished>.+ UTC) after (?P<seconds>[\d.]+) s\n?\Z", re.M)  # ends a point's log
@@ -78,7 +78,12 @@ def build(
     environment = Environment(
         loader=FileSystemLoader(html.TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"duration": duration}
+    environment.filters |= {
+        "duration": duration,
+        "uri": html.data_uri,
+        "plain": conditions.plain,
+        "width": lambda picture: html.width(*picture),
+    }
     environment.globals["provenance"] = provenance
     with runs.atomic(reports / "style.css") as temporary:
         shutil.copyfile(html.TEMPLATES / "style.css", temporary)
@@ -86,13 +91,22 @@ def build(
     for (page, notebook), before, after in zip(shown, order, order[2:], strict=False):
         module = environment.get_template("page.html.j2").make_module(
             {"page": page, "before": before, "after": after, "preset": preset, "provenance": provenance(page.card)}
+            | {"box": box(notebook)}
         )
         frame = {part: html.without_paths(getattr(module, part)) for part in ("header", "footer")}
-        _write(reports / page.file, convert(notebook, frame, files))
+        _write(reports / page.file, convert(notebook, frame, files, page.question))
     for card in filled:
         text = environment.get_template("card.html.j2").render(card=card, preset=preset, by=cards.BY)
         _write(reports / card.file, html.without_paths(text))
     repeated = over_seeds.rows(run)
+    sentences = {page.name: box(notebook).sentence for page, notebook in shown if page.status == "finished"}
+    numbers: dict = {
+        page.name: {"seconds": page.seconds, "answer": sentences.get(page.name, ""), **page.numbers}
+        for page in stages
+        if page.card
+    }
+    scored = next((page for page in stages if page.name == "04-zero-shot"), None)
+    results = scored.numbers.get("results", []) if scored else []
     index = environment.get_template("index.html.j2").render(
         preset=preset,
         stages=stages,
@@ -101,10 +115,14 @@ def build(
         total=computing_time(_times(run)),
         points=len(list(run.glob("*/points/*.json"))),
         repeated=repeated,
+        numbers=numbers,
+        eyes=overview.strip(run, scored.card.get("parameters", {}) if scored else {}),
+        comparisons={measure: overview.comparison(results, measure) for measure in ("AUC", "ACA")},
+        cited=overview.cited(),
+        glossary=overview.glossary(),
         shared=sorted({row for page in stages for row in provenance(page.card) if row[0] in ("Machine", "Versions")}),
     )
     _write(reports / "index.html", html.without_paths(index))
-    numbers = {page.name: {"seconds": page.seconds, **page.numbers} for page in stages if page.card}
     runs.write_json(reports / "numbers.json", numbers | ({"seeds": repeated} if repeated else {}))
     for stale in reports.glob("*.html"):
         if stale.name not in files:
@@ -266,13 +284,45 @@ def provenance(card: Mapping) -> list[tuple[str, str]]:
 # --- one notebook to one page -------------------------------------------------------------------------------------
 
 
-def convert(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[str] = ()) -> str:
+@dataclass(frozen=True)
+class Box:
+    """What a page opens with: the sentence that answers its question, and the figure that answers best as (kind, data),
+    either empty where the notebook did not get so far."""
+
+    sentence: str = ""
+    figure: tuple[str, str] | None = None
+
+
+def box(notebook: NotebookNode) -> Box:
+    """The text of the cell tagged ``answer``, in one paragraph, and the first picture of the one tagged ``figure``."""
+    outputs = {tag: _outputs(notebook, tag) for tag in ("answer", "figure")}
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs["answer"]]
+    pictures = [found for output in outputs["figure"] if (found := _picture(output))]
+    sentence = html.without_paths(strip_ansi(" ".join("\n".join(texts).split())))
+    return Box(sentence, pictures[0] if pictures else None)
+
+
+def _outputs(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
+    return [output for cell in notebook.cells if tag in _tags(cell) for output in cell.get("outputs", [])]
+
+
+def _picture(output: NotebookNode) -> tuple[str, str] | None:
+    """The best kind of picture in an output, and its data."""
+    data = output.get("data", {})
+    return next(((kind, data[kind]) for kind in html.PICTURES if kind in data), None)
+
+
+def convert(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[str] = (), question: str = "") -> str:
     """The page of an executed notebook; see ``html.export``."""
-    return html.export(prepare(notebook), frame, files)
+    return html.export(prepare(notebook, question), frame, files)
 
 
-def prepare(notebook: NotebookNode) -> NotebookNode:
-    """A copy fit to publish: no path of the machine, small figures with alt text, parameters as rows of a table."""
+def prepare(notebook: NotebookNode, question: str = "") -> NotebookNode:
+    """A copy fit to publish: no path of the machine, small figures with alt text, parameters as rows of a table.
+
+    What its header and its box show is not shown again, and what made it (imports, parameters, checks, saving) comes
+    last, behind a mark where the page's fold begins.
+    """
     notebook = nbformat.from_dict(html.conceal(notebook))
     for cell in _stopped(notebook)[:1]:
         cell.metadata["failed"] = True
@@ -288,9 +338,55 @@ def prepare(notebook: NotebookNode) -> NotebookNode:
             for kind in {"image/svg+xml", *html.PIXELS} & output.get("data", {}).keys():
                 alt = cell.metadata.get("alt") or f"Figure: {section}"
                 output.metadata[kind] = {"alt": alt, **output.metadata.get(kind, {})}
+                if width := html.width(kind, output.data[kind]):
+                    output.metadata[kind] = {"width": width, **output.metadata[kind]}
                 if kind == "image/png":
                     output.data[kind] = html.smaller_png(output.data[kind])
+    for output in [output for output in _outputs(notebook, "figure") if _picture(output)][:1]:
+        output.data = nbformat.from_dict({"text/html": '<p class="above"><a href="#answer">Shown on top</a></p>'})
+    story, made = _parted(notebook.cells)
+    if story and story[0].cell_type == "markdown":
+        story[0].source = _without_heading(story[0].source, question)
+    notebook.cells = [*story, new_raw_cell("", metadata={"fold": True}, id="fold"), *made]
     return notebook
+
+
+MADE = ("Parameters", "Checks", "Save")  # sections that say how a page was made, not what was found
+
+
+def _parted(cells: Iterable[NotebookNode]) -> tuple[list[NotebookNode], list[NotebookNode]]:
+    """The story, and what made it: code before the first section, and the sections of ``MADE``; but where a notebook
+    stopped is part of its story."""
+    sections: list[tuple[str, list[NotebookNode]]] = [("", [])]
+    for cell in cells:
+        headings = [text for tag, text in html.blocks(cell.source) if tag == "h2"] if _is_prose(cell) else []
+        if headings:
+            sections.append((headings[0], []))
+        sections[-1][1].append(cell)
+    story: list[NotebookNode] = []
+    made: list[NotebookNode] = []
+    for title, own in sections:
+        stopped = any(cell.metadata.get("failed") for cell in own)
+        for cell in own:
+            moved = title in MADE or (not title and not _is_prose(cell))
+            (made if moved and not stopped else story).append(cell)
+    return story, made
+
+
+def _is_prose(cell: NotebookNode) -> bool:
+    return cell.cell_type == "markdown"
+
+
+def _without_heading(source: str, question: str) -> str:
+    """The first cell without what the page's header shows: title, question, and links to the neighbours."""
+    parts = re.split(r"\n\s*\n", source.strip())
+    shown = {"# ", "[V"}
+
+    def again(part: str) -> bool:
+        text = " ".join(text for _, text in html.blocks(part))
+        return part[:2] in shown or (bool(question) and re.sub(r"^Question[.:] ", "", text) == question)
+
+    return "\n\n".join(part for part in parts if not again(part))
 
 
 def _tags(cell: NotebookNode) -> set[str]:

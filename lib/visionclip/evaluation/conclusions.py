@@ -1,0 +1,119 @@
+"""What a notebook found, in one sentence made of its numbers: one function a notebook that has no other."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from visionclip.conditions import plain
+from visionclip.evaluation.intervals import Interval, over_seeds, share
+
+# As ``scoring``, ``distance`` and ``folders`` have them: to import these would make what 02 keeps depend on them all.
+PHANTOMS, SIMPLY_PHANTOMS, DEVELOPMENT = "held-out phantoms", "phantoms", "development"
+DRAWN = (PHANTOMS, SIMPLY_PHANTOMS)  # the dataset of rows that are of no photographs
+
+
+def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Mapping]) -> str:
+    """How trustworthy the labels of generated eyes are beside those of phantoms, from ``referee.judge``'s rows: mean
+    AUC (0 to 1) over the conditions that both have, with its t-interval over conditions."""
+    both = [
+        name
+        for name, own in on_generated.items()
+        if own["auc"] is not None and on_phantoms.get(name, {}).get("auc") is not None
+    ]
+    if not both:
+        return "No condition is shown by enough eyes to say whether generated eyes show what their labels say."
+    generated, phantoms = (over_seeds([rows[name]["auc"] for name in both]) for rows in (on_generated, on_phantoms))
+    return (
+        f"By a referee's judgement generated eyes show what their labels say with mean AUC {generated}, held-out "
+        f"phantoms with {phantoms} (over {len(both)} conditions, chance 0.5)."
+    )
+
+
+def captions(summary: Mapping[str, float], meanings: int, unknown: int) -> str:
+    """How many captions, of how many meanings, ``captions.summary`` counted."""
+    return (
+        f"A small grammar turns the labels of {summary['images']} images into {summary['texts']} distinct captions of "
+        f"{meanings} meanings, with {unknown} unknown tokens; {summary['duplicate_share']:.0%} of all captions drawn "
+        "are repeats."
+    )
+
+
+def pretraining(recall: Mapping[str, Mapping[str, Mapping[str, float]]], count: int, gap: float) -> str:
+    """What ``retrieval.retrieval`` found on ``count`` held-out phantoms, and by how much the loss is above its floor.
+
+    The interval of recall is Wilson's, of a share of ``count`` images.
+    """
+    at_5 = recall["image to text"]["R@5"]
+    found = _share(at_5["value"], count)
+    return (
+        f"Of {count} held-out phantoms {found} have a true description among the 5 nearest (chance "
+        f"{at_5['chance']:.3f}); the loss ends {gap:.2f} above its floor."
+    )
+
+
+def zero_shot(results: Sequence[Mapping]) -> str:
+    """The lowest and the highest AUC of reported photographs, or without any the phantoms' mean over their tasks."""
+    drawn = [
+        auc.value
+        for row in results
+        if row["dataset"] == PHANTOMS and (auc := Interval.of(row["auc"])).value is not None
+    ]
+    phantoms = f"on held-out phantoms the mean AUC is {over_seeds(drawn)} over {len(drawn)} tasks (chance 0.5)"
+    real = [
+        (auc, row)
+        for row in results
+        if row["dataset"] != PHANTOMS and row["split"] != DEVELOPMENT
+        if (auc := Interval.of(row["auc"])).value is not None
+    ]
+    if not real:
+        return f"Without photographs nothing is said of real eyes; {phantoms}."
+    ordered = sorted(real, key=lambda one: one[0].value or 0)
+    ends = ordered if len(ordered) < 2 else (ordered[0], ordered[-1])
+    extremes = " to ".join(f"{auc} ({row['dataset']}, {plain(row['task'])}, n {row['n']})" for auc, row in ends)
+    return f"On real photographs, which trained nothing, AUC is {extremes}, over {len(real)} tasks; {phantoms}."
+
+
+def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: str) -> str:
+    """Which part of the phantoms costs most on photographs when it is left out, from ``transfer.compare``'s rows, and
+    how well phantoms are told from photographs, from ``distance.evaluate``'s."""
+    compared = [row for row in rows if row["against"] and row["task"] == rows[0]["task"]]
+    if not compared:
+        return "Without photographs nothing is said of what holds on real eyes."
+    sure = [row for row in compared if row["against"].star]
+    chosen = min(sure or compared, key=lambda row: row["against"].difference.value)
+    difference, whole = chosen["against"].difference, Interval.of(rows[0]["auc"])
+    parts = [
+        f"Of {len(compared)} parts or choices, {len(sure)} matter by more than chance: with {reference} the mean AUC "
+        f"on photographs is {whole}, with {chosen['arm']} it changes by {difference:+.3f}"
+    ]
+    apart = [Interval.of(row["auc"]).value for row in separable if row["first"] == SIMPLY_PHANTOMS]
+    defined = [value for value in apart if value is not None]
+    parts += (
+        [f"phantoms are told from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
+    )
+    return "; ".join(parts) + "."
+
+
+def localisation(localised: Sequence[Mapping], matrix: Sequence[Mapping], reported: Sequence[str]) -> str:
+    """How well the maps of findings agree with experts' marks on ``reported`` splits, or without any with phantoms'
+    masks, and of how many tasks the right sentence is the best, with Wilson's interval."""
+    marked = [row for row in localised if row["dataset"] not in DRAWN and row["split"] in reported]
+    shown = [
+        (score, row)
+        for row in marked or localised
+        if (score := Interval.of(row["average_precision"])).value is not None
+    ]
+    ranked = [row["rank"] for row in matrix if row["rank"] is not None]
+    named = _share(ranked.count(1) / len(ranked), len(ranked)) if ranked else Interval(None)
+    word = f"the right sentence is the best of all in {named} of {len(ranked)} tasks."
+    if not shown:
+        return f"No map could be scored; {word}"
+    ordered = sorted(shown, key=lambda one: one[0].value or 0)
+    ends = " to ".join(f"{score} ({plain(row['finding'])})" for score, row in (ordered[0], ordered[-1]))
+    where = "experts' marks on photographs" if marked else "the masks of held-out phantoms"
+    return f"Against {where} the maps have average precision {ends}; {word}"
+
+
+def _share(found: float, count: int) -> Interval:
+    """A share (0 to 1) of ``count`` with Wilson's interval of 95 %."""
+    return share(np.arange(count) < round(found * count))

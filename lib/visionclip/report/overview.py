@@ -1,0 +1,120 @@
+"""What the index shows besides the stages: pictures, and the run's scores beside published ones."""
+
+import base64
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas
+import yaml
+from PIL import Image
+
+from visionclip.data import folders
+from visionclip.data import images as imaging
+from visionclip.evaluation.intervals import Interval
+from visionclip.report import figures
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHOWN = 256  # pixels, side of a picture of the strip
+KINDS = {"phantom": "phantom", "ddpm": "generated"}  # by the source that a shard's labels give
+GRADES = ("2", "3", "4")  # of retinopathy, so that there is something to see
+
+
+@dataclass(frozen=True)
+class Eye:
+    """A picture of the strip: what it is, itself as a data address, and whom to credit."""
+
+    kind: str
+    uri: str
+    credit: str = ""
+
+
+def glossary() -> dict[str, str]:
+    """What the pages' words mean, by word."""
+    return yaml.safe_load((TEMPLATES / "glossary.yaml").read_text("utf-8"))
+
+
+def cited() -> list[dict]:
+    """Published figures: model, what it learnt from, set, measure, value, chance, n, protocol, source, where read."""
+    return yaml.safe_load((TEMPLATES / "cited.yaml").read_text("utf-8"))
+
+
+def strip(run: Path, parameters: Mapping) -> list[Eye]:
+    """A photograph, a phantom and a generated eye with retinopathy, as far as a run has them.
+
+    The photograph is from a set that is found in the run's folder of ``parameters`` and whose licence asks for nothing
+    but attribution.
+    """
+    eyes = dict(_drawn(run / "01-synthesis" / "synthetic"))
+    real = _photograph(folders.external_folder(str(parameters.get("external", folders.DEFAULT_FOLDER))))
+    return [*([real] if real else []), *(Eye(name, eyes[name]) for name in KINDS.values() if name in eyes)]
+
+
+def _drawn(folder: Path) -> Iterator[tuple[str, str]]:
+    """The first eye of each kind whose retinopathy is of ``GRADES``, as (kind, address)."""
+    found: set[str] = set()
+    for shard in sorted(folder.glob("*.tar")):
+        with tarfile.open(shard) as file:
+            for name in (member.name for member in file if member.name.endswith(".json")):
+                labels = json.loads(_content(file, name))
+                kind = KINDS.get(labels.get("source", ""))
+                if kind and kind not in found and str(labels["conditions"].get("dr_grade")) in GRADES:
+                    found.add(kind)
+                    yield kind, _address(Image.open(io.BytesIO(_content(file, name.removesuffix("json") + "png"))))
+        if len(found) == len(KINDS):
+            return
+
+
+def _content(file: tarfile.TarFile, name: str) -> bytes:
+    member = file.extractfile(name)
+    return member.read() if member else b""
+
+
+def _photograph(external: Path) -> Eye | None:
+    """The first photograph of ``GRADES`` of the first set below ``external`` that may be shown."""
+    for folder in sorted(external.glob("*/")) if external.is_dir() else ():
+        credit, labels = folders.credit(folder.name), folder / "labels.csv"
+        if not credit or not labels.is_file():
+            continue
+        with labels.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        graded = [row for row in rows if (row.get("dr_grade") or "") in GRADES] or rows
+        found = [path for row in graded if (path := folder / (row.get("file") or "")).is_file()]
+        if found:
+            return Eye("photograph", _address(Image.fromarray(imaging.prepare(imaging.read(found[0]), SHOWN))), credit)
+    return None
+
+
+def _address(image: Image.Image) -> str:
+    image = image.convert("RGB")
+    image = image.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def comparison(results: Sequence[Mapping], measure: str) -> str:
+    """A forest plot (SVG) of a run's zero-shot scores by ``measure`` (AUC or ACA), chance, and cited figures;
+    empty without a score."""
+    score, chance = {"AUC": ("auc", None), "ACA": ("aca", "chance_aca")}[measure]
+    own = [
+        {"name": f"{row['dataset']}: {row['task']}", "n": row["n"], "chance": row[chance] if chance else 0.5}
+        | asdict(Interval.of(row[score]))
+        for row in results
+        if Interval.of(row[score]).value is not None
+    ]
+    if not own:
+        return ""
+    others = [
+        {"name": f"{row['model']}: {row['set']}", "n": row["n"], "chance": row["chance"], "value": row["value"]}
+        | {"low": None, "high": None}
+        for row in cited()
+        if row["measure"] == measure
+    ]
+    rows = [row | {"cited": False} for row in own] + [row | {"cited": True} for row in others]
+    table = pandas.DataFrame(rows).astype({"low": float, "high": float})
+    return figures.as_svg(figures.beside_cited(table, measure)) or ""
