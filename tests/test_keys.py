@@ -95,14 +95,15 @@ LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
     "models/losses.py": LEARNING,
-    "models/supervision.py": LEARNING | {"04-zero-shot", "07-explanation"} | {"10-robustness"},
+    "models/supervision.py": LEARNING | {"04-zero-shot", "07-explanation"} | {"10-robustness", "12-your-photograph"},
     "training/bank.py": LEARNING,
     "training/gradient_cache.py": LEARNING,
     "text/grammar.py": LEARNING
     | {"02-captions", "04-zero-shot", "07-explanation", "fine_tuning", "09-fine-tuning"}
-    | {"robustness", "10-robustness"},
+    | {"robustness", "10-robustness", "12-your-photograph"},
     "data/augment.py": LEARNING | {"fine_tuning", "09-fine-tuning"},
-    "phantom/factors.py": DRAWING | {"03-pretrain", "04-zero-shot", "07-explanation"} | {"robustness", "10-robustness"},
+    "phantom/factors.py": DRAWING
+    | {"03-pretrain", "04-zero-shot", "07-explanation", "robustness", "10-robustness", "12-your-photograph"},
     "models/generator.py": {
         *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "11-privacy"),
     },

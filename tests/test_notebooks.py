@@ -35,7 +35,7 @@ def body(cell: nbformat.NotebookNode) -> list[ast.stmt]:
     return ast.parse(re.sub(r"(?m)^[%!].*$", "", cell.source)).body
 
 
-def test_the_study_has_its_nine_notebooks():
+def test_the_study_has_its_notebooks():
     assert list(tiny.PARAMETERS) == NAMES
 
 
@@ -68,7 +68,7 @@ def test_metadata_is_normalised(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_short_and_define_nothing(name):
     cells = code_cells(name)
-    lengths = [len(cell.source.splitlines()) for cell in cells]
+    lengths = [len(cell.source.splitlines()) for cell in cells if "parameters" not in cell.metadata.get("tags", [])]
     assert statistics.median(lengths) <= 6
     assert sum(length <= 15 for length in lengths) >= 0.9 * len(lengths)
     assert max(lengths) <= 25

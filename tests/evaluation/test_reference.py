@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from visionclip import runs
-from visionclip.data.tasks import Dataset
+from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import reference
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
@@ -18,8 +18,25 @@ def made(held_out, texts, untrained):
     _, words = untrained
     torch.manual_seed(0)
     network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8)).train(False)
-    clinic = Dataset("clinic", "development", held_out.take(range(60)), [], {}, {}, [])
+    truth = (np.arange(80) % 4 == 0).astype(int)
+    task = Task("gc", False, [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])], truth)
+    clinic = Dataset("clinic", "development", held_out, [task], {}, {}, [])
     return reference.make(network, words, held_out, [clinic], ["zh", "en"], 2, shown=25)
+
+
+def test_what_is_known_of_a_photograph_is_what_its_tasks_say(held_out):
+    grades = [ClassOf(f"grade {value}", [{"dr_grade": value}]) for value in range(5)]
+    referable = [ClassOf("no", [{"dr_grade": 0}, {"dr_grade": 1}]), ClassOf("yes", [{"dr_grade": 2}])]
+    healthy = [ClassOf("diseased", [{"amd": 1}, {"gc": 1}]), ClassOf("healthy", [{"amd": 0, "gc": 0}])]
+    tasks = [
+        Task("grade", True, grades, np.array([0, 3, -1])),
+        Task("referable", False, referable, np.array([0, 1, 1])),
+        Task("healthy", False, healthy, np.array([1, 0, -1])),
+    ]
+    clinic = Dataset("clinic", "", held_out.take(range(3)), tasks[:1] + tasks[2:], {}, {}, [])
+    assert reference.labels(clinic) == [{"dr_grade": 0, "amd": 0, "gc": 0}, {"dr_grade": 3}, {}]
+    alone = Dataset("clinic", "", held_out.take(range(3)), tasks[1:2], {}, {}, [])
+    assert reference.labels(alone) == [{}, {"dr_grade": 2}, {"dr_grade": 2}]
 
 
 def test_a_separable_condition_is_worth_more_than_noise():
@@ -52,6 +69,7 @@ def test_a_reference_is_read_as_it_was_written(made, tmp_path):
     reference.save(made, tmp_path)
     read = reference.load(tmp_path)
     assert (read.rules, read.worth, read.sets, read.eyes) == (made.rules, made.worth, ["clinic"], made.eyes)
+    assert made.worth.keys() == {"gc>=1"}, "nothing else is labelled"
     assert read.thumbnails.shape == made.thumbnails.shape == (25, reference.THUMBNAIL, reference.THUMBNAIL, 3)
     np.testing.assert_allclose(read.embeds, made.embeds, atol=1e-3)
     places, similarity = read.nearest(made.embeds[:3], 2)

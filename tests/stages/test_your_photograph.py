@@ -134,4 +134,7 @@ def test_a_dark_or_soft_picture_is_remarked():
 def test_every_condition_has_words_in_both_languages():
     assert your_photograph.named("gc>=1") == ("青光眼", "glaucoma")
     assert your_photograph.named("dr_grade>=4") == ("增殖期糖尿病视网膜病变", "diabetic retinopathy, proliferative")
+    assert your_photograph.drawn_with({"dr_grade": 3, "dme": 1, "gc": 0}) == (
+        "severe diabetic retinopathy, diabetic macular edema"
+    )
     assert reference.SPECIFICITY == 0.9, "the page says nine of ten"

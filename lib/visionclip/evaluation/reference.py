@@ -89,7 +89,7 @@ def make(
     for place, dataset in enumerate(datasets):
         measured = evidence.measure(network, tokenizer, dataset.images.pixels, languages, prompt_count)
         predicted.append(evidence.logits_of(rules, measured))
-        truth.append(statements.targets(dataset.images.conditions))
+        truth.append(statements.targets(labels(dataset)))
         groups += [f"{place} {member}" for member in dataset.images.members]
     worth: dict[str, Worth] = {}
     for name in rules if datasets else ():
@@ -102,6 +102,16 @@ def make(
     embeds = encode_images(network, few.pixels).numpy()
     thumbnails = images.resized(few.pixels, THUMBNAIL)
     return Reference(rules, worth, [one.name for one in datasets], embeds, list(few.conditions), thumbnails)
+
+
+def labels(dataset: Dataset) -> list[dict[str, int]]:
+    """What the tasks of a dataset say of each of its images; a class that stands for several things says nothing."""
+    known: list[dict[str, int]] = [{} for _ in range(len(dataset.images))]
+    for task in dataset.tasks:
+        for place, label in enumerate(task.targets):
+            facts = task.classes[label].facts if label >= 0 else []
+            known[place] |= facts[0] if len(facts) == 1 else {}
+    return known
 
 
 def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray) -> Worth | None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas
 
 from visionclip import phantom, runs, streams
-from visionclip.conditions import FINDINGS, VOCABULARY
+from visionclip.conditions import DISEASES, FINDINGS, VOCABULARY, Conditions
 from visionclip.data import field_of_view, images
 from visionclip.data.folders import PICTURES
 from visionclip.evaluation import evidence, pointing, refusal
@@ -111,6 +111,13 @@ def named(condition: str) -> tuple[str, str]:
     return f"{chinese}{higher[0]}{word.chinese[0]}", f"{word.english[0]}, {english}{higher[1]}"
 
 
+def drawn_with(eye: Conditions) -> str:
+    """The diseases that an eye was drawn with, in English words."""
+    shown = [VOCABULARY[key] for key in DISEASES if eye.get(key)]
+    words = [f"{one.grades[eye[one.key] - 1][1]} {one.english[0]}" if one.grades else one.english[0] for one in shown]
+    return ", ".join(words) or "healthy"
+
+
 def find(given: str | Path | Sequence[str | Path]) -> list[Path]:
     """The photographs that are given: a folder's, or the files named.
 
@@ -135,8 +142,7 @@ def stand_ins(folder: Path, size: int, seed: int) -> list[Path]:
     paths = []
     for place, eye in enumerate(STANDING_IN):
         drawn = phantom.render(eye, streams.rng(seed, "eyes that stand in for photographs", place), size)
-        shown = " and ".join(named(f"{key}>={value}")[1] for key, value in eye.items()) or "healthy"
-        path = folder / f"drawn eye {place + 1}, {shown}.png"
+        path = folder / f"drawn eye {place + 1}, {drawn_with(eye)}.png"
         cv2.imwrite(str(path), drawn.image[..., ::-1])
         paths.append(path)
     return paths
@@ -224,10 +230,7 @@ def _nearest(reference: Reference, embed: np.ndarray) -> list[tuple[np.ndarray, 
     (places,), (similarity,) = reference.nearest(embed[None], NEAREST)
     drawn = []
     for place, alike in zip(places, similarity, strict=True):
-        eye = reference.eyes[place]
-        shown = [key for key in eye if VOCABULARY[key].kind == "disease" and eye[key]]
-        words = ", ".join(named(f"{key}>={eye[key]}")[1] for key in shown) or "healthy"
-        drawn.append((reference.thumbnails[place], words, float(alike)))
+        drawn.append((reference.thumbnails[place], drawn_with(reference.eyes[place]), float(alike)))
     return drawn
 
 
