@@ -21,9 +21,9 @@ PUBLISHED, HELD_OUT = "weights/visionclip", 600  # phantoms that rules come from
 def read(photographs: Sequence[str], model: Path, out: Path) -> None:
     """Print what is seen in photographs, and write their pages and predictions below ``out``."""
     network, tokenizer, processor = visionclip.load(model)
-    beside = reference.load(model)
+    beside = reference.load(model, network)
     paths = your_photograph.find(photographs)
-    examined = your_photograph.examine(network, tokenizer, processor.size, beside, paths, LANGUAGES)
+    examined = your_photograph.examine(network, tokenizer, processor.size, beside, paths)
     pages = eyes.write(examined, beside.sets if beside else [], out)
     for eye, page in zip(examined, pages, strict=True):
         print(f"{eye.name}: {eye.sentence}\n  {runs.relative(page)}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import runs
+from visionclip import keys, runs
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import reference
 from visionclip.evaluation.intervals import Interval
@@ -14,10 +14,14 @@ from visionclip.models import visionclip
 
 
 @pytest.fixture(scope="module")
-def made(held_out, texts, untrained):
-    _, words = untrained
+def network(untrained):
     torch.manual_seed(0)
-    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(words), pyramid_size=8)).train(False)
+    return visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, len(untrained[1]), pyramid_size=8)).train(False)
+
+
+@pytest.fixture(scope="module")
+def made(network, held_out, untrained):
+    words = untrained[1]
     truth = (np.arange(80) % 4 == 0).astype(int)
     task = Task("gc", False, [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])], truth)
     clinic = Dataset("clinic", "development", held_out, [task], {}, {}, [])
@@ -65,9 +69,10 @@ def test_of_few_photographs_nothing_is_said():
     assert reference._worth(np.zeros(100), having, np.arange(100).astype(str)) is None
 
 
-def test_a_reference_is_read_as_it_was_written(made, tmp_path):
+def test_a_reference_is_read_as_it_was_written(made, network, tmp_path):
     reference.save(made, tmp_path)
-    read = reference.load(tmp_path)
+    read = reference.load(tmp_path, network)
+    assert (read.weights, read.languages, read.prompt_count) == (keys.weights(network), ["zh", "en"], 2)
     assert (read.rules, read.worth, read.sets, read.eyes) == (made.rules, made.worth, ["clinic"], made.eyes)
     assert made.worth.keys() == {"gc>=1"}, "nothing else is labelled"
     assert read.thumbnails.shape == made.thumbnails.shape == (25, reference.THUMBNAIL, reference.THUMBNAIL, 3)
@@ -83,15 +88,19 @@ def test_without_photographs_there_are_rules_and_no_worth(held_out, untrained):
     assert not alone.worth
 
 
-def test_there_may_be_none_and_one_of_other_conditions_is_refused(made, tmp_path):
-    assert reference.load(tmp_path) is None
+def test_there_may_be_none_and_one_of_other_conditions_or_weights_is_refused(made, network, tmp_path):
+    assert reference.load(tmp_path, network) is None
     reference.save(replace(made, rules={"gout>=1": next(iter(made.rules.values()))}), tmp_path)
     with pytest.raises(ValueError, match="of other conditions than there are now; make it anew"):
-        reference.load(tmp_path)
+        reference.load(tmp_path, network)
+    reference.save(replace(made, weights="others"), tmp_path)
+    with pytest.raises(ValueError, match="of other weights than lie beside it; make it anew"):
+        reference.load(tmp_path, network)
 
 
 def test_the_published_model_has_one():
-    published = reference.load(runs.ROOT / "weights/visionclip")
+    folder = runs.ROOT / "weights/visionclip"
+    published = reference.load(folder, visionclip.load(folder)[0])
     assert published is not None
     assert {"dr_grade>=2", "gc>=1", "amd>=1"} <= {name for name, one in published.worth.items() if one.above_chance}
     assert all(isinstance(one.auc, Interval) for one in published.worth.values())

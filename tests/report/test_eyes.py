@@ -1,5 +1,7 @@
 """The page of one eye: what is on it, and that nothing of a file's name becomes markup."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -46,7 +48,8 @@ def test_a_refused_picture_has_the_reason_alone():
 
 
 def test_pages_of_one_name_are_numbered_and_a_table_stands_beside_them(eye, tmp_path):
-    pages = eyes.write([eye, eye], ["clinic"], tmp_path)
-    assert len({page.name for page in pages}) == 2
+    named = [replace(eye, name=name) for name in ("eye 2.jpg", "eye.jpg", "eye.png")]
+    pages = eyes.write(named, ["clinic"], tmp_path)
+    assert [page.name for page in pages] == ["eye 2.html", "eye.html", "eye 3.html"]
     assert all(page.is_file() for page in pages)
-    assert len(pandas.read_csv(tmp_path / eyes.CSV)) == 4
+    assert len(pandas.read_csv(tmp_path / eyes.CSV)) == 6

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
-from visionclip import conditions, runs
+from visionclip import conditions, keys, runs
 from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset
@@ -57,8 +57,14 @@ class Worth:
 @dataclass(frozen=True)
 class Reference:
     """Rules by condition (see ``evidence``), what they are ``worth``, the ``sets`` that this was measured on, and M
-    drawn eyes to compare with: unit-length ``embeds`` M×P, their conditions, and thumbnails uint8 M×T×T×3."""
+    drawn eyes to compare with: unit-length ``embeds`` M×P, their conditions, and thumbnails uint8 M×T×T×3.
 
+    It holds for the model of these ``weights`` (their digest), asked in these ``languages`` in so many wordings.
+    """
+
+    weights: str
+    languages: list[str]
+    prompt_count: int
     rules: dict[str, evidence.Rule]
     worth: dict[str, Worth]
     sets: list[str]
@@ -101,7 +107,8 @@ def make(
     few = held_out.take(range(min(shown, len(held_out))))
     embeds = encode_images(network, few.pixels).numpy()
     thumbnails = images.resized(few.pixels, THUMBNAIL)
-    return Reference(rules, worth, [one.name for one in datasets], embeds, list(few.conditions), thumbnails)
+    made_for = keys.weights(network), list(languages), prompt_count
+    return Reference(*made_for, rules, worth, [one.name for one in datasets], embeds, list(few.conditions), thumbnails)
 
 
 def labels(dataset: Dataset) -> list[dict[str, int]]:
@@ -134,7 +141,11 @@ def save(reference: Reference, folder: Path) -> None:
     sheet = rows.swapaxes(1, 2).reshape(-1, COLUMNS * THUMBNAIL, 3)
     cv2.imwrite(str(place / SHEET), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     save_file({"embeds": reference.embeds.astype(np.float16)}, place / EMBEDS)
+    runs.share(place)
     described = {
+        "weights": reference.weights,
+        "languages": reference.languages,
+        "prompt_count": reference.prompt_count,
         "sets": reference.sets,
         "rules": {name: asdict(rule) for name, rule in reference.rules.items()},
         "worth": {name: asdict(own) for name, own in reference.worth.items()},
@@ -143,25 +154,29 @@ def save(reference: Reference, folder: Path) -> None:
     runs.write_json(place / CARD, described)
 
 
-def load(folder: Path) -> Reference | None:
-    """The reference beside the model in ``folder``; None where there is none.
+def load(folder: Path, network: VisionCLIP) -> Reference | None:
+    """The reference beside the model in ``folder``, which is ``network``; None where there is none.
 
     Raises:
-        ValueError: it was measured for other conditions than there are now.
+        ValueError: it was measured for other weights, or for other conditions than there are now.
     """
     place = folder / FOLDER
     if not (place / CARD).is_file():
         return None
     found = runs.read_json(place / CARD)
+    remedy = "make it anew: python -m visionclip reference --model FOLDER"
+    if found["weights"] != keys.weights(network):
+        raise ValueError(f"{runs.relative(place)}: of other weights than lie beside it; {remedy}")
     if not found["rules"].keys() <= set(statements.CONDITIONS):
-        raise ValueError(f"{runs.relative(place)}: of other conditions than there are now; make it anew")
+        raise ValueError(f"{runs.relative(place)}: of other conditions than there are now; {remedy}")
     rules = {name: evidence.Rule(**_tuples(rule)) for name, rule in found["rules"].items()}
     worth = {name: Worth(**{**own, "auc": Interval(**own["auc"])}) for name, own in found["worth"].items()}
     sheet = images.read(place / SHEET)
     cells = sheet.reshape(-1, THUMBNAIL, COLUMNS, THUMBNAIL, 3).swapaxes(1, 2).reshape(-1, THUMBNAIL, THUMBNAIL, 3)
     eyes = [conditions.check(eye, f"{runs.relative(place / CARD)}: eyes") for eye in found["eyes"]]
     embeds = load_file(place / EMBEDS)["embeds"].astype(np.float32)
-    return Reference(rules, worth, found["sets"], embeds, eyes, cells[: len(eyes)])
+    made_for = found["weights"], found["languages"], found["prompt_count"]
+    return Reference(*made_for, rules, worth, found["sets"], embeds, eyes, cells[: len(eyes)])
 
 
 def _tuples(rule: Mapping) -> dict:

@@ -1,6 +1,7 @@
 """One page an eye: what a model sees in a photograph, by itself in one file."""
 
 import base64
+import itertools
 from pathlib import Path
 
 import cv2
@@ -38,8 +39,8 @@ def write(examined: list[Examined], sets: list[str], folder: Path) -> list[Path]
     pages: list[Path] = []
     for eye in examined:
         stem = Path(eye.name).stem
-        place = folder / f"{stem}.html"
-        place = folder / f"{stem} {len(pages) + 1}.html" if place in pages else place
+        others = (folder / f"{stem} {number}.html" for number in itertools.count(2))
+        place = next(one for one in itertools.chain([folder / f"{stem}.html"], others) if one not in pages)
         with runs.atomic(place) as temporary:
             temporary.write_text(page(eye, sets), "utf-8")
         pages.append(place)

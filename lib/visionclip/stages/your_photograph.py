@@ -28,7 +28,7 @@ STANDING_IN: tuple[dict[str, int], ...] = (
     {"gc": 1},
     {},
 )  # drawn where no photograph is given
-PROMPTS, NEAREST = 6, 4
+LANGUAGES, NEAREST = ("zh", "en"), 4  # of the findings' names, where there is no reference; drawn eyes shown
 SOFT, DARK = 0.9, 25.0  # mean absolute Laplacian and mean green inside the field, of 255, below which it is remarked
 SURE = 0.5  # probability of a cell from which a finding is said to be there
 LESIONS = tuple(name for name, finding in FINDINGS.items() if finding.lesion)
@@ -37,8 +37,8 @@ LESIONS = tuple(name for name, finding in FINDINGS.items() if finding.lesion)
 @dataclass(frozen=True)
 class Predicted:
     """One condition ("dr_grade>=2") of one photograph: its ``logit`` and, where the model has a reference, its
-    ``probability`` (0 to 1), what that is ``worth``, and whether it is ``seen``: the logit reaches the cut there, or 0
-    without reference, and the model tells such photographs at all."""
+    ``probability`` (0 to 1), what that is ``worth``, and whether it is ``seen``: the logit reaches the cut there, and
+    the model tells such photographs at all."""
 
     condition: str
     logit: float
@@ -56,8 +56,9 @@ class Predicted:
         """What the prediction is worth, in words."""
         if self.worth is None:
             return "not measured on photographs"
-        figure = f"AUC {self.worth.auc:.2f}, {self.worth.positive} of {self.worth.n} photographs had it"
-        return figure if self.worth.above_chance else f"no better than chance ({figure})"
+        figure = f"AUC {self.worth.auc:.2f} on {self.worth.n} photographs, {self.worth.positive} with it"
+        found = f"finds {self.worth.sensitivity:.0%} of these, with one false alarm in ten"
+        return f"{figure}; {found}" if self.worth.above_chance else f"no better than chance: {figure}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Examined:
         """What is seen, in both languages, or why nothing is said."""
         if self.refused:
             return f"not read: {'; '.join(self.refused)}"
+        if not any(one.worth for one in self.predicted):
+            return "nothing is said: what this model's predictions are worth on photographs was not measured"
         chinese, english = zip(*([one.names for one in self.seen] or [("未见异常", "nothing")]), strict=True)
         return f"{'，'.join(chinese)} · {', '.join(english)}"
 
@@ -149,11 +152,13 @@ def stand_ins(folder: Path, size: int, seed: int) -> list[Path]:
 
 
 def keep_uploads(uploaded: Sequence[Mapping], folder: Path) -> list[Path]:
-    """Write what was uploaded in a widget (``name`` and ``content`` each) below ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what was uploaded in a widget (``name`` and ``content`` each) below ``folder``, each in a folder of its
+    own, as two may have one name."""
     paths = []
-    for one in uploaded:
-        path = folder / Path(one["name"]).name  # a name that climbs out of the folder does not
+    for place, one in enumerate(uploaded):
+        # a name that climbs out of the folder does not
+        path = folder / str(place + 1) / (Path(one["name"]).name.strip(".") or "upload")
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(one["content"]))
         paths.append(path)
     return paths
@@ -165,9 +170,9 @@ def examine(
     size: int,
     reference: Reference | None,
     paths: Sequence[Path],
-    languages: Sequence[str],
 ) -> list[Examined]:
-    """What the model sees in each of these files, in their order; it reads pictures of ``size`` pixels.
+    """What the model sees in each of these files, in their order; it reads pictures of ``size`` pixels. Without its
+    ``reference`` it says where findings are, and predicts nothing.
 
     Raises:
         ValueError: the model has no feature pyramid, and so no maps.
@@ -176,7 +181,7 @@ def examine(
     fit = [path for path, (_, refused) in opened.items() if not refused]
     if fit:
         pixels = np.stack([images.prepare(opened[path][0], size) for path in fit])
-        of_fit = dict(zip(fit, _predict(network, tokenizer, reference, pixels, languages), strict=True))
+        of_fit = dict(zip(fit, _predict(network, tokenizer, reference, pixels), strict=True))
     return [
         Examined(path.name, opened[path][1]) if opened[path][1] else Examined(path.name, [], **of_fit[path])
         for path in paths
@@ -191,14 +196,14 @@ def _opened(path: Path) -> tuple[np.ndarray, list[str]]:
     return image, refusal.reasons(image)
 
 
-def _predict(
-    network: VisionCLIP, tokenizer, reference: Reference | None, pixels: np.ndarray, languages: Sequence[str]
-) -> list[dict]:
-    measured = evidence.measure(network, tokenizer, pixels, languages, PROMPTS)
+def _predict(network: VisionCLIP, tokenizer, reference: Reference | None, pixels: np.ndarray) -> list[dict]:
+    languages = reference.languages if reference else LANGUAGES
     names = pointing.name_embeddings(network, tokenizer, tuple(FINDINGS), languages)
     maps = pointing.finding_maps(network, pixels, names)
-    asked = reference.rules if reference else {}
-    logits = evidence.logits_of(asked, measured)
+    logits: dict[str, np.ndarray] = {}
+    if reference:
+        measured = evidence.measure(network, tokenizer, pixels, languages, reference.prompt_count)
+        logits = evidence.logits_of(reference.rules, measured)
     embeds = encode_images(network, pixels).numpy()
     examined = []
     for place, picture in enumerate(pixels):
@@ -221,7 +226,7 @@ def _predict(
 def _predicted(condition: str, logit: float, reference: Reference | None) -> Predicted:
     worth = reference.worth.get(condition) if reference else None
     if worth is None:
-        return Predicted(condition, float(logit), None, None, bool(logit > 0))
+        return Predicted(condition, float(logit), None, None, False)
     probability = float(worth.probability(np.array(logit)))
     return Predicted(condition, float(logit), probability, worth, bool(worth.above_chance and logit >= worth.cut))
 
@@ -269,4 +274,6 @@ def conclusion(examined: Sequence[Examined], drawn: bool) -> str:
     kind = "drawn eyes that stand in for photographs" if drawn else "photographs"
     seen = sorted({own.names[1] for one in fit for own in one.seen})
     refused = len(examined) - len(fit)
-    return f"Of {len(examined)} {kind} {refused} were refused; seen in the others: {', '.join(seen) or 'nothing'}."
+    measured = any(own.worth for one in fit for own in one.predicted)
+    others = f"seen in the others: {', '.join(seen) or 'nothing'}" if measured else "of the others nothing is said"
+    return f"Of {len(examined)} {kind} {refused} were refused; {others}."
