@@ -39,6 +39,9 @@ def test_what_is_known_of_a_photograph_is_what_its_tasks_say(held_out):
     ]
     clinic = Dataset("clinic", "", held_out.take(range(3)), tasks[:1] + tasks[2:], {}, {}, [])
     assert reference.labels(clinic) == [{"dr_grade": 0, "amd": 0, "gc": 0}, {"dr_grade": 3}, {}]
+    myopia = Task("pm", False, [ClassOf("no", [{"pm": 0}]), ClassOf("yes", [{"pm": 1}])], np.array([0, 1, -1]))
+    of_myopia = Dataset("clinic", "", held_out.take(range(3)), [myopia], {}, {}, [])
+    assert reference.labels(of_myopia) == [{"pm": 0, "dm": 0}, {"pm": 1, "dm": 1}, {}]
     alone = Dataset("clinic", "", held_out.take(range(3)), tasks[1:2], {}, {}, [])
     assert reference.labels(alone) == [{}, {"dr_grade": 2}, {"dr_grade": 2}]
 

@@ -57,7 +57,7 @@ class Worth:
 @dataclass(frozen=True)
 class Reference:
     """Rules by condition (see ``evidence``), what they are ``worth``, the ``sets`` that this was measured on, and M
-    drawn eyes to compare with: unit-length ``embeds`` M×P, their conditions, and thumbnails uint8 M×T×T×3.
+    drawn eyes to compare with: unit-length ``embeds`` M×P, the diseases that they have, and thumbnails uint8 M×T×T×3.
 
     It holds for the model of these ``weights`` (their digest), asked in these ``languages`` in so many wordings.
     """
@@ -108,17 +108,19 @@ def make(
     embeds = encode_images(network, few.pixels).numpy()
     thumbnails = images.resized(few.pixels, THUMBNAIL)
     made_for = keys.weights(network), list(languages), prompt_count
-    return Reference(*made_for, rules, worth, [one.name for one in datasets], embeds, list(few.conditions), thumbnails)
+    eyes = [{key: eye[key] for key in conditions.DISEASES if eye.get(key)} for eye in few.conditions]
+    return Reference(*made_for, rules, worth, [one.name for one in datasets], embeds, eyes, thumbnails)
 
 
 def labels(dataset: Dataset) -> list[dict[str, int]]:
-    """What the tasks of a dataset say of each of its images; a class that stands for several things says nothing."""
+    """What the tasks of a dataset say of each of its images; a class that stands for several things says nothing. Sets
+    that label pathologic myopia know no other kind: what they say of it is said of both, see ``statements.ALIKE``."""
     known: list[dict[str, int]] = [{} for _ in range(len(dataset.images))]
     for task in dataset.tasks:
         for place, label in enumerate(task.targets):
             facts = task.classes[label].facts if label >= 0 else []
             known[place] |= facts[0] if len(facts) == 1 else {}
-    return known
+    return [eye | {kind: eye["pm"] for kind in statements.ALIKE["pm"]} if "pm" in eye else eye for eye in known]
 
 
 def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray) -> Worth | None:
