@@ -51,6 +51,7 @@ LOOKING = {
     "explanation",
     "diversity",
     "fine_tuning",
+    "robustness",
     "privacy",
     "report",
 }
@@ -111,7 +112,8 @@ def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
 
 def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
     named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
-    named |= {"01-synthesis": ("seeds", "generator"), "03-pretrain": ("tower",)}
+    named |= {"01-synthesis": ("seeds", "generator", "referee_model"), "03-pretrain": ("tower",)}
+    named |= {"12-your-photograph": ("photographs", "model")}
     assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 
@@ -178,7 +180,8 @@ def test_notebooks_lie_in_their_stages_and_logs_and_points_in_their_stage(finish
     assert re.fullmatch(r"finished [\d-]+ [\d:]+ UTC after [\d.]+ s\n", log)
     parameters = runs.read_json(finished / "runs/smoke/08-diversity/card.json")["parameters"]
     assert parameters == {name: f"runs/smoke/{stage}" for name, stage in STAGES["08-diversity"].inputs.items()} | {
-        "out": "runs/smoke/08-diversity"
+        "external": "data/external",
+        "out": "runs/smoke/08-diversity",
     }
 
 
