@@ -136,6 +136,8 @@ def mine(tmp_path, monkeypatch):
     shutil.copytree(root / "params/smoke", tmp_path / "params/mine")
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(root / name, tmp_path)
+    (tmp_path / "weights/visionclip").mkdir(parents=True)
+    (tmp_path / "weights/visionclip/model.safetensors").touch()
     return tmp_path / "params/mine"
 
 
