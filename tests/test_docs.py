@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 import visionclip
-from visionclip import runs, study
+from visionclip import phantom, runs, study
 from visionclip.data import tasks
 
 LIBRARY = Path(visionclip.__file__).parent
@@ -22,6 +22,7 @@ README, CONTRIBUTING = ((runs.ROOT / name).read_text("utf-8") for name in ("READ
 COMMANDS = [runs.ROOT / name for name in ("Makefile", ".pre-commit-config.yaml")]
 MAKEFILE = (runs.ROOT / "Makefile").read_text("utf-8")
 PIPELINE, RENDER, POINT = "transformers import pipeline", "phantom import render", "model.point("
+READ = "your_photograph.examine("
 
 
 def identity(page: Path) -> str:
@@ -161,8 +162,18 @@ def test_folders_that_are_named_are_there():
 
 
 def test_every_python_example_is_tried_here():
-    assert len(blocks("python")) == 3
-    assert len({example(PIPELINE), example(RENDER), example(POINT)}) == 3
+    assert len(blocks("python")) == 4
+    assert len({example(PIPELINE), example(RENDER), example(POINT), example(READ)}) == 4
+
+
+def test_the_example_of_reading_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").symlink_to(runs.ROOT / "weights")
+    drawn = phantom.render({"dr_grade": 4}, np.random.default_rng(0), size=384)
+    Image.fromarray(drawn.image).save(tmp_path / "eye.jpg")
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    exec(example(READ), {})
+    assert "diabetic retinopathy" in capsys.readouterr().out
 
 
 def test_the_example_of_a_phantom_runs():
