@@ -4,6 +4,7 @@ import ast
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -140,6 +141,11 @@ def test_training_and_held_out_phantoms_share_no_stream_whatever_the_seeds(monke
             synthesis.draw(30, purpose, seed, 32, 0.1)
         transfer.draw(transfer.ARMS[transfer.REFERENCE], 30, 32, seed)
         diversity.draw(diversity.ARMS[diversity.REFERENCE], 30, 32, seed)
+    monkeypatch.setattr(robustness, "draw", lambda *given: noted(*given) or {}["drawn"])
+    for seed in SEEDS:
+        for drawing in (robustness.alone, partial(robustness.pairs, None, None, languages=["en"], prompts=1)):
+            with pytest.raises(KeyError, match="drawn"):
+                drawing(count=30, size=32, seed=seed)
     assert len(set(DRAWN)) == len(DRAWN)
     assert set(taken) == set(DRAWN)
     numbers = {purpose: {streams.integer(*stream) for stream in own} for purpose, own in taken.items()}
