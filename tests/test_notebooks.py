@@ -68,7 +68,7 @@ def test_metadata_is_normalised(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_short_and_define_nothing(name):
     cells = code_cells(name)
-    lengths = [len(cell.source.splitlines()) for cell in cells if "parameters" not in cell.metadata.get("tags", [])]
+    lengths = [len(cell.source.splitlines()) for cell in cells]
     assert statistics.median(lengths) <= 6
     assert sum(length <= 15 for length in lengths) >= 0.9 * len(lengths)
     assert max(lengths) <= 25

@@ -24,17 +24,20 @@ from visionclip.progress import progress
 
 GENERATED, PHANTOM = "ddpm", phantoms.PHANTOM
 TRAINING, GENERATING, HELD_OUT = "training phantoms", "phantoms to generate from", "held-out phantoms"
+UNREADABLE = 0.1  # share of eyes with a readability fault
 # Lesions of a few pixels, which the diffusion model would leave out for a small loss.
 SMALL_LESIONS = ("microaneurysms", "haemorrhage", "exudate", "cotton_wool", "drusen", "neovessel")
 
 
-def draw(count: int, purpose: str, seed: int, size: int, unreadable: float) -> LabelledImages:
+def draw(count: int, purpose: str, seed: int, size: int, unreadable: float = UNREADABLE) -> LabelledImages:
     """``count`` phantoms, balanced over the vocabulary, with their layouts; of another purpose, other eyes."""
     eyes = phantoms.balanced_eyes(count, seed, purpose, unreadable)
     return phantoms.draw(eyes, [(seed, purpose, index) for index in range(count)], size, purpose, masks="layout")
 
 
-def draw_set(count: int, purpose: str, seed: int, size: int, unreadable: float, twins: float = 0.0) -> LabelledImages:
+def draw_set(
+    count: int, purpose: str, seed: int, size: int, unreadable: float = UNREADABLE, twins: float = 0.0
+) -> LabelledImages:
     """``count`` phantoms prepared as photographs are, with finding maps and what these show; ``twins`` (0 to 1) as many
     of them healthy twins as others (see ``phantoms.with_healthy_twins``). Without, they are those of ``draw``."""
     eyes, streams = phantoms.with_healthy_twins(count, twins, seed, purpose, unreadable)
@@ -134,7 +137,7 @@ def stream(
     generator: Path,
     count: int,
     seed: int = 0,
-    unreadable: float = 0.1,
+    unreadable: float = UNREADABLE,
     per_shard: int = 1000,
     rank: int = 0,
     world: int = 1,
@@ -162,7 +165,7 @@ def stream(
 
 
 def stream_originals(
-    folder: Path, count: int, size: int, seed: int, unreadable: float = 0.1, per_shard: int = 1000
+    folder: Path, count: int, size: int, seed: int, unreadable: float = UNREADABLE, per_shard: int = 1000
 ) -> None:
     """Draw the phantoms of ``draw`` for training into shards below ``folder``, those that aren't there yet.
 
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--generator", type=runs.resolve, required=True, help="folder of a saved pipeline")
     parser.add_argument("--count", type=int, required=True, help="eyes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--unreadable", type=float, default=0.1, help="share of eyes with a readability fault")
+    parser.add_argument("--unreadable", type=float, default=UNREADABLE, help="share of eyes with a readability fault")
     parser.add_argument("--per-shard", type=int, default=1000, help="eyes in each shard")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     given = vars(parser.parse_args(arguments))

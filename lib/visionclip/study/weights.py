@@ -101,7 +101,7 @@ def train(folder: Path, teacher: denoising.Settings, student: distillation.Setti
 
 def train_referee(folder: Path, originals: int, updates: int, size: int, seed: int) -> Referee:
     """The referee, trained below ``folder`` on as many phantoms of another purpose than the generator's."""
-    drawn = synthesis.draw(originals, JUDGING, seed, size, 0.1)
+    drawn = synthesis.draw(originals, JUDGING, seed, size)
     return referees.train(drawn, updates, seed, folder / "referee")
 
 
