@@ -15,13 +15,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from visionclip import conditions, runs
-from visionclip.data import archives, images, listing
+from visionclip.data import archives, listing, prepared
 from visionclip.data.field_of_view import SURROUNDS
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.published import PUBLISHED, Published
@@ -37,7 +36,6 @@ from visionclip.data.tasks import (
     read_text,
     refuse_repeats,
 )
-from visionclip.progress import progress
 
 LABELS, TASKS = "labels.csv", "tasks.yaml"
 DEFAULT_FOLDER = "data/external"
@@ -320,20 +318,8 @@ def _decode(folder: Path, files: Sequence[str], size: int) -> tuple[np.ndarray, 
     is looked up before the first is decoded."""
     found = _lookup(folder, files)
     refuse_repeats(runs.relative(folder / LABELS), "file", found)
-    pixels = np.empty((len(files), size, size, 3), np.uint8)
-    surrounds: Counter[str] = Counter()
-
-    def decode(place: int) -> str:
-        pixels[place], surround = images.prepare_counted(images.read(folder / found[place]), size)
-        return surround
-
-    with ThreadPoolExecutor(runs.cores()) as pool:  # OpenCV decodes and resizes without Python's lock
-        try:
-            for surround in progress(pool.map(decode, range(len(files))), f"read {folder.name}", len(files)):
-                surrounds[surround] += 1
-        except ValueError:
-            pool.shutdown(cancel_futures=True)
-            raise
+    pixels, kinds = prepared.load(folder, found, size)
+    surrounds = Counter(kinds)
     return pixels, [f"{surrounds[kind]} images with {what}" for kind, what in SURROUNDS.items() if surrounds[kind]]
 
 
