@@ -96,3 +96,8 @@ def test_a_formula_reads_without_a_script(tex, expected):
 
 def test_what_is_no_tex_is_shown_as_text():
     assert html.formula(r"\unknown{<x>}") == r"\unknown{&lt;x&gt;}"
+
+
+def test_a_sentence_has_plain_names():
+    said = html.in_words("clinic referable_dr (test), AUC 0.8 of gc>=1 at /data/odir_dev")
+    assert said == "clinic referable retinopathy (test), AUC 0.8 of glaucoma at /data/odir_dev"

@@ -85,15 +85,23 @@ def test_unusual_eyes_are_those_of_before(drawn, model, queries):
     np.testing.assert_array_equal(again.eyes.pixels, drawn.eyes.pixels[places])
 
 
-def test_the_answer_names_the_worst_bin():
+def test_the_answer_names_what_is_surely_worst():
     row = {"condition": "glaucoma", "factor": "cup_to_disc", "bin": "0.6 to 0.7", "images": 5}
-    rows = [{**row, "auc": Interval(0.6, 0.4, 0.8)}, {**row, "bin": "0.7 to 0.8", "auc": Interval(0.9)}]
-    spoilt = robustness.Corrupted("eyes", 9, [], Interval(0.9), Interval(-0.1, -0.2, 0.0))
+    rows = [
+        {**row, "auc": Interval(0.6, 0.4, 0.8)},
+        {**row, "bin": "0.5 to 0.6", "images": 2, "auc": Interval(0.5, 0.0, 1.0)},
+        {**row, "bin": "0.7 to 0.8", "auc": Interval(0.9)},
+    ]
+    spoilt = [
+        robustness.Corrupted("eyes", 9, [], Interval(0.9), Interval(-0.1, -0.2, 0.0)),
+        robustness.Corrupted("others", 7, [], Interval(0.9), Interval(0.0, -0.1, 0.1)),
+    ]
     refused = [
         {"pictures": "no retina, all kinds", "retina": False, "images": 50, "refused": Interval(0.98)},
         {"pictures": "phantoms", "retina": True, "images": 10, "refused": Interval(0.02)},
+        {"pictures": "clinic (train)", "retina": True, "images": 10, "refused": Interval(0.03)},
     ]
-    said = robustness.verdict(rows, [spoilt], refused)
-    assert "glaucoma with cup_to_disc 0.6 to 0.7 (AUC 0.600 [0.400, 0.800], 5 eyes)" in said
-    assert "-0.100 [-0.200, 0.000] AUC on 9 images of eyes" in said
-    assert "0.980 of 50 pictures of no retina are refused, and 0.020 of phantoms" in said
+    said = robustness.verdict(rows, spoilt, refused)
+    assert "glaucoma with cup to disc 0.6 to 0.7 (AUC 0.600 [0.400, 0.800], 5 eyes)" in said
+    assert "AUC by -0.100 [-0.200, 0.000] on eyes, which it harms most (9 images)" in said
+    assert "0.980 of 50 pictures of no retina are refused, and at most 0.030 of a set of eyes (clinic (train))" in said

@@ -159,6 +159,11 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     return name in ATTRIBUTES and (tag == "input" or name not in ("type", "checked", "disabled"))
 
 
+def in_words(text: str) -> str:
+    """A sentence with the plain names of the conditions, findings and tasks that are words of it."""
+    return KEY.sub(lambda match: conditions.plain(match[0]), text)
+
+
 def _name(table: Tag) -> None:
     """Conditions, findings and tasks by their plain names (``conditions.plain``)."""
     for text in [text for cell in table(["td", "th"]) for text in cell.find_all(string=True)]:
@@ -168,7 +173,7 @@ def _name(table: Tag) -> None:
         known = re.split(r">=| \d", whole)[0] in {*conditions.FACTS, *conditions.FINDINGS, *conditions.PLAIN}
         if len(whole.split()) > WORDS:
             continue
-        named = conditions.plain(whole) if known else KEY.sub(lambda match: conditions.plain(match[0]), str(text))
+        named = conditions.plain(whole) if known else in_words(str(text))
         if named != str(text):
             text.replace_with(named)
 

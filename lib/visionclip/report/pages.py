@@ -81,6 +81,7 @@ def build(
     environment.filters |= {
         "duration": duration,
         "uri": html.data_uri,
+        "in_words": html.in_words,
         "plain": conditions.plain,
         "width": lambda picture: html.width(*picture),
     }
@@ -298,7 +299,7 @@ def box(notebook: NotebookNode) -> Box:
     outputs = {tag: _outputs(notebook, tag) for tag in ("answer", "figure")}
     texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs["answer"]]
     pictures = [found for output in outputs["figure"] if (found := _picture(output))]
-    sentence = html.without_paths(strip_ansi(" ".join("\n".join(texts).split())))
+    sentence = html.in_words(html.without_paths(strip_ansi(" ".join("\n".join(texts).split()))))
     return Box(sentence, pictures[0] if pictures else None)
 
 

@@ -394,13 +394,15 @@ def _refused(name: str, retina: bool, refused: np.ndarray, groups: Sequence[str]
 
 
 def verdict(factors: Sequence[Mapping], corrupted: Sequence[Corrupted], refused: Sequence[Mapping]) -> str:
-    """The answer in a sentence: the worst bin of a factor, the loss under corruption, and what is refused."""
+    """The answer in a sentence: the bin of a factor whose AUC is surely low (its interval ends lowest), the set that
+    loses most under corruption, and what is refused."""
     scored = [row for row in factors if row["auc"].value is not None]
-    worst = min(scored, key=lambda row: row["auc"].value)
-    losses = " and ".join(f"{one.mean} AUC on {one.images} images of {one.name}" for one in corrupted)
-    kept = "; ".join(f"{row['refused']} of {row['pictures']}" for row in refused if row["retina"])
+    worst = min(scored, key=lambda row: row["auc"].value if row["auc"].high is None else row["auc"].high)
+    spoilt = min(corrupted, key=lambda one: one.mean.value or 0.0)
+    kept = max((row for row in refused if row["retina"]), key=lambda row: row["refused"].value)
     return (
-        f"It is weakest on {worst['condition']} with {worst['factor']} {worst['bin']} (AUC {worst['auc']}, "
-        f"{worst['images']} eyes); corruption changes by {losses} on average; {refused[0]['refused']} of "
-        f"{refused[0]['images']} pictures of no retina are refused, and {kept}."
+        f"It is weakest on {worst['condition']} with {worst['factor'].replace('_', ' ')} {worst['bin']} (AUC "
+        f"{worst['auc']}, {worst['images']} eyes); corruption changes AUC by {spoilt.mean} on {spoilt.name}, which it "
+        f"harms most ({spoilt.images} images); {refused[0]['refused']} of {refused[0]['images']} pictures of no retina "
+        f"are refused, and at most {kept['refused']} of a set of eyes ({kept['pictures']})."
     )
