@@ -41,7 +41,7 @@ TEACHER = denoising.Settings(
 )
 STUDENT = distillation.Settings(steps=4, substeps=4, updates=4000, batch_size=8, ema=0.999, precision="auto", seed=SEED)
 CARD = """---
-license: mit
+license: cc-by-4.0
 library_name: diffusers
 tags: [fundus, retina, synthetic]
 ---
@@ -67,10 +67,10 @@ unknown. `layouts` say where things are: masks of a drawn eye ({layout}).
 - **What it is worth**: `notebooks/01-synthesis.ipynb` measures whether its eyes show what labels and layouts say, given
   `generator: {folder}` and `generator_size: {size}`; a first measurement stands in `docs/decisions.md`
 - **Not for** diagnosis, for training that no photograph checks, or for passing its images off as photographs
-- **Licence**: MIT, for the weights and for what is drawn with them
+- **Licence**: CC BY 4.0, for the weights and for what is drawn with them; MIT for the code beside them
 """
 REFEREE_CARD = """---
-license: mit
+license: cc-by-4.0
 library_name: transformers
 tags: [fundus, retina, synthetic]
 ---
@@ -83,7 +83,7 @@ its label and its layout say: `referee_model: {folder}` in `params/<preset>/01-s
 phantoms that it has not seen stands beside every figure of that notebook's report. `referee.json` has its thresholds.
 
 - **Not for** photographs: it has seen none, nor a phantom as a camera would spoil it
-- **Licence**: MIT
+- **Licence**: CC BY 4.0; MIT for the code beside it
 """
 
 
