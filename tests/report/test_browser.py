@@ -32,7 +32,25 @@ const refused = [];
 addEventListener("securitypolicyviolation", event => refused.push(event.blockedURI));
 </script>
 """
+LEAST = 4.5  # contrast of text with what is behind it, of large text 3 (WCAG 2.2, success criterion 1.4.3)
 PROBE = """<script>addEventListener("load", () => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = colour => channels(colour).slice(0, 3).map(value => value / 255)
+    .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = element => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = getComputedStyle(one).backgroundColor, parts = channels(colour);
+      if (parts.length < 4 || parts[3] === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const contrast = element => {
+    const [dark, light] = [getComputedStyle(element).color, behind(element)].map(luminance).sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const speaks = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+  const large = element => parseFloat(getComputedStyle(element).fontSize) >= 24;
   const width = document.documentElement.clientWidth;
   const scrolls = element => element.closest(".scroll, pre, .math.block");
   const probe = document.createElement("pre");
@@ -45,12 +63,16 @@ PROBE = """<script>addEventListener("load", () => {
     folded: document.querySelectorAll("details").length,
     open: document.querySelectorAll("details[open]:not(.failed details)").length,
     measure: getComputedStyle(document.documentElement).getPropertyValue("--measure").trim(),
+    faint: [...document.body.querySelectorAll("*")].filter(speaks).map(element => [contrast(element), element])
+      .filter(([ratio, element]) => ratio < (large(element) ? 3 : LEAST))
+      .map(([ratio, element]) => ratio.toFixed(2) + " " + element.outerHTML.slice(0, 120)),
+    titles: [document.documentElement.lang, document.title, document.querySelectorAll("h1").length],
     paper: getComputedStyle(document.documentElement).backgroundColor,
   };
   probe.className = "probe";
   probe.textContent = JSON.stringify(found);
   parent.document.body.append(probe);
-});</script></body>"""
+});</script></body>""".replace("LEAST", str(LEAST))
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the path")
 
@@ -83,7 +105,7 @@ def probe(page: Path, scratch: Path, *flags: str) -> list[dict]:
 
 
 def hold(folder: Path, scratch: Path) -> None:
-    """Every page of ``folder`` is whole, fits phone and desk, is styled and asks nothing of anybody else."""
+    """Every page of ``folder`` is whole, fits phone and desk, can be read, is styled and asks nothing of others."""
     pages = sorted(folder.glob("*.html"))
     assert pages
     for page in pages:
@@ -93,6 +115,11 @@ def hold(folder: Path, scratch: Path) -> None:
             assert not found["wide"], where
             assert all(natural > 0 and shown <= width and alt for natural, shown, alt in found["images"]), where
             assert not found["refused"], where
+            assert not found["faint"], where
+            language, title, headings = found["titles"]
+            assert language, where
+            assert title, where
+            assert headings == 1, where
             assert found["measure"] == "78ch", where
             assert found["open"] == 0, where
             assert found["folded"] > 0 or page.stem in ("index", *cards.NAMES), where
@@ -111,25 +138,28 @@ def test_a_screenshot_is_not_blank(reports, tmp_path, page):
     assert 0.005 < (np.abs(grey.astype(int) - np.median(grey)) > 40).mean() < 0.9
 
 
-def test_the_dark_scheme_is_dark(reports, tmp_path):
-    paper = probe(reports / "index.html", tmp_path, "--force-dark-mode")[0]["paper"]
-    assert max(map(int, re.findall(r"\d+", paper)[:3])) < 40
+def test_the_dark_scheme_is_dark_and_can_be_read(reports, tmp_path):
+    for page in sorted(reports.glob("*.html")):
+        found = probe(page, tmp_path, "--force-dark-mode")[0]
+        assert max(map(int, re.findall(r"\d+", found["paper"])[:3])) < 40
+        assert not found["faint"], page.name
 
 
-def test_the_probe_sees_a_broken_image_an_overflow_and_an_outside_request(reports, tmp_path):
+def test_the_probe_sees_a_broken_image_an_overflow_an_outside_request_and_faint_text(reports, tmp_path):
     folder = tmp_path / "broken"
     folder.mkdir()
     shutil.copyfile(reports / "style.css", folder / "style.css")
     text = (reports / "index.html").read_text("utf-8")
     broken = (
         '<img alt="" src="data:image/png;base64,AAAA"><img alt="" src="http://127.0.0.1:9/x.png">'
-        '<table width="3000"><tr><td>wide</td></tr></table></main>'
+        '<table width="3000"><tr><td>wide</td></tr></table><font color="#999999">faint</font></main>'
     )
     (folder / "x.html").write_text(text.replace("</main>", broken), "utf-8")
     found = probe(folder / "x.html", tmp_path)[0]
     assert found["overflow"] > 0
     assert found["images"][-2][0] == 0, "the index has pictures of its own before"
     assert "http://127.0.0.1:9/x.png" in found["refused"]
+    assert [line[:4] for line in found["faint"]] == ["2.82"]
 
 
 @pytest.mark.slow
