@@ -1,5 +1,7 @@
 """Where the model fails: bins of factors, pairs, corruption and the answer, with an untrained model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -105,3 +107,17 @@ def test_the_answer_names_what_is_surely_worst():
     assert "glaucoma with cup to disc 0.6 to 0.7 (AUC 0.600 [0.400, 0.800], 5 eyes)" in said
     assert "AUC by -0.100 [-0.200, 0.000] on eyes, which it harms most (9 images)" in said
     assert "0.980 of 50 pictures of no retina are refused, and at most 0.030 of a set of eyes (clinic (train))" in said
+
+
+def test_an_image_of_unknown_label_is_neither_with_nor_without(drawn, model):
+    dataset = robustness.of_phantoms(drawn.eyes)
+    first = dataset.tasks[0]
+    unknown = np.flatnonzero(first.targets == 0)[:7]
+    targets = first.targets.copy()
+    targets[unknown] = -1
+    partly = replace(dataset, tasks=[replace(first, targets=targets), *dataset.tasks[1:]])
+    left = np.setdiff1d(np.arange(len(dataset)), unknown).tolist()
+    assert robustness.fully_labelled(partly).images.keys == dataset.images.take(left).keys
+    kept = [replace(task, targets=task.targets[left]) for task in dataset.tasks]
+    without = replace(dataset, images=dataset.images.take(left), tasks=kept)
+    assert robustness.by_quality(*model, partly, ["en"], 2) == robustness.by_quality(*model, without, ["en"], 2)

@@ -318,17 +318,30 @@ class Corrupted:
 
 
 def sample(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """``count`` images of a set of which every task of two classes is known, by turns of each class of each task; the
-    tasks that are left can be scored."""
-    tasks = scoring.two_class_tasks(dataset)
-    known = np.all([task.targets >= 0 for task in tasks], axis=0) if tasks else np.zeros(len(dataset), bool)
-    order = [place for place in streams.rng(seed, "images to corrupt").permutation(len(dataset)) if known[place]]
-    queues = [[place for place in order if task.targets[place] == label] for task, label in product(tasks, (0, 1))]
+    """``count`` images of ``fully_labelled``, by turns of each class of each task; the tasks that are left can be
+    scored."""
+    labelled = fully_labelled(dataset)
+    order = streams.rng(seed, "images to corrupt").permutation(len(labelled))
+    queues = [
+        [place for place in order if task.targets[place] == label] for task, label in product(labelled.tasks, (0, 1))
+    ]
     taken: dict[int, None] = {}
     for turn in range(len(order)):
         taken |= dict.fromkeys(queue[turn] for queue in queues if turn < len(queue))
-    places = list(taken)[:count]
-    kept = [replace(task, targets=task.targets[places]) for task in tasks]
+    return _taken(labelled, list(taken)[:count])
+
+
+def fully_labelled(dataset: Dataset) -> Dataset:
+    """The tasks of two classes, and the images that are of a class of each: elsewhere an unknown label would pass for
+    a healthy eye's."""
+    asked = replace(dataset, tasks=scoring.two_class_tasks(dataset))
+    known = np.all([task.targets >= 0 for task in asked.tasks], axis=0) if asked.tasks else np.zeros(len(dataset), bool)
+    return _taken(asked, np.flatnonzero(known).tolist())
+
+
+def _taken(dataset: Dataset, places: Sequence[int]) -> Dataset:
+    """The images at these places, and of the tasks those that they can score."""
+    kept = [replace(task, targets=task.targets[list(places)]) for task in dataset.tasks]
     return scoring.scorable(replace(dataset, images=dataset.images.take(places), tasks=kept))
 
 
@@ -355,7 +368,11 @@ def corrupt(
 
 
 def by_quality(network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequence[str], prompts: int) -> list[dict]:
-    """Mean AUC of photographs by thirds of what tells their quality, which ``refusal`` measures: light and detail."""
+    """Mean AUC of photographs by thirds of what tells their quality, which ``refusal`` measures: light and detail.
+
+    It is that of ``fully_labelled`` photographs.
+    """
+    dataset = fully_labelled(dataset)
     queries = questions(network, tokenizer, dataset, languages, prompts)
     if not queries:
         return []
