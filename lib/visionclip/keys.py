@@ -138,7 +138,7 @@ def _files(name: str) -> Iterable[Path]:
 
 @functools.cache
 def _essence(path: Path) -> str:
-    """A module's syntax tree without docstrings, and the table of the same name beside it (``x.yaml`` of ``x.py``)."""
+    """A module's syntax tree without docstrings, and the tables of the same name beside it (``x.yaml``, ``x.json``)."""
     tree = _parsed(path.read_text("utf-8"), path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -149,5 +149,5 @@ def _essence(path: Path) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    table = path.with_suffix(".yaml")
-    return digest([ast.dump(tree), file(table) if table.is_file() else ""])
+    tables = [path.with_suffix(kind) for kind in (".yaml", ".json")]
+    return digest([ast.dump(tree), *(file(table) if table.is_file() else "" for table in tables)])

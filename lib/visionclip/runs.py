@@ -50,7 +50,7 @@ def atomic(path: Path) -> Iterator[Path]:
         OSError: the disk is full; the message names the file, which stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # processes may write one file each
     try:
         yield temporary
         share(temporary)
@@ -112,8 +112,15 @@ def write_json(path: Path, content: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a UTF-8 JSON file."""
-    return json.loads(path.read_text("utf-8"))
+    """The content of a UTF-8 JSON file.
+
+    Raises:
+        ValueError: it is none; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{relative(path)}: no JSON ({error}); delete it, and make it anew") from None
 
 
 def cached(path: Path, key: str, compute: Callable[[], object]) -> Any:

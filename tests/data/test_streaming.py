@@ -114,6 +114,24 @@ def test_a_damaged_shard_is_one_line_that_names_it(folder, tmp_path):
         streaming.load(tmp_path).pixels[np.arange(3)]
 
 
+@pytest.mark.parametrize(
+    ("found", "put", "words"),
+    [(b'"conditions"', b'"considered"', "has no conditions"), (b'"source"', b'"sauces"', "has no source")],
+)
+def test_a_sample_that_says_too_little_is_one_line_that_names_it(folder, tmp_path, found, put, words):
+    source = sorted((folder / "synthesis/synthetic").glob("*.tar"))[0].read_bytes()
+    (tmp_path / "00000.tar").write_bytes(source.replace(found, put))
+    with pytest.raises(ValueError, match=rf"00000\.tar: sample eye-000 {words}; write the set again"):
+        streaming.load(tmp_path)
+
+
+def test_a_sample_whose_json_is_none_is_one_line_that_names_it(folder, tmp_path):
+    source = sorted((folder / "synthesis/synthetic").glob("*.tar"))[0].read_bytes()
+    (tmp_path / "00000.tar").write_bytes(source.replace(b'{"conditions"', b'{,conditions"'))
+    with pytest.raises(ValueError, match=r"00000\.tar: the JSON of sample eye-000 can't be read; write the set again"):
+        streaming.load(tmp_path)
+
+
 MEMORY = """
 import json, re, sys
 import numpy as np

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visionclip.data import phantoms
-from visionclip.data.tasks import ClassOf, Dataset, Task
+from visionclip.data.tasks import ClassOf, Dataset, Task, stated
 from visionclip.evaluation import blind
 
 GRADES = [ClassOf("none", [{"dr_grade": 0}]), ClassOf("mild", [{"dr_grade": 1}]), ClassOf("more", [{"dr_grade": 3}])]
@@ -36,7 +36,7 @@ def test_the_photograph_is_on_either_side_and_the_other_is_drawn():
 def test_a_phantom_has_the_labels_of_its_photograph(monkeypatch):
     """Of a class that means several things nothing follows, nor of a label that isn't known."""
     given = dataset(6)
-    assert [blind.labels(given, place) for place in range(3)] == [
+    assert stated(given)[:3] == [
         {"dr_grade": 0},
         {"dr_grade": 1, "dme": 0},
         {"dr_grade": 3, "dme": 1},
@@ -51,8 +51,8 @@ def test_a_phantom_has_the_labels_of_its_photograph(monkeypatch):
     monkeypatch.setattr(phantoms, "draw", note)
     blind.pairs(given, 4, 0)
     assert len(drawn) == 4
-    stated = [{key: value for key, value in eye.items() if key != "eye_side"} for eye in drawn]
-    assert all(eye in [blind.labels(given, place) for place in range(6)] for eye in stated)
+    known = [{key: value for key, value in eye.items() if key != "eye_side"} for eye in drawn]
+    assert all(eye in stated(given) for eye in known)
     drawn.clear()
     blind.pairs(given20, 20, 0)
     assert {eye["eye_side"] for eye in drawn} == {0, 1}

@@ -53,6 +53,8 @@ def arm(name, value, p=None, difference=None):
 
 def test_transfer_names_the_part_that_costs_most_and_how_far_phantoms_are_from_photographs():
     assert conclusions.transfer([], [], "everything").startswith("Without photographs")
+    drawn = [{**one, "task": "held-out phantoms"} for one in (arm("everything", 0.7), arm("other", 0.5, 0.5, -0.2))]
+    assert conclusions.transfer(drawn, [], "everything").startswith("Without photographs")
     rows = [arm("everything", 0.7), arm("no maps", 0.6, 0.01, -0.1), arm("other", 0.5, 0.5, -0.2)]
     far = [{"first": "phantoms", "auc": Interval(0.95)}, {"first": "a", "auc": Interval(0.6)}]
     said = conclusions.transfer(rows, far, "everything")
@@ -69,6 +71,8 @@ def test_maps_are_held_against_marks_and_without_any_against_masks():
     said = conclusions.localisation(rows, matrix, ["test"])
     assert "masks of held-out phantoms" in said
     assert "best of all in 0.500 [" in said
+    chosen = {**row("clinic", "exudate", 0.1), "split": "train"}
+    assert "0.900 (optic disc) to 0.900 (optic disc)" in conclusions.localisation([*rows, chosen], matrix, ["test"])
     rows += [row("clinic", "cotton_wool", 0.2), row("clinic", "exudate", 0.4), row("clinic", "scar", None)]
     said = conclusions.localisation(rows, matrix, ["test"])
     assert "experts' marks on photographs" in said

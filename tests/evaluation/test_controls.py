@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 
+from visionclip import conditions
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import controls, metrics, scoring, tables, zero_shot
@@ -29,6 +33,30 @@ def test_a_probe_on_colour_finds_what_colour_tells(held_out):
     logits = controls.colour_logits(dataset, coloured)
     (task,) = [task for task in dataset.tasks if task.name == "tessellated"]
     assert metrics.scores(task.targets, logits["tessellated"], False)["auc"] > 0.95
+
+
+def test_a_probe_on_colour_never_predicts_what_it_learnt_from(held_out, monkeypatch):
+    monkeypatch.setattr(controls, "regression", lambda: KNeighborsClassifier(1))  # which knows by heart what it learnt
+    eyes = [dict(eye) for eye in held_out.conditions]
+    for eye in eyes[::9]:
+        del eye["gc"]
+    noise = np.random.default_rng(0).integers(0, 256, held_out.pixels.shape, np.uint8)
+    partly = replace(held_out, pixels=noise, conditions=eyes)
+    dataset = scoring.phantom_tasks(partly)
+    (task,) = [task for task in dataset.tasks if task.name == "gc"]
+    targets, logits = scoring.known(task, controls.colour_logits(dataset, partly)["gc"])
+    assert len(targets) < len(held_out)
+    assert (logits.argmax(1) == targets).mean() < 0.9
+
+
+def test_a_class_of_no_facts_is_a_normal_eye(held_out):
+    normal = np.array([not any(eye[key] for key in conditions.DISEASES) for eye in held_out.conditions])
+    painted = held_out.take(range(len(held_out)))
+    painted.pixels[normal, ..., 0] = 250
+    classes = [ClassOf("normal", [{}]), ClassOf("retinopathy", [{"dr_grade": grade} for grade in (1, 2, 3, 4)])]
+    task = Task("disease", False, classes, np.where(normal, 0, 1))
+    logits = controls.colour_logits(Dataset("eyes", "all", painted, [task]), painted)["disease"]
+    assert (logits.argmax(1) == 0)[normal].mean() > 0.9
 
 
 def test_random_weights_are_drawn_from_their_seed_and_leave_the_generator_alone(untrained, phantoms):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import keys, runs
+from visionclip import runs
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import reference
 from visionclip.evaluation.intervals import Interval
-from visionclip.models import visionclip
+from visionclip.models import saved, visionclip
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_of_few_photographs_nothing_is_said():
 def test_a_reference_is_read_as_it_was_written(made, network, tmp_path):
     reference.save(made, tmp_path)
     read = reference.load(tmp_path, network)
-    assert (read.weights, read.languages, read.prompt_count) == (keys.weights(network), ["zh", "en"], 2)
+    assert (read.weights, read.languages, read.prompt_count) == (saved.key(network), ["zh", "en"], 2)
     assert (read.rules, read.worth, read.sets, read.eyes) == (made.rules, made.worth, ["clinic"], made.eyes)
     assert made.worth.keys() == {"gc>=1"}, "nothing else is labelled"
     assert read.thumbnails.shape == made.thumbnails.shape == (25, reference.THUMBNAIL, reference.THUMBNAIL, 3)
@@ -97,7 +97,7 @@ def test_there_may_be_none_and_one_of_other_conditions_or_weights_is_refused(mad
     with pytest.raises(ValueError, match="of other conditions than there are now; make it anew"):
         reference.load(tmp_path, network)
     reference.save(replace(made, weights="others"), tmp_path)
-    with pytest.raises(ValueError, match="of other weights than lie beside it; make it anew"):
+    with pytest.raises(ValueError, match="of another model than lies beside it; make it anew"):
         reference.load(tmp_path, network)
 
 

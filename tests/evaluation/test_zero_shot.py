@@ -132,6 +132,14 @@ def test_a_task_that_can_not_be_scored_is_left_out_with_its_reason_and_the_other
     assert scoring.fit_temperature(alone, logits) == 1
 
 
+def test_an_image_of_no_class_has_no_say_in_the_temperature():
+    classes = [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])]
+    task, logits = Task("gc", False, classes, np.array([0, 1] * 5)), np.random.default_rng(0).normal(size=(12, 2))
+    unknown = Task("gc", False, classes, np.array([0, 1] * 5 + [-1, -1]))
+    fitted = scoring.fit_temperature(Dataset("clinic", "test", photographs(10), [task]), {"gc": logits[:10]})
+    assert scoring.fit_temperature(Dataset("clinic", "test", photographs(12), [unknown]), {"gc": logits}) == fitted
+
+
 def test_a_rare_grade_does_not_drop_its_task():
     grades = Task("dr_grade", True, [ClassOf(str(grade), [{"dr_grade": grade}]) for grade in range(3)], None)
     grades = Task(*list(vars(grades).values())[:3], np.array([0] * 5 + [1] * 4 + [2]))

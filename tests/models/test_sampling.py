@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import tiny_images
 from visionclip.models import generator, sampling
@@ -46,3 +47,14 @@ def test_what_the_pipeline_is_set_to_is_the_default(pipeline, images):
     own = VisionCLIPDDPMPipeline(pipeline.unet, generator.solver(), steps=2, guidance=3.0)
     asked = sampling.sample(pipeline, images.vectors, images.masks, 2, 3.0)
     assert np.array_equal(sampling.sample(own, images.vectors, images.masks), asked)
+
+
+def test_a_generator_that_draws_otherwise_is_another_one():
+    def drawn_with(steps: int, guidance: float, solver: str = "sample") -> str:
+        torch.manual_seed(0)
+        unet = generator.Generator(16, 4, 4, ("gc>=1",), channels=(8, 16))
+        return sampling.key(VisionCLIPDDPMPipeline(unet, generator.solver(solver), steps, guidance))
+
+    assert drawn_with(4, 1.4) == drawn_with(4, 1.4)
+    keys = [drawn_with(4, 1.4), drawn_with(5, 1.4), drawn_with(4, 2.0), drawn_with(4, 1.4, "epsilon")]
+    assert len({*keys, sampling.key(None)}) == 5

@@ -29,3 +29,16 @@ def test_a_stage_that_did_not_finish_and_a_folder_of_nothing_are_refused_in_one_
     for name in ("stopped", "nowhere"):
         with pytest.raises(FileNotFoundError, match=rf"{name}: no finished 03-pretrain there; run [^\n]*$"):
             saved.find(tmp_path / name)
+
+
+def test_a_model_that_is_read_otherwise_is_another_one():
+    torch.manual_seed(0)
+    network = visionclip.VisionCLIP(visionclip.sized(8, 1, 64, 16, 50))
+    before = saved.key(network)
+    assert saved.key(network) == before
+    network.config.scales = [0.5, 1.0]
+    read_at_two_scales = saved.key(network)
+    assert read_at_two_scales != before
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    assert saved.key(network) not in (before, read_at_two_scales)

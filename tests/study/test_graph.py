@@ -113,7 +113,7 @@ def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
 def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
     named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
     named |= {"01-synthesis": ("seeds", "generator", "referee_model"), "03-pretrain": ("tower",)}
-    named |= {"12-your-photograph": ("photographs", "model")}
+    named |= {"09-fine-tuning": ("external", "others"), "12-your-photograph": ("photographs", "model")}
     assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 
@@ -261,9 +261,10 @@ def test_a_changed_mark_is_a_reason_to_explain_again(tmp_path):
 
 
 def test_seeds_a_word_list_and_a_tower_that_change_are_reasons_to_run_again(tmp_path):
-    graph, stages = Graph({"preset": "smoke"}), ("01-synthesis", "02-captions", "03-pretrain")
+    graph, stages = Graph({"preset": "smoke"}), ("01-synthesis", "02-captions", "03-pretrain", "09-fine-tuning")
     plain = [graph.reasons(stage) for stage in stages]
-    assert [reasons["given"] for reasons in plain] == [[], [], []]
+    assert [reasons["given"] for reasons in plain[:3]] == [[], [], []]
+    assert "none" not in plain[3]["given"]
     photographs = graph.reasons("10-robustness")["given"]
     assert graph.reasons("08-diversity")["given"] == photographs, "its seeds are numbers"
     for name in ("eye.png", "vocab.txt"):
@@ -271,6 +272,7 @@ def test_seeds_a_word_list_and_a_tower_that_change_are_reasons_to_run_again(tmp_
     graph.parameters["01-synthesis"].seeds = str(tmp_path)
     graph.parameters["02-captions"].vocabulary = str(tmp_path / "vocab.txt")
     graph.parameters["03-pretrain"].tower = str(tmp_path)
+    graph.parameters["09-fine-tuning"].others = ["weights/visionclip", str(tmp_path)]
     given = [graph.reasons(stage) for stage in stages]
     for name in ("eye.png", "vocab.txt"):
         (tmp_path / name).write_text("other")

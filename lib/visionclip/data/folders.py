@@ -132,12 +132,13 @@ def is_development(folder: Path) -> bool:
 
 
 def reports(folder: str | Path, rows: Mapping[str, str]) -> bool:
-    """True where these rows are what a folder reports by its own tasks; raises as ``load`` does of its labels."""
+    """True where these rows are among those that a folder reports by its own tasks, which are all where these name no
+    split; raises as ``load`` does of its labels."""
     try:
         _, plan, _ = _load_tree(runs.resolve(folder))
     except NothingToScore:
         return False
-    return all(plan.test.get(column) == value for column, value in rows.items())
+    return all(plan.test.get(column, value) == value for column, value in rows.items())
 
 
 def has_rows(folder: str | Path, rows: Mapping[str, str]) -> bool:

@@ -7,6 +7,7 @@ training is that of a set in memory, and so are its results. What is held is an 
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -94,6 +95,8 @@ def load(folder: Path, held: int = 0) -> LabelledImages:
     same: dict = {}  # one mapping and one text, however many images have it
     for number, shard in enumerate(progress(shards, "index of the shards")):
         for name, place, mask_place, record in _samples(shard):
+            if missing := {"conditions", "source"} - record.keys():
+                raise ValueError(f"{runs.relative(shard)}: sample {name} has no {min(missing)}; write the set again")
             mask_names = record.get("masks", []) if mask_names is None else mask_names
             if record.get("masks", []) != mask_names:
                 raise ValueError(
@@ -150,7 +153,15 @@ def _samples(shard: Path) -> Iterator[tuple[str, tuple[int, int], tuple[int, int
             if image is None or "json" not in kinds:
                 raise ValueError(f"{runs.relative(shard)}: sample {name} needs an image (png or jpg) and a json file")
             file.seek(kinds["json"][0])
-            yield name, image, kinds.get("masks.png", (0, 0)), json.loads(file.read(kinds["json"][1]))
+            yield name, image, kinds.get("masks.png", (0, 0)), _record(shard, name, file.read(kinds["json"][1]))
+
+
+def _record(shard: Path, name: str, text: bytes) -> dict:
+    """What a sample's JSON says of it."""
+    with suppress(ValueError):
+        if isinstance(record := json.loads(text), dict):
+            return record
+    raise ValueError(f"{runs.relative(shard)}: the JSON of sample {name} can't be read; write the set again")
 
 
 def _sentence(caption: Mapping | None, where: str) -> tuple[str, dict[str, int]]:

@@ -75,6 +75,17 @@ class Dataset:
         return len(self.images)
 
 
+def stated(dataset: Dataset) -> list[dict[str, int]]:
+    """What the tasks say of each image: the facts of its classes, a normal eye's (none) that no disease is there; a
+    class that stands for several things says nothing."""
+    eyes: list[dict[str, int]] = [{} for _ in range(len(dataset))]
+    for task in dataset.tasks:
+        for eye, target in zip(eyes, task.targets.tolist(), strict=True):
+            if target >= 0 and len(facts := task.classes[target].facts) == 1:
+                eye |= facts[0] or dict.fromkeys(conditions.DISEASES, 0)
+    return eyes
+
+
 @dataclass(frozen=True)
 class TaskPlan:
     """A task as tasks.yaml states it; ``class_of`` maps label values to indices into ``classes``."""
@@ -206,6 +217,8 @@ def _are_values(given: object) -> bool:
 
 
 def _task(name: str, given: object, where: str) -> TaskPlan:
+    if name.startswith(".") or set(name) & set("/\\"):
+        raise ValueError(f"{where}: the name of a task is part of file names; leave out slashes and a leading point")
     given = fields(given, where, required=("column", "classes"), optional=("ordinal",))
     ordinal = given.get("ordinal", "false")
     if ordinal not in ("true", "false"):

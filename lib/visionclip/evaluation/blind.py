@@ -12,7 +12,7 @@ from scipy import stats
 
 from visionclip import streams
 from visionclip.data import images, phantoms
-from visionclip.data.tasks import Dataset
+from visionclip.data.tasks import Dataset, stated
 from visionclip.evaluation.intervals import share
 
 SIDES = "LR"  # of a pair, as a person names them
@@ -27,21 +27,13 @@ class Pairs:
     drawn: str
 
 
-def labels(dataset: Dataset, place: int) -> dict[str, int]:
-    """The conditions that the tasks state of one image, where its class means one thing."""
-    found: dict[str, int] = {}
-    for task in dataset.tasks:
-        facts = task.classes[task.targets[place]].facts if task.targets[place] >= 0 else []
-        found |= facts[0] if len(facts) == 1 else {}
-    return found
-
-
 def pairs(dataset: Dataset, count: int, seed: int) -> Pairs:
     """``count`` photographs (all, where there are fewer) in random order, each beside a phantom that has its labels,
     prepared as it was; which eye it is nobody says, so that it is a left or a right one by chance."""
     rng = streams.rng(seed, "pairs of a photograph and a phantom")
     places = rng.permutation(len(dataset))[:count]
-    eyes = [{"eye_side": int(rng.integers(2))} | labels(dataset, place) for place in places]
+    known = stated(dataset)
+    eyes = [{"eye_side": int(rng.integers(2))} | known[place] for place in places]
     drawn_from = [(seed, "phantoms beside photographs", index) for index in range(len(eyes))]
     photographs = dataset.images.pixels[places]
     size = photographs.shape[1]

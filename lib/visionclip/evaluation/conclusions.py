@@ -77,7 +77,7 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
     """Which part of the phantoms costs most on photographs when it is left out, from ``transfer.compare``'s rows, and
     how well phantoms are told from photographs, from ``distance.evaluate``'s."""
     compared = [row for row in rows if row["against"] and row["task"] == rows[0]["task"]]
-    if not compared:
+    if not compared or rows[0]["task"] in DRAWN:
         return "Without photographs nothing is said of what holds on real eyes."
     sure = [row for row in compared if row["against"].star]
     chosen = min(sure or compared, key=lambda row: row["against"].difference.value)
@@ -100,7 +100,7 @@ def localisation(localised: Sequence[Mapping], matrix: Sequence[Mapping], report
     marked = [row for row in localised if row["dataset"] not in DRAWN and row["split"] in reported]
     shown = [
         (score, row)
-        for row in marked or localised
+        for row in marked or [row for row in localised if row["dataset"] in DRAWN]
         if (score := Interval.of(row["average_precision"])).value is not None
     ]
     ranked = [row["rank"] for row in matrix if row["rank"] is not None]

@@ -50,26 +50,32 @@ def colour_statistics(pixels: np.ndarray) -> np.ndarray:
 def colour_logits(dataset: Dataset, held_out: LabelledImages) -> dict[str, np.ndarray]:
     """Logits N×K of every task from colour statistics alone, by a regression trained on the held-out phantoms.
 
-    The phantoms themselves are scored by cross-validation. A task is left out where a class has fewer than ``FOLDS``
-    phantoms.
+    The phantoms themselves are scored by cross-validation, those of no class alike for each. A task is left out where a
+    class has fewer than ``FOLDS`` phantoms.
     """
     drawn = colour_statistics(held_out.pixels)
     features = drawn if dataset.name == scoring.PHANTOMS else colour_statistics(dataset.images.pixels)
     logits = {}
     for task in dataset.tasks:
         member = np.array(
-            [[any(conditions.holds(f, eye) for f in one.facts) for one in task.classes] for eye in held_out.conditions]
+            [[any(_holds(facts, eye) for facts in one.facts) for one in task.classes] for eye in held_out.conditions]
         )
         rows = np.flatnonzero(member.sum(1) == 1)
         labels = member[rows].argmax(1)
         if np.bincount(labels, minlength=len(task.classes)).min() < FOLDS:
             continue
-        if features is drawn and len(rows) == len(drawn):
-            probabilities = cross_val_predict(regression(), drawn, labels, cv=FOLDS, method="predict_proba")
+        if features is drawn:
+            probabilities = np.full((len(drawn), len(task.classes)), 1 / len(task.classes))
+            probabilities[rows] = cross_val_predict(regression(), drawn[rows], labels, cv=FOLDS, method="predict_proba")
         else:
             probabilities = regression().fit(drawn[rows], labels).predict_proba(features)
         logits[task.name] = np.log(probabilities.clip(1e-12))
     return logits
+
+
+def _holds(facts: Mapping[str, int], eye: Mapping[str, int]) -> bool:
+    """Whether an eye is of a class of these facts, of which none stands for a normal eye's."""
+    return conditions.holds(facts or dict.fromkeys(conditions.DISEASES, 0), eye)
 
 
 def single_prompts(

@@ -8,6 +8,7 @@ import torch
 
 from visionclip import keys
 from visionclip.data import images
+from visionclip.models import saved
 from visionclip.models.visionclip import VisionCLIP, required
 from visionclip.progress import progress
 from visionclip.text.familiarity import warn
@@ -61,7 +62,7 @@ def encode_cells(
 
 
 def _key(network: VisionCLIP, pixels: np.ndarray) -> str:
-    return keys.digest([keys.weights(network), network.config.to_json_string(use_diff=False), keys.arrays(pixels)])
+    return keys.digest([saved.key(network), keys.arrays(pixels)])
 
 
 def _keep(key: str, encoded: Sequence[torch.Tensor]) -> None:

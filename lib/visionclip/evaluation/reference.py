@@ -14,13 +14,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
-from visionclip import conditions, keys, runs
+from visionclip import conditions, runs
 from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.tasks import Dataset
+from visionclip.data.tasks import Dataset, stated
 from visionclip.evaluation import evidence, statements
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Interval, mean_auc
+from visionclip.models import saved
 from visionclip.models.visionclip import VisionCLIP
 
 FOLDER, CARD, EMBEDS, SHEET = "reference", "reference.json", "eyes.safetensors", "eyes.jpg"
@@ -107,19 +108,15 @@ def make(
     few = held_out.take(range(min(shown, len(held_out))))
     embeds = encode_images(network, few.pixels).numpy()
     thumbnails = images.resized(few.pixels, THUMBNAIL)
-    made_for = keys.weights(network), list(languages), prompt_count
+    made_for = saved.key(network), list(languages), prompt_count
     eyes = [{key: eye[key] for key in conditions.DISEASES if eye.get(key)} for eye in few.conditions]
     return Reference(*made_for, rules, worth, [one.name for one in datasets], embeds, eyes, thumbnails)
 
 
 def labels(dataset: Dataset) -> list[dict[str, int]]:
-    """What the tasks of a dataset say of each of its images; a class that stands for several things says nothing. Sets
-    that label pathologic myopia know no other kind: what they say of it is said of both, see ``statements.ALIKE``."""
-    known: list[dict[str, int]] = [{} for _ in range(len(dataset.images))]
-    for task in dataset.tasks:
-        for place, label in enumerate(task.targets):
-            facts = task.classes[label].facts if label >= 0 else []
-            known[place] |= facts[0] if len(facts) == 1 else {}
+    """What the tasks of a dataset say of each of its images (see ``tasks.stated``). Sets that label pathologic myopia
+    know no other kind: what they say of it is said of both, see ``statements.ALIKE``."""
+    known = stated(dataset)
     return [eye | {kind: eye["pm"] for kind in statements.ALIKE["pm"]} if "pm" in eye else eye for eye in known]
 
 
@@ -167,8 +164,8 @@ def load(folder: Path, network: VisionCLIP) -> Reference | None:
         return None
     found = runs.read_json(place / CARD)
     remedy = "make it anew: python -m visionclip reference --model FOLDER"
-    if found["weights"] != keys.weights(network):
-        raise ValueError(f"{runs.relative(place)}: of other weights than lie beside it; {remedy}")
+    if found["weights"] != saved.key(network):
+        raise ValueError(f"{runs.relative(place)}: of another model than lies beside it; {remedy}")
     if not found["rules"].keys() <= set(statements.CONDITIONS):
         raise ValueError(f"{runs.relative(place)}: of other conditions than there are now; {remedy}")
     rules = {name: evidence.Rule(**_tuples(rule)) for name, rule in found["rules"].items()}

@@ -1,6 +1,7 @@
 """Scores of any model's logits on the tasks of a dataset, and which tasks of which sets can be scored."""
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,12 @@ def load_development(folder: Path, size: int) -> list[Dataset]:
         elif folders.has_rows(path, folders.TRAIN) and not folders.reports(path, folders.TRAIN):
             sets.append(folders.load(path, size, folders.TRAIN))
     return sets
+
+
+def development(folder: Path, size: int) -> list[Dataset]:
+    """Of ``load_development`` the sets with a task that can be scored, each named with its split."""
+    sets = map(scorable, load_development(folder, size))
+    return [replace(one, name=f"{one.name} ({one.split})") for one in sets if one.tasks]
 
 
 def phantom_tasks(held_out: LabelledImages) -> Dataset:
@@ -131,9 +138,8 @@ def fit_temperature(phantoms: Dataset, logits: Mapping[str, np.ndarray]) -> floa
     tasks = two_class_tasks(phantoms)
     if not tasks:
         return 1.0
-    return metrics.temperature(
-        np.concatenate([task.targets for task in tasks]), np.concatenate([logits[task.name] for task in tasks])
-    )
+    targets, of_tasks = zip(*(known(task, logits[task.name]) for task in tasks), strict=True)
+    return metrics.temperature(np.concatenate(targets), np.concatenate(of_tasks))
 
 
 def evaluate(
@@ -180,7 +186,9 @@ def roc_curves(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def write_predictions(folder: Path, datasets: Sequence[Dataset], logits: Mapping[str, Mapping]) -> None:
-    """One CSV a task: file, target (-1: none) and the logit of each class, for paired comparisons later."""
+    """One CSV a task: file, target (-1: none) and the logit of each class, for paired comparisons later; what an
+    earlier run left in ``folder`` goes."""
+    shutil.rmtree(folder, ignore_errors=True)
     for dataset in datasets:
         for task in dataset.tasks:
             table = pandas.DataFrame(logits[dataset.name][task.name], columns=[one.name for one in task.classes])

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from visionclip import streams
+from visionclip import keys, streams
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.progress import progress
+
+VOLATILE = ("_name_or_path", "_diffusers_version")  # of a configuration: what changes nothing that is drawn
 
 
 def sample(
@@ -43,3 +45,12 @@ def sample(
             given = vectors[rows], marks, steps, guidance, noise
             images.append(pipeline(*given, output_type="np", return_dict=False)[0])
     return np.concatenate(images)
+
+
+def key(pipeline: VisionCLIPDDPMPipeline | None) -> str:
+    """The digest of a generator as it draws: weights, scheduler, steps and guidance; of nothing where there is none."""
+    if pipeline is None:
+        return keys.digest(None)
+    parts = [dict(one.config) for one in (pipeline.unet, pipeline.scheduler)]
+    settled = [{name: value for name, value in part.items() if name not in VOLATILE} for part in parts]
+    return keys.digest([keys.weights(pipeline.unet), settled, pipeline.config["steps"], pipeline.config["guidance"]])

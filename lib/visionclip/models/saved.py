@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from visionclip import runs
+from visionclip import keys, runs
+
+if TYPE_CHECKING:
+    from visionclip.models.visionclip import VisionCLIP
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,10 @@ def find(folder: str | Path) -> Saved:
         return Saved(place)
     runs.require(place, "03-pretrain")
     return Saved(place / "model", runs.read_json(place / "numbers.json"))
+
+
+def key(network: "VisionCLIP") -> str:
+    """The digest of a language–image model as it answers: its weights, and how it is read."""
+    config = network.config
+    read = [config.scales, config.plain_colours, config.logit_bias, config.projection_size, config.pyramid_size]
+    return keys.digest([keys.weights(network), read])

@@ -13,7 +13,6 @@ from visionclip import keys, runs
 if TYPE_CHECKING:
     from visionclip.models.visionclip import VisionCLIP, VisionCLIPConfig
 
-LOCKS = ("none", "image", "text")
 HELD = {"visionclip": ("image", "text"), "resnet": ("image",), "bert": ("text",)}  # towers by what config.json says
 WORDS = ("tokenizer.json", "vocab.txt")
 GIVE = "give the folder of a saved VisionCLIP, or of transformers' ResNetModel or BertModel"

@@ -91,20 +91,14 @@ class Eye:
         for outline, level in zip(self.fixed_point(outlines), levels, strict=True):
             cv2.fillPoly(canvas, [outline], level, cv2.LINE_AA, SHIFT)
 
-    def stroke(
-        self, canvas: np.ndarray, lines: np.ndarray, width: float, strength: float = 1.0, ends: list[int] | None = None
-    ) -> None:
-        """Draw N open lines, N×K×2 in DD, ``width`` DD wide, each up to its entry of ``ends``.
+    def stroke(self, canvas: np.ndarray, lines: np.ndarray, width: float, strength: float = 1.0) -> None:
+        """Draw N open lines, N×K×2 in DD, ``width`` DD wide.
 
         Lines thinner than a canvas pixel are drawn fainter.
         """
         thickness = width * self.scale * self.fine
         level = round(strength * min(1.0, thickness) * 255)
-        points = self.fixed_point(lines)
-        curves = (
-            list(points) if ends is None else [line[:end] for line, end in zip(points, ends, strict=True) if end > 1]
-        )
-        cv2.polylines(canvas, curves, False, level, max(1, round(thickness)), cv2.LINE_AA, SHIFT)
+        cv2.polylines(canvas, list(self.fixed_point(lines)), False, level, max(1, round(thickness)), cv2.LINE_AA, SHIFT)
 
     def coverage(self, canvas: np.ndarray, soften: float = 0.0) -> np.ndarray:
         """The canvas as float32 size×size in [0, 1], blurred by ``soften`` DD."""

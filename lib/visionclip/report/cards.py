@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 
 from visionclip import runs
 from visionclip.data.synfundus import SOURCE
+from visionclip.evaluation import conclusions
 from visionclip.evaluation.intervals import Interval
 
 FOLDER = Path(__file__).parent / "templates" / "cards"
@@ -167,7 +168,7 @@ def _tested(results: list | None) -> str:
 
 def _real_first(rows: list | None) -> list:
     """The rows of real photographs, or where there are none those of phantoms."""
-    return [row for row in rows or [] if row["dataset"] != "held-out phantoms"] or rows or []
+    return [row for row in rows or [] if row["dataset"] not in conclusions.DRAWN] or rows or []
 
 
 def _results(results: list | None) -> str:
@@ -195,7 +196,8 @@ def _explained(rows: list | None) -> str:
     if not rows:
         return UNKNOWN
     photographs = [row for row in rows if row["split"] in ("test", "all")]
-    scored = [row for row in photographs or rows if row["average_precision"]["value"] is not None]
+    drawn = [row for row in rows if row["dataset"] in conclusions.DRAWN]
+    scored = [row for row in photographs or drawn if row["average_precision"]["value"] is not None]
     return "; ".join(
         f"{row['dataset']} {row['finding']} {Interval.of(row['average_precision'])}"
         + f" (by chance {row['chance']['average_precision']:.3f})"

@@ -44,5 +44,6 @@ def write(examined: list[Examined], sets: list[str], folder: Path) -> list[Path]
         with runs.atomic(place) as temporary:
             temporary.write_text(page(eye, sets), "utf-8")
         pages.append(place)
-    your_photograph.table(examined).to_csv(folder / CSV, index=False)
+    with runs.atomic(folder / CSV) as temporary:
+        your_photograph.table(examined).to_csv(temporary, index=False)
     return pages

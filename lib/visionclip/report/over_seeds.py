@@ -7,24 +7,41 @@ from visionclip import runs
 from visionclip.evaluation.intervals import over_seeds
 
 STAGES = ("03-pretrain", "04-zero-shot", "07-explanation")
+OWN = ("seed", "out", "checkpoint")  # parameters in which a copy differs
 
 
 def rows(run: Path) -> list[dict]:
     """A row for each score of the run's 03, 04 and 07 that all of its seeds have: what it is ``of``, by which
     ``measure``, its mean over ``seeds`` as an interval, and the value of each.
 
-    None where the model was trained from one seed, or not all of its copies are finished.
+    Seeds are the copies that are finished and were made as the run itself, by the same code and parameters; no rows
+    without one.
     """
-    folders = [run, *sorted((run / "seeds").glob("[0-9]*"), key=lambda folder: int(folder.name))]
-    files = [[folder / stage / "numbers.json" for stage in STAGES] for folder in folders]
-    if len(folders) < 2 or not all(path.is_file() for own in files for path in own):
+    copies = sorted((run / "seeds").glob("[0-9]*"), key=lambda folder: int(folder.name))
+    made_by = _made_by(run)
+    folders = [run, *(folder for folder in copies if made_by and _made_by(folder) == made_by)]
+    if len(folders) < 2:
         return []
-    found = [dict(_scores(*map(runs.read_json, own))) for own in files]
+    found = [
+        dict(_scores(*(runs.read_json(folder / stage / "numbers.json") for stage in STAGES))) for folder in folders
+    ]
     shared = [key for key in found[0] if all(key in own for own in found)]
     return [
         {"of": of, "measure": measure, "mean": over_seeds([own[of, measure] for own in found]), "seeds": len(found)}
         | {"values": [own[of, measure] for own in found]}
         for of, measure in shared
+    ]
+
+
+def _made_by(folder: Path) -> list:
+    """Code and parameters of each of ``STAGES``, but for those that a copy has of its own; empty if one isn't
+    finished."""
+    cards = [folder / stage / "card.json" for stage in STAGES]
+    if not all(card.is_file() for card in cards):
+        return []
+    read = [runs.read_json(card) for card in cards]
+    return [
+        [card["code"], {name: value for name, value in card["parameters"].items() if name not in OWN}] for card in read
     ]
 
 

@@ -83,7 +83,9 @@ def _photograph(external: Path) -> Eye | None:
         with labels.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         graded = [row for row in rows if (row.get("dr_grade") or "") in GRADES] or rows
-        found = [path for row in graded if (path := folder / (row.get("file") or "")).is_file()]
+        named = [Path(row.get("file") or "") for row in graded]
+        inside = [folder / path for path in named if not path.is_absolute() and ".." not in path.parts]
+        found = [path for path in inside if path.is_file()]
         if found:
             return Eye("photograph", _address(Image.fromarray(imaging.prepare(imaging.read(found[0]), SHOWN))), credit)
     return None

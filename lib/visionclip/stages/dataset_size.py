@@ -66,7 +66,7 @@ def point(one: Point, out: str | Path, sources: Mapping[str, str]) -> list[dict]
         log = contrastive.train(network, tokenizer, training, smaller, folder / one.name, watch)
         taken = {"updates": watch.best_update(log), "stopped": len(log), "plateau": watch.is_over(log)}
         about = {"images": one.images, "seed": one.seed, **taken}
-        sets = [scored, *development(external, size)]
+        sets = [scored, *scoring.development(external, size)]
         return [{**about, **row} for dataset in sets for row in aucs(network, tokenizer, dataset, languages)]
 
     return runs.cached(folder / f"{one.name}.json", key, compute)
@@ -76,12 +76,6 @@ def halves(held_out: LabelledImages) -> tuple[Dataset, Dataset]:
     """The tasks of every other held-out phantom, to stop by, and of the others, to be scored."""
     parts = [scoring.phantom_tasks(held_out.take(range(start, len(held_out), 2))) for start in (0, 1)]
     return parts[0], parts[1]
-
-
-def development(external: Path, size: int) -> list[Dataset]:
-    """The photographs that may be chosen by, which are no result, each named with its split."""
-    sets = map(scoring.scorable, scoring.load_development(external, size))
-    return [replace(one, name=f"{one.name} ({one.split})") for one in sets if one.tasks]
 
 
 def aucs(network, tokenizer, dataset: Dataset, languages: list[str]) -> list[dict]:

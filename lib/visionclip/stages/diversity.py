@@ -82,9 +82,7 @@ def unsaid(training: LabelledImages) -> LabelledImages:
 def held_out_sets(held_out: LabelledImages, external: str, size: int) -> list[Dataset]:
     """The tasks of held-out phantoms, then those of the photographs that may be chosen by, each set named with its
     split."""
-    sets = map(scoring.scorable, scoring.load_development(folders.external_folder(external), size))
-    real = [replace(one, name=f"{one.name} ({one.split})") for one in sets if one.tasks]
-    return [held_out_tasks(held_out, size), *real]
+    return [held_out_tasks(held_out, size), *scoring.development(folders.external_folder(external), size)]
 
 
 def held_out_tasks(held_out: LabelledImages, size: int) -> Dataset:

@@ -357,7 +357,8 @@ def headline(localised: Sequence[Mapping], matrix: Sequence[Mapping]) -> list[di
         }
         for row in marked
     ]
-    aucs = [row["pixel_auc"].value for row in localised if row["pixel_auc"].value is not None]
+    drawn = [row["pixel_auc"].value for row in localised if row["dataset"] == PHANTOMS]
+    aucs = [auc for auc in drawn if auc is not None]
     mean = Interval(float(np.mean(aucs)) if aucs else None)
     ranked = [row["rank"] for row in matrix if row["rank"] is not None]
     best = {"name": "tasks whose own sentence is the best of all", "value": f"{ranked.count(1)} of {len(ranked)}"}

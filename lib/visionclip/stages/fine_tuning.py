@@ -23,7 +23,7 @@ from visionclip.evaluation import label_efficiency, probe, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Comparison, adjusted, over_seeds, paired
 from visionclip.evaluation.label_efficiency import Split, Worth
-from visionclip.models import classifiers, visionclip
+from visionclip.models import classifiers, saved, visionclip
 from visionclip.models.classifiers import Classifier, ImageTower, Sentences
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.training import fine_tuning
@@ -208,7 +208,7 @@ def predict(
         return label_efficiency.tip_adapter(*given, frozen.embeds[rows], targets[rows])
     settings, inputs = settings_of(method, updates, seed), question.pixels if method in TOWERS else frozen.embeds
     place = folder / name_of(method, start, question, share, seed)
-    seen = keys.weights(start.network), keys.weights(frozen.sentences), start.size
+    seen = saved.key(start.network), keys.weights(frozen.sentences), start.size
     key = settings.key(method, seen, question.key, keys.arrays(rows, parts.scored), keys.code(__file__))
 
     def compute() -> list:
@@ -380,6 +380,7 @@ def save(
     rows = label_efficiency.labelled(question.task, parts.pool, 1)
     checkpoint = folder.with_name(f"{folder.name}.safetensors")
     learner = trained(FULL, start, question, frozen, rows, settings_of(FULL, updates, seed), checkpoint)
+    logits = fine_tuning.predict(learner, question.pixels[parts.scored])
     network = cast(ImageTower, learner.encoder).network
     visionclip.save(network.cpu(), start.tokenizer, question.pixels.shape[1], folder)
-    return fine_tuning.predict(learner, question.pixels[parts.scored])
+    return logits

@@ -15,14 +15,14 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from visionclip import conditions, keys, runs, streams
-from visionclip.data import folders, images
+from visionclip import keys, runs, streams
+from visionclip.data import folders, images, tasks
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, NothingToScore
 from visionclip.evaluation import encoding, intervals, privacy, tables
 from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.privacy import Neighbours
-from visionclip.models import generator, sampling
+from visionclip.models import generator, sampling, saved
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain, synthesis
@@ -135,13 +135,9 @@ def load(external: Path, photographs: str, count: int, size: int, seed: int) -> 
 
 
 def stated(dataset: Dataset) -> LabelledImages:
-    """The images of a dataset with what its tasks say of each: the facts of every class that has one meaning, a normal
-    eye's that no disease is there. Images of which nothing is said are left out."""
-    eyes: list[dict[str, int]] = [{} for _ in range(len(dataset))]
-    for task in dataset.tasks:
-        for eye, target in zip(eyes, task.targets.tolist(), strict=True):
-            if target >= 0 and len(facts := task.classes[target].facts) == 1:
-                eye |= facts[0] or dict.fromkeys(conditions.DISEASES, 0)
+    """The images of a dataset with what its tasks say of each (see ``tasks.stated``); those of which nothing is said
+    are left out."""
+    eyes = tasks.stated(dataset)
     known = replace(dataset.images, conditions=eyes)
     return known.take([place for place, eye in enumerate(eyes) if eye])
 
@@ -193,7 +189,7 @@ def denoising_losses(
     count, grid = len(times), network.config.size // network.config.patch
     source = streams.torch_rng(settings.seed, "noises of the membership attack")
     noise = torch.randn((count, network.config.components, grid, grid), generator=source)
-    key = keys.digest([keys.weights(network), known.key, settings, keys.code(__file__)])
+    key = keys.digest([saved.key(network), known.key, settings, keys.code(__file__)])
 
     def compute() -> list[float]:
         losses = []

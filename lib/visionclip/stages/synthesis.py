@@ -155,7 +155,7 @@ def stream(
     if not (generator / "model_index.json").is_file():
         raise FileNotFoundError(f"{runs.relative(generator)}: no model_index.json; give the folder of a saved pipeline")
     pipeline = VisionCLIPDDPMPipeline.from_pretrained(generator)
-    made_by = {"generator": keys.weights(pipeline.unet), "seed": seed, "unreadable": unreadable}
+    made_by = {"generator": sampling.key(pipeline), "seed": seed, "unreadable": unreadable}
     eyes = phantoms.balanced_eyes(count, seed, GENERATING, unreadable)
 
     def make(places: range) -> LabelledImages:

@@ -22,7 +22,7 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import blind, choices, scoring, zero_shot
 from visionclip.evaluation.intervals import adjusted, over_seeds, paired
-from visionclip.models import sampling
+from visionclip.models import sampling, saved
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain
@@ -323,7 +323,7 @@ def predict_all(
 ) -> dict[str, list[dict[str, np.ndarray]]]:
     """For each arm what ``predict`` gives for every seed; arms with the same ``drawing`` share their eyes."""
     found = defaultdict(list)
-    makers = [keys.weights(pipeline.unet if pipeline else None), keys.weights(judge.network if judge else None)]
+    makers = [sampling.key(pipeline), saved.key(judge.network) if judge else ""]
     for seed in seeds:
         for drawing in dict.fromkeys(ARMS[name].drawing for name in names):
             own = [name for name in names if ARMS[name].drawing == drawing]

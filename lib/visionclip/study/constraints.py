@@ -337,9 +337,9 @@ def _your_photographs(photographs: str) -> str:
 @rule("12-your-photograph")
 def _saved_model(model: str) -> str:
     folder = runs.resolve(model)
-    if (folder / "model.safetensors").is_file() or folder.parent.parent == runs.ROOT / "runs":
-        return ""  # a stage of the same run may make it first
-    return f"model is {model!r}; no model.safetensors there; give a saved model, such as weights/visionclip"
+    if any((place / "model.safetensors").is_file() for place in (folder, folder / "model")):
+        return ""
+    return f"model is {model!r}; no model.safetensors there; give a saved model, as weights/visionclip or a finished 03"
 
 
 @rule("11-privacy")

@@ -53,7 +53,7 @@ STAGES = {
     "06-transfer": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),
     "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
     "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}, given=("external",)),
-    "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external",)),
+    "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external", "others")),
     "10-robustness": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "12-your-photograph": Row(given=("photographs", "model")),
@@ -177,10 +177,11 @@ class Graph:
         looked: list[str] = []
         stage = notebook(stage)
         for name in STAGES[stage].given:
-            folder = getattr(self.parameters[stage], name, "")
-            if name in PHOTOGRAPHS and folder == declared(stage)[name].default:
-                folder = os.environ.get(PHOTOGRAPHS[name]) or folder
-            looked += [folder, fingerprint(folder)] if folder else []
+            given = getattr(self.parameters[stage], name, "")
+            if name in PHOTOGRAPHS and given == declared(stage)[name].default:
+                given = os.environ.get(PHOTOGRAPHS[name]) or given
+            for folder in given if isinstance(given, list) else [given]:
+                looked += [folder, fingerprint(folder)] if folder not in ("", "none") else []
         return looked
 
     def vocabulary(self, stage: str) -> str:

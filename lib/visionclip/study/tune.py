@@ -111,7 +111,15 @@ def _study(folder: Path, model: Path, datasets: Sequence[Dataset], budget: Budge
     """The study of this journal that has the same model, code, sets and budget; its broken trials are failed."""
     tasks = {name: (task.classes, task.targets.tolist()) for name, (_, task) in transfer.tasks_of(datasets).items()}
     sets = [keys.arrays(*(one.images.pixels for one in datasets)), tasks]
-    key = keys.digest([keys.file(model / "model.safetensors"), sets, asdict(budget), SPACE, keys.code(__file__)])
+    key = keys.digest(
+        [
+            [keys.file(model / file) for file in ("model.safetensors", "config.json")],
+            sets,
+            asdict(budget),
+            SPACE,
+            keys.code(__file__),
+        ]
+    )
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(storage=storage, study_name=key, load_if_exists=True, direction="maximize")
     for broken in study.get_trials(states=(TrialState.RUNNING,)):

@@ -111,7 +111,7 @@ def step_times(steps: int, substeps: int) -> torch.Tensor:
 
 def _alpha(schedule: DDPMScheduler, times: torch.Tensor) -> torch.Tensor:
     """The share of the clean image at N times, N×1×1×1; 1 at time -1."""
-    products = torch.cat([schedule.alphas_cumprod, torch.ones(1)]).to(times.device)
+    products = torch.cat([schedule.alphas_cumprod, schedule.alphas_cumprod.new_ones(1)]).to(times.device)
     return products[times].sqrt()[:, None, None, None]
 
 
