@@ -334,9 +334,9 @@ def sample(dataset: Dataset, count: int, seed: int) -> Dataset:
 def fully_labelled(dataset: Dataset) -> Dataset:
     """The tasks of two classes, and the images that are of a class of each: elsewhere an unknown label would pass for
     a healthy eye's."""
-    asked = replace(dataset, tasks=scoring.two_class_tasks(dataset))
-    known = np.all([task.targets >= 0 for task in asked.tasks], axis=0) if asked.tasks else np.zeros(len(dataset), bool)
-    return _taken(asked, np.flatnonzero(known).tolist())
+    queried = replace(dataset, tasks=scoring.two_class_tasks(dataset))
+    known = np.all([task.targets >= 0 for task in queried.tasks], axis=0) if queried.tasks else np.zeros(len(dataset), bool)
+    return _taken(queried, np.flatnonzero(known).tolist())
 
 
 def _taken(dataset: Dataset, places: Sequence[int]) -> Dataset:
