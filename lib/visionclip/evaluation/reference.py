@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
@@ -138,9 +138,10 @@ def save(reference: Reference, folder: Path) -> None:
     padded = np.zeros((-count % COLUMNS, *reference.thumbnails.shape[1:]), np.uint8)
     rows = np.concatenate([reference.thumbnails, padded]).reshape(-1, COLUMNS, THUMBNAIL, THUMBNAIL, 3)
     sheet = rows.swapaxes(1, 2).reshape(-1, COLUMNS * THUMBNAIL, 3)
-    cv2.imwrite(str(place / SHEET), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    save_file({"embeds": reference.embeds.astype(np.float16)}, place / EMBEDS)
-    runs.share(place)
+    with runs.atomic(place / SHEET) as temporary:
+        Image.fromarray(sheet).save(temporary, "JPEG", quality=85)
+    with runs.atomic(place / EMBEDS) as temporary:
+        save_file({"embeds": reference.embeds.astype(np.float16)}, temporary)
     described = {
         "weights": reference.weights,
         "languages": reference.languages,

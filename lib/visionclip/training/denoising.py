@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import nn
@@ -83,8 +84,11 @@ def train(
         network, step, settings, "diffusion model", key, folder / "checkpoint.safetensors", channels_last=False
     )
     pipeline = VisionCLIPDDPMPipeline(network, generator.solver(settings.prediction), steps, guidance)
-    pipeline.save_pretrained(folder)
-    runs.share(folder)
+    state = PartialState()
+    if state.is_main_process:
+        pipeline.save_pretrained(folder)
+        runs.share(folder)
+    state.wait_for_everyone()
     return pipeline, log
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
@@ -78,8 +79,11 @@ def train(
         student, step, settings, "distillation", key, folder / "checkpoint.safetensors", channels_last=False
     )
     pipeline = VisionCLIPDDPMPipeline(student, few_steps(), settings.steps, 1.0)
-    pipeline.save_pretrained(folder)
-    runs.share(folder)
+    state = PartialState()
+    if state.is_main_process:
+        pipeline.save_pretrained(folder)
+        runs.share(folder)
+    state.wait_for_everyone()
     return pipeline, log
 
 
