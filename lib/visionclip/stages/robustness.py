@@ -335,9 +335,9 @@ def fully_labelled(dataset: Dataset) -> Dataset:
     """The tasks of two classes, and the images that are of a class of each: elsewhere an unknown label would pass for
     a healthy eye's."""
     queried = replace(dataset, tasks=scoring.two_class_tasks(dataset))
-    known = (
-        np.all([task.targets >= 0 for task in queried.tasks], axis=0) if queried.tasks else np.zeros(len(dataset), bool)
-    )
+    if not queried.tasks:
+        return _taken(queried, [])
+    known = np.all([task.targets >= 0 for task in queried.tasks], axis=0)
     return _taken(queried, np.flatnonzero(known).tolist())
 
 
