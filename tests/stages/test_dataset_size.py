@@ -199,6 +199,14 @@ def test_the_verdict_follows_the_interval_of_the_last_doubling(given, words):
     assert "the last doubling, to 1600 images, adds +0.0" in verdict
 
 
+def test_of_models_that_learnt_nothing_nothing_is_said():
+    noise = np.random.default_rng(0)
+    table = law().assign(auc=lambda rows: 0.5 + noise.normal(0, 0.01, len(rows)))
+    said = dataset_size.verdict(dataset_size.returns(table, 0)[PHANTOMS])
+    assert said.startswith("On held-out phantoms no size learns enough in these trainings")
+    assert "diminish" not in said
+
+
 def test_the_law_is_quoted_up_to_one_doubling_beyond_the_sizes():
     found = dataset_size.returns(law(noise=0.0005), 0)[PHANTOMS]
     truth = Law(0.1, 1.5, 0.5)

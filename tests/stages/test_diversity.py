@@ -256,6 +256,8 @@ def test_the_verdict_says_what_is_resolved_and_what_could_hide():
     assert "nothing else is resolved: the widest is perhaps, -0.005 [" in verdict
     assert verdict.endswith(f"where up to {rows[2]['detectable']:.3f} could hide.")
     assert "nothing is said" in diversity.verdict(rows, "clinic_dev")
+    weak = diversity.compare(scored(everything=[0.52, 0.5, 0.51], worse=[0.5, 0.51, 0.5]))
+    assert "no arm learns enough in these trainings" in diversity.verdict(weak)
     single = diversity.compare({name: seeds[:1] for name, seeds in SCORES.items()})
     assert "nothing is said" in diversity.verdict(single)
     assert diversity.table(single)["could hide"].tolist() == [""] * 6

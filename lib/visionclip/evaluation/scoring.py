@@ -20,6 +20,7 @@ from visionclip.evaluation import metrics
 PHANTOMS = "held-out phantoms"
 OF_CLASS = ("aca", "accuracy", "macro_f1", "kappa")  # scores that depend on which class is predicted
 OF_CONFIDENCE = ("ece", "brier")
+LEARNT = 0.6  # mean AUC: a model that reaches less has learnt too little to tell what another set is worth
 LIKELIEST, BY_THRESHOLDS = "likeliest", "by thresholds"  # how a grade is predicted
 
 

@@ -124,7 +124,8 @@ def curve(table: pandas.DataFrame) -> pandas.DataFrame:
 def returns(table: pandas.DataFrame, seed: int) -> dict[str, dict | None]:
     """For each dataset the ``law``, the AUC that ``last`` doubling before the largest size and the ``next`` one add by
     it, with intervals over seeds, and where a doubling begins to add less than ``WORTH`` (``from``, None where it does
-    not up to the largest size). Nothing is said of more than twice the largest. None below ``scaling.SIZES`` sizes."""
+    not up to the largest size); and what the best size has ``reached``. Nothing is said of more than twice the largest.
+    None below ``scaling.SIZES`` sizes."""
     return {dataset: _returns(aucs, dataset, seed) for dataset, aucs in by_size(table).items()}
 
 
@@ -141,7 +142,9 @@ def _returns(aucs: Mapping[int, list[float]], dataset: str, seed: int) -> dict |
     sizes = np.geomspace(min(aucs), largest, 200)
     slow = sizes[[law.doubling(size) < WORTH for size in sizes]]
     floor = Interval.within(law.floor, np.array([one.floor for one in drawn]))
-    return {"law": asdict(law), "floor": asdict(floor), "largest": largest, **gains, "from": _first(slow)}
+    reached = max(scaling.over_sizes(aucs).values(), key=lambda one: one.value or 0.0)
+    said = {"law": asdict(law), "floor": asdict(floor), "largest": largest, "reached": asdict(reached)}
+    return {**said, **gains, "from": _first(slow)}
 
 
 def _first(sizes: np.ndarray) -> float | None:
@@ -149,10 +152,16 @@ def _first(sizes: np.ndarray) -> float | None:
 
 
 def verdict(found: Mapping | None, dataset: str = PHANTOMS) -> str:
-    """Whether returns diminish on ``dataset``, in a sentence: what the last doubling within the sizes run adds."""
+    """Whether returns diminish on ``dataset``, in a sentence: what the last doubling within the sizes run adds. Of
+    models below ``scoring.LEARNT`` nothing is said."""
     if found is None:
         return f"On {dataset}, fewer than {scaling.SIZES} sizes were run: no law is fitted."
-    gain, largest = Interval.of(found["last"]), found["largest"]
+    gain, largest, reached = Interval.of(found["last"]), found["largest"], Interval.of(found["reached"])
+    if (reached.value or 0.0) < scoring.LEARNT:
+        return (
+            f"On {dataset} no size learns enough in these trainings to say how many images are enough: the best has "
+            f"mean AUC {reached} (chance 0.5)."
+        )
     measured = f"On {dataset}, the last doubling, to {largest} images, adds {gain:+.3f} AUC by the law"
     if gain.low is None or gain.high is None:
         return f"{measured}; one seed a size was run, so that nothing is said of chance."

@@ -176,12 +176,18 @@ def forest(rows: Sequence[dict]) -> pandas.DataFrame:
 
 def verdict(rows: Sequence[dict], dataset: str = scoring.PHANTOMS) -> str:
     """Which arms differ from the reference on ``dataset`` by more than chance over seeds, with intervals, and how large
-    a difference could hide in the others: a sentence."""
+    a difference could hide in the others: a sentence. Of models below ``scoring.LEARNT`` nothing is said."""
     compared = {row["arm"]: row for row in rows if row["dataset"] == dataset and row["against"]}
     tested = {name: row for name, row in compared.items() if row["detectable"] is not None}
     if not tested:
         return "One seed or one arm was run: nothing is said of what differs by chance."
     seeds = len(rows[0]["seeds"])
+    whole = next(row["auc"] for row in rows if row["dataset"] == dataset and not row["against"])
+    if (whole.value or 0.0) < scoring.LEARNT:
+        return (
+            f"On {dataset}, over {seeds} seeds, no arm learns enough in these trainings to say what its set lacks: "
+            f"{REFERENCE} has mean AUC {whole} (chance 0.5)."
+        )
     sure = {name: row["against"].difference for name, row in tested.items() if row["against"].star}
     parts = [f"{name} changes AUC by {difference:+.3f}" for name, difference in sure.items()]
     if unsure := {name: row for name, row in tested.items() if name not in sure}:
