@@ -114,6 +114,15 @@ def test_one_cell_draws_the_figure_and_one_prints_the_answer(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_the_committed_run_saw_and_asks_for_one_exercise(name):
+    answer = runs.read_json(runs.ROOT / "reports/cpu/numbers.json")[name]["answer"]
+    (cell,) = [cell for cell in read(name).cells if cell.source.startswith("## What we saw, and an exercise")]
+    _, saw, exercise = re.split(r"\n+- ", cell.source)
+    assert saw == f"At `cpu`: {answer}"
+    assert exercise.startswith("*Try it*: ")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_table_has_at_most_eight_columns(name):
     for output in (output for cell in code_cells(name) for output in cell.outputs):
         for row in BeautifulSoup(output.get("data", {}).get("text/html", ""), "html.parser")("tr"):

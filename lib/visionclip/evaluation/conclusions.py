@@ -9,16 +9,17 @@ from visionclip.evaluation.intervals import Interval, over_seeds, share
 
 # As ``scoring``, ``distance`` and ``folders`` have them: to import these would make what 02 keeps depend on them all.
 PHANTOMS, SIMPLY_PHANTOMS, DEVELOPMENT = "held-out phantoms", "phantoms", "development"
+SIDE = "eye_side"  # the key of which eye it is
 DRAWN = (PHANTOMS, SIMPLY_PHANTOMS)  # the dataset of rows that are of no photographs
 
 
 def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Mapping]) -> str:
     """How trustworthy the labels of generated eyes are beside those of phantoms, from ``referee.judge``'s rows: mean
-    AUC (0 to 1) over the conditions that both have, with its t-interval over conditions."""
+    AUC (0 to 1) over the conditions that both have (which eye it is, is none), with its t-interval over conditions."""
     both = [
         name
         for name, own in on_generated.items()
-        if own["auc"] is not None and on_phantoms.get(name, {}).get("auc") is not None
+        if own["auc"] is not None and on_phantoms.get(name, {}).get("auc") is not None and not name.startswith(SIDE)
     ]
     if not both:
         return "No condition is shown by enough eyes to say whether generated eyes show what their labels say."
@@ -58,7 +59,9 @@ def zero_shot(results: Sequence[Mapping]) -> str:
         for row in results
         if row["dataset"] == PHANTOMS and (auc := Interval.of(row["auc"])).value is not None
     ]
-    phantoms = f"on held-out phantoms the mean AUC is {over_seeds(drawn)} over {len(drawn)} tasks (chance 0.5)"
+    spread = f" ({min(drawn):.3f} to {max(drawn):.3f})" if drawn else ""
+    mean = Interval(float(np.mean(drawn)) if drawn else None)
+    phantoms = f"on held-out phantoms the mean AUC is {mean} over {len(drawn)} tasks{spread} (chance 0.5)"
     real = [
         (auc, row)
         for row in results
@@ -96,7 +99,7 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
 
 def localisation(localised: Sequence[Mapping], matrix: Sequence[Mapping], reported: Sequence[str]) -> str:
     """How well the maps of findings agree with experts' marks on ``reported`` splits, or without any with phantoms'
-    masks, and of how many tasks the right sentence is the best, with Wilson's interval."""
+    masks, and of how many tasks the right sentence is the best."""
     marked = [row for row in localised if row["dataset"] not in DRAWN and row["split"] in reported]
     shown = [
         (score, row)
@@ -104,8 +107,7 @@ def localisation(localised: Sequence[Mapping], matrix: Sequence[Mapping], report
         if (score := Interval.of(row["average_precision"])).value is not None
     ]
     ranked = [row["rank"] for row in matrix if row["rank"] is not None]
-    named = _share(ranked.count(1) / len(ranked), len(ranked)) if ranked else Interval(None)
-    word = f"the right sentence is the best of all in {named} of {len(ranked)} tasks."
+    word = f"the right sentence is the best of all in {ranked.count(1)} of {len(ranked)} tasks."
     if not shown:
         return f"No map could be scored; {word}"
     ordered = sorted(shown, key=lambda one: one[0].value or 0)

@@ -43,6 +43,7 @@ FOUND: dict[str, tuple[str, ...]] = {
 PEAK = 1 / 600  # of the cells, whose mean logit says how surely a finding is somewhere
 GLAUCOMA, CUP_TO_DISC = "gc", "cup-to-disc ratio"
 NO_DISC = 0.4  # the ratio where no disc is seen: that of most healthy eyes
+FLAT = 1e-3  # the least slope of a rule
 LEAST = 5  # phantoms with and without a condition, for it to have a rule
 CERTAIN = 1e-9  # the least probability of a class, which has a logarithm
 
@@ -162,8 +163,9 @@ def _fit(stated: np.ndarray, evidence: np.ndarray | None, truth: np.ndarray) -> 
     uncalibrated = Rule(_about(stated), None if evidence is None else _about(evidence), 1.0, 0.0, np.nan, np.nan)
     summed = uncalibrated.logits(stated, evidence)
     regression = LogisticRegression(class_weight="balanced").fit(summed[:, None], truth)
-    # Few phantoms may say the contrary by chance; what states a condition can't speak against it.
-    slope, intercept = max(float(regression.coef_[0, 0]), 1e-3), float(regression.intercept_[0])
+    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    if slope < FLAT:  # few phantoms may say the contrary by chance; what states a condition can't speak against it
+        slope, intercept = FLAT, -FLAT * float(summed[truth].mean() + summed[~truth].mean()) / 2
     predicted = slope * summed + intercept > 0
     sensitivity, specificity = float(predicted[truth].mean()), float((~predicted[~truth]).mean())
     return replace(uncalibrated, slope=slope, intercept=intercept, sensitivity=sensitivity, specificity=specificity)

@@ -127,6 +127,11 @@ def above(scores: np.ndarray, of_controls: np.ndarray, rate: float = RATE) -> np
     return scores > np.sort(of_controls)[::-1][int(rate * len(of_controls))]
 
 
+def by_chance(controls: int, rate: float = RATE) -> float:
+    """The share (0 to 1) that ``above`` finds of members who are as any of so many controls."""
+    return (int(rate * controls) + 1) / (controls + 1)
+
+
 def membership(
     member: np.ndarray, scores: np.ndarray, groups: Sequence[str] | None = None, rate: float = RATE
 ) -> dict[str, object]:

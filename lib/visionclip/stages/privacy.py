@@ -354,7 +354,8 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
         auc: Interval = row["auc"]
         sure = (auc.value if auc.low is None else auc.low) or 0.0
         gives = "gives away whom it learnt from" if sure > 0.5 else "is not shown to give away whom it learnt from"
-        return f"{gives}: AUC {auc} (chance 0.5), {row['tpr']} found at 1 % false alarms (chance 0.01)"
+        chance = privacy.by_chance(row["controls"])
+        return f"{gives}: AUC {auc} (chance 0.5), {row['tpr']} found at 1 % false alarms (chance {chance:.3f})"
 
     return (
         f"By its losses a generator of {of_all['members']} {source} {found(of_all)}; a small VisionCLIP of the same "

@@ -41,7 +41,7 @@ PAIRS = (("dr_grade", "dme"), ("dr_grade", "gc"), ("amd", "gc"), ("pm", "gc"), (
 # Factors fixed beyond what training phantoms are drawn with (``phantom.factors.photograph`` and ``healthy``).
 UNUSUAL: dict[str, dict[str, object]] = {
     "wide field": {"field_radius": 4.9},
-    "narrow field": {"field_radius": 1.9},
+    "narrow field": {"field_radius": 1.8},
     "very dark": {"exposure": 0.25},
     "out of focus": {"blur": 0.1},
     "very noisy": {"noise": 0.08},

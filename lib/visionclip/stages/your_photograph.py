@@ -20,7 +20,7 @@ from visionclip.data import field_of_view, images
 from visionclip.data.folders import PICTURES
 from visionclip.evaluation import evidence, pointing, refusal
 from visionclip.evaluation.encoding import encode_images
-from visionclip.evaluation.reference import Reference, Worth
+from visionclip.evaluation.reference import CHANCE, Reference, Worth
 from visionclip.models.visionclip import VisionCLIP
 
 STANDING_IN: tuple[dict[str, int], ...] = (
@@ -58,7 +58,8 @@ class Predicted:
             return "not measured on photographs"
         figure = f"AUC {self.worth.auc:.2f} on {self.worth.n} photographs, {self.worth.positive} with it"
         found = f"finds {self.worth.sensitivity:.0%} of these, with one false alarm in ten"
-        return f"{figure}; {found}" if self.worth.above_chance else f"no better than chance: {figure}"
+        weak = f"too weak to be stated (lower limit of AUC not above {CHANCE}): {figure}"
+        return f"{figure}; {found}" if self.worth.above_chance else weak
 
 
 @dataclass(frozen=True)
