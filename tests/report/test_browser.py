@@ -166,5 +166,5 @@ def test_the_probe_sees_a_broken_image_an_overflow_an_outside_request_and_faint_
 @pytest.mark.skipif(not (COMMITTED / "index.html").is_file(), reason="no reports/cpu built yet: make study")
 def test_the_reports_in_the_repository_hold_and_are_small(tmp_path):
     hold(COMMITTED, tmp_path)
-    # 06 shows twenty pairs of 256 pixels to judge by; with those of `overnight` it may be 12 MB.
-    assert sum(path.stat().st_size for path in COMMITTED.iterdir()) <= 6 * 2**20
+    # 01, 04, 06, 07 and 10 show eyes and curves of 1.2 to 1.7 MB each
+    assert sum(path.stat().st_size for path in COMMITTED.iterdir()) <= 11 * 2**20
