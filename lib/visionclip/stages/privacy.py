@@ -22,7 +22,7 @@ from visionclip.data.tasks import Dataset, NothingToScore
 from visionclip.evaluation import encoding, intervals, privacy, tables
 from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.privacy import Neighbours
-from visionclip.models import generator, sampling, saved
+from visionclip.models import generator, sampling
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
 from visionclip.stages import pretrain, synthesis
@@ -189,7 +189,7 @@ def denoising_losses(
     count, grid = len(times), network.config.size // network.config.patch
     source = streams.torch_rng(settings.seed, "noises of the membership attack")
     noise = torch.randn((count, network.config.components, grid, grid), generator=source)
-    key = keys.digest([saved.key(network), known.key, settings, keys.code(__file__)])
+    key = keys.digest([keys.weights(network), known.key, settings, keys.code(__file__)])
 
     def compute() -> list[float]:
         losses = []
