@@ -143,8 +143,8 @@ def _returns(aucs: Mapping[int, list[float]], dataset: str, seed: int) -> dict |
     slow = sizes[[law.doubling(size) < WORTH for size in sizes]]
     floor = Interval.within(law.floor, np.array([one.floor for one in drawn]))
     reached = max(scaling.over_sizes(aucs).values(), key=lambda one: one.value or 0.0)
-    said = {"law": asdict(law), "floor": asdict(floor), "largest": largest, "reached": asdict(reached)}
-    return {**said, **gains, "from": _first(slow)}
+    found = {"law": asdict(law), "floor": asdict(floor), "largest": largest, "reached": asdict(reached)}
+    return {**found, **gains, "from": _first(slow)}
 
 
 def _first(sizes: np.ndarray) -> float | None:
