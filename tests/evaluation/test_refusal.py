@@ -32,7 +32,15 @@ def test_a_reason_is_one_line_of_words(retinas):
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("picture", [np.full((9, 9, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8)])
+def line() -> np.ndarray:
+    """A bright line on black, too thin for a field to have a middle."""
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[10:118, 60:68] = 200
+    return picture
+
+
+@pytest.mark.parametrize("picture", [np.full((9, 9, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8), line()])
+@pytest.mark.filterwarnings("error")
 def test_measures_are_finite_whatever_is_shown(picture):
     measured = refusal.measure(picture)
     assert measured.shape == (len(refusal.MEASURES),)

@@ -6,6 +6,7 @@ Whatever comes from a notebook or a file is escaped or passes an allow-list of t
 import base64
 import io
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -99,11 +100,12 @@ def blocks(markdown: str) -> list[tuple[str, str]]:
 
 
 def without_paths(text: str) -> str:
-    """``text`` with paths below the repository made relative, the home folder as ``~``, the temporary one as ``…``."""
+    """``text`` with paths below the repository made relative, the home folder as ``~``, the temporary one and that of
+    the environment as ``…``."""
     root, home, temporary = str(runs.ROOT), str(Path.home()), tempfile.gettempdir()
     if runs.ROOT.is_relative_to(Path.home()):
         text = text.replace(f"~/{runs.ROOT.relative_to(Path.home()).as_posix()}/", "")
-    for folder, name in ((root, "."), (temporary, "…"), (home, "~")):
+    for folder, name in ((root, "."), (sys.prefix, "…"), (temporary, "…"), (home, "~")):
         if len(folder) > 1:
             inside = "" if folder == root else f"{name}/"
             text = re.sub(rf"{START}{re.escape(folder)}/", inside, text)
