@@ -167,5 +167,6 @@ def _details(picture: np.ndarray, field: np.ndarray, mean: float) -> list[float]
 def _rim(green: np.ndarray, inside: np.ndarray) -> float:
     """The light of the outer part of the field over that of its middle, a logarithm."""
     depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    outer, middle = inside & (depth < 0.3 * depth.max()), inside & (depth > 0.6 * depth.max())
+    # of a field a few pixels wide at least its edge, whose depth is 1
+    outer, middle = inside & (depth < max(0.3 * depth.max(), 1.5)), inside & (depth > 0.6 * depth.max())
     return float(np.log((green[outer].mean() + 5) / (green[middle].mean() + 5)))
