@@ -21,8 +21,8 @@ def test_home_and_temporary_folders_are_shortened_and_look_alikes_stay(monkeypat
     monkeypatch.setattr(html.tempfile, "gettempdir", lambda: "/scratch")
     monkeypatch.setattr(html.sys, "prefix", "/env")
     root = runs.ROOT
-    text = f"/home/ada/x /home/adam/x /scratch/k.py /env/x.py a/scratch/b {root} {root}/lib/a.py \x1b[32m{root}/b\x1b[0m"
-    expected = "~/x /home/adam/x …/k.py …/x.py a/scratch/b . lib/a.py \x1b[32mb\x1b[0m"
+    text = f"/home/ada/x /home/adam/x /scratch/k.py /env/x a/scratch/b {root} {root}/lib/a.py \x1b[32m{root}/b\x1b[0m"
+    expected = "~/x /home/adam/x …/k.py …/x a/scratch/b . lib/a.py \x1b[32mb\x1b[0m"
     assert html.without_paths(text) == expected
 
 
