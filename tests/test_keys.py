@@ -195,6 +195,13 @@ def test_a_table_beside_a_module_is_part_of_its_code(copy):
     assert not changed & {"contrastive", "denoising", "02-captions"}
 
 
+def test_so_is_one_of_json(copy):
+    text = (copy.folder / "evaluation/refusal.json").read_text("utf-8")
+    changed = copy.changed_by("evaluation/refusal.json", text + "\n")
+    assert changed >= {"robustness", "10-robustness", "12-your-photograph"}
+    assert not changed & {"contrastive", "04-zero-shot"}
+
+
 def test_several_programs_are_one_whatever_their_order():
     both = [keys.PACKAGE / name for name in MODULES[:2]]
     assert keys.code(*both) == keys.code(*reversed(both))

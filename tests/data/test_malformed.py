@@ -61,6 +61,14 @@ def tell(path: Path, text: str, encoding: str = "utf-8") -> None:
     (path.parent / "labels.csv").write_bytes(text.encode(encoding))
 
 
+def rename_task(path: Path) -> None:
+    plan = path.parent / "tasks.yaml"
+    lines = plan.read_text("utf-8").splitlines()
+    place = lines.index("tasks:") + 1
+    lines[place] = "  x/../../escaped:"
+    plan.write_text("\n".join(lines), "utf-8")
+
+
 REFUSED = {
     "zero bytes": (lambda path: path.write_bytes(b""), "a.png: empty"),
     "text for an image": (lambda path: path.write_text("<html>404</html>"), "a.png: not a readable image"),
@@ -84,6 +92,7 @@ REFUSED = {
     "path out of the folder": (lambda path: tell(path, "file,label\n../a.png,0\n"), "outside the folder"),
     "absolute path": (lambda path: tell(path, "file,label\n/etc/a.png,0\n"), "outside the folder"),
     "no name": (lambda path: tell(path, "file,label\n,0\n"), "names no file"),
+    "task that is a path": (rename_task, "leave out slashes and a leading point"),
 }
 
 READ = {

@@ -97,6 +97,12 @@ def test_a_train_split_that_is_reported_is_not_chosen_by(folder, tmp_path):
     assert scoring.load_development(tmp_path, 32) == []
 
 
+def test_a_set_that_reports_all_of_its_rows_is_not_chosen_by(folder, tmp_path):
+    shutil.copytree(folder / "clinic", tmp_path / "clinic")
+    (tmp_path / "clinic" / "tasks.yaml").write_text(PLAN.replace("test: {split: test}\n", ""))
+    assert scoring.load_development(tmp_path, 32) == []
+
+
 def test_a_set_scores_the_mean_of_its_tasks(real):
     truth = {name: task.targets for name, (_, task) in transfer.tasks_of(real).items()}
     wrong = {name: -targets for name, targets in truth.items()}
