@@ -132,8 +132,8 @@ def is_development(folder: Path) -> bool:
 
 
 def reports(folder: str | Path, rows: Mapping[str, str]) -> bool:
-    """True where these rows are among those that a folder reports by its own tasks, which are all where these name no
-    split; raises as ``load`` does of its labels."""
+    """True where these rows are among those that a folder reports by its own tasks: all of its rows, where ``test`` in
+    them names no column of these; raises as ``load`` does of its labels."""
     try:
         _, plan, _ = _load_tree(runs.resolve(folder))
     except NothingToScore:

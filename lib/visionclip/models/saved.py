@@ -1,4 +1,4 @@
-"""Where a trained model is: in the folder of the stage that trained it, or in any folder that it was saved to."""
+"""Where a trained model is (the folder of the stage that trained it, or any that it was saved to), and which it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
