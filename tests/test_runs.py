@@ -35,6 +35,15 @@ def test_json_refuses_nan_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_fresh_folder_has_nothing_of_an_earlier_run(tmp_path):
+    stage = runs.Stage("12-your-photograph", tmp_path / "run", {})
+    (stage.fresh("pages") / "eye.html").write_text("of before")
+    beside = tmp_path / "run/kept.txt"
+    beside.write_text("stays")
+    assert list(stage.fresh("pages").iterdir()) == []
+    assert beside.is_file()
+
+
 def test_a_stage_has_no_card_until_it_is_finished(tmp_path):
     stage = runs.Stage("03-pretrain", tmp_path / "run", {"seed": 5})
     with pytest.raises(FileNotFoundError, match=r"notebooks/03-pretrain\.ipynb"):

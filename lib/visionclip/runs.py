@@ -7,6 +7,7 @@ report quotes; ``card.json``, written last, says what made the folder, so its pr
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,6 +188,13 @@ class Stage:
         self.started = time.time()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "card.json").unlink(missing_ok=True)
+
+    def fresh(self, name: str) -> Path:
+        """An empty folder of this stage: what an earlier run has left in it is gone."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
 
     def finish(self, numbers: Mapping[str, object]) -> dict:
         """Write ``numbers.json``, then ``card.json``; return the card."""

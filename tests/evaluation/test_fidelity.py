@@ -7,18 +7,22 @@ from visionclip import conditions
 from visionclip.evaluation import fidelity
 from visionclip.evaluation.statements import CONDITIONS, targets
 
+UNDEFINED = {**dict.fromkeys(("auc", "low", "high", "recall", "specificity")), "positives": 0}
+
 
 def test_label_fidelity_scores_what_was_wanted():
     eyes = conditions.balanced(120, np.random.default_rng(0))
     perfect = fidelity.label_fidelity(2 * targets(eyes) - 1, CONDITIONS, eyes)
     assert set(perfect) == set(CONDITIONS)
-    assert perfect["eye_side>=1"] == {
-        "auc": 1, "recall": 1, "specificity": 1, "positives": sum(eye["eye_side"] for eye in eyes)
-    }  # fmt: skip
+    of_side = perfect["eye_side>=1"]
+    assert of_side["positives"] == sum(eye["eye_side"] for eye in eyes)
+    assert [of_side[name] for name in ("auc", "recall", "specificity", "high")] == [1] * 4
+    assert 0.9 < of_side["low"] < 1
     names = ("gc>=1", "eye_side>=1")
     chance = fidelity.label_fidelity(np.random.default_rng(1).normal(size=(120, 2)), names, eyes)
     assert list(chance) == list(names)
     assert chance["eye_side>=1"]["auc"] == pytest.approx(0.5, abs=0.15)
+    assert chance["eye_side>=1"]["low"] < 0.5 < chance["eye_side>=1"]["high"]
 
 
 def test_both_kinds_of_myopia_count():
@@ -29,7 +33,7 @@ def test_both_kinds_of_myopia_count():
 
 def test_no_rate_is_quoted_without_cases():
     none = fidelity.label_fidelity(np.zeros((6, len(CONDITIONS))), CONDITIONS, [{}] * 6)
-    assert none["gc>=1"] == {"auc": None, "recall": None, "specificity": None, "positives": 0}
+    assert none["gc>=1"] == UNDEFINED
 
 
 def test_kernel_distance_is_near_zero_for_one_distribution_and_grows_with_a_shift():
@@ -49,9 +53,4 @@ def test_an_image_of_which_it_is_not_known_is_not_scored():
     assert known["gc>=1"]["auc"] == 1
     with_others = np.concatenate([logits, np.full((9, 1), 5.0)])
     assert fidelity.label_fidelity(with_others, ["gc>=1"], [*eyes, *[{"amd": 0}] * 9]) == known
-    assert fidelity.label_fidelity(logits, ["amd>=1"], eyes)["amd>=1"] == {
-        "auc": None,
-        "recall": None,
-        "specificity": None,
-        "positives": 0,
-    }
+    assert fidelity.label_fidelity(logits, ["amd>=1"], eyes)["amd>=1"] == UNDEFINED

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visionclip import streams
-from visionclip.phantom import render, render_each
+from visionclip.phantom import render, render_each, sets
 
 EYES = [{"dr_grade": index % 5} for index in range(20)]
 STREAMS = [(1, "sets", index) for index in range(20)]
@@ -19,6 +19,12 @@ def test_phantoms_come_in_order_each_from_its_stream():
     drawn = list(render_each(EYES, STREAMS, 32, picture, "phantoms", workers=2))
     expected = [render(eye, streams.rng(*stream), 32).image for eye, stream in zip(EYES, STREAMS, strict=True)]
     assert np.array_equal(drawn, expected)
+
+
+def test_a_few_are_drawn_here_and_are_the_same(monkeypatch):
+    alone = list(render_each(EYES[:3], STREAMS[:3], 32, picture, "phantoms", workers=1))
+    monkeypatch.setattr(sets, "ProcessPoolExecutor", None)
+    assert np.array_equal(list(render_each(EYES[:3], STREAMS[:3], 32, picture, "phantoms")), alone)
 
 
 def test_fixed_factors_are_shared_by_all_eyes():

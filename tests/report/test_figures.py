@@ -108,6 +108,14 @@ def test_every_public_figure_is_drawn_here():
     assert made == set(DRAWN)
 
 
+@pytest.mark.parametrize("auc", [0.5, 0.9, 0.995])
+def test_a_curve_of_errors_has_ticks_whatever_their_size(auc):
+    curve = pandas.DataFrame({"dataset": "a", "images": [10, 100], "value": auc, "low": auc - 0.01, "high": auc})
+    axes = figures.size_curve(curve, {}).axes[0]
+    bottom, top = axes.get_ylim()
+    assert any(bottom <= tick <= top for tick in axes.get_yticks())
+
+
 def test_chinese_is_set_in_the_first_font_that_has_it(monkeypatch):
     entries = [font_manager.FontEntry(name=name) for name in ("SimHei", "Arial", "WenQuanYi Zen Hei")]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)

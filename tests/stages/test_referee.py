@@ -89,6 +89,12 @@ def test_the_referee_s_figures_are_of_every_condition(referee, drawn):
     table = referees.fidelity_table(judged, {**judged, "gc>=1": {**judged["gc>=1"], "auc": None}})
     assert list(table.columns) == ["phantoms", "generated"]
     assert np.isnan(table.loc["gc>=1", "generated"])
+    shown = referees.label_table(judged, {**judged, "gc>=1": dict.fromkeys(judged["gc>=1"], None)}).set_index(
+        "condition"
+    )
+    assert shown.loc["eye_side>=1", "held-out phantoms with it"] == judged["eye_side>=1"]["positives"]
+    assert shown.loc["eye_side>=1", "AUC, generated eyes"].startswith(f"{judged['eye_side>=1']['auc']:.2f} [")
+    assert shown.loc["gc>=1", "AUC, generated eyes"] == "–"
 
 
 def test_a_rare_condition_is_found_where_its_sentences_say_more_than_of_other_eyes(drawn, tmp_path, monkeypatch):

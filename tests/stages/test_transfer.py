@@ -14,7 +14,7 @@ from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics, scoring
-from visionclip.stages import synthesis, transfer
+from visionclip.stages import pretrain, synthesis, transfer
 from visionclip.training import contrastive
 
 PLAN = """\
@@ -279,13 +279,14 @@ def test_another_generator_changes_what_learns_from_it_and_nothing_else(real, tm
 def test_an_arm_s_phantoms_and_losses_are_as_it_says(real, tmp_path, monkeypatch, generator):
     taken = {}
 
-    def noted(network, tokenizer, pairs, settings, folder):
-        taken[folder.name] = pairs.images, settings
-        return []
+    def noted(images, sizes, settings, folder, *_):
+        taken[folder.name] = images, settings
+        return None, None
 
-    monkeypatch.setattr(contrastive, "train", noted)
+    monkeypatch.setattr(pretrain, "learn", noted)
+    monkeypatch.setattr(transfer, "rank", lambda *_: {})
     arms = [name for name, arm in transfer.ARMS.items() if not arm.rejection]
-    transfer.predict_all(tmp_path, arms, [0], real, 40, 2, 32, generator)
+    transfer.predict_all(tmp_path, arms, [0], real, 16, 2, 32, generator)
     images, settings = ({name: one[place] for name, one in taken.items()} for place in (0, 1))
     healthy = {name: sum(map(conditions.is_normal, own.conditions)) for name, own in images.items()}
     assert healthy["no-healthy-twins-32-0"] < healthy["everything-32-0"]
@@ -347,12 +348,17 @@ def test_arms_are_compared_with_everything_seed_by_seed():
     assert mean == pytest.approx(
         np.mean([found["no camera", f"clinic {key}"]["seeds"] for key in ("pm", "gc")], axis=0)
     )
-    cells = transfer.table(rows)
+    (cells,) = transfer.tables(rows)
     assert list(cells.index) == [transfer.ALL, "clinic pm", "clinic gc"]
     assert list(cells.columns) == [transfer.REFERENCE, "no camera", "one anatomy"]
     assert cells.loc["clinic pm", transfer.REFERENCE] == str(whole["auc"])
     assert cells.loc["clinic pm", "no camera"].startswith("-0.")
     assert transfer.compare(arms, []) == []
+    assert transfer.tables([]) == []
+    many = {transfer.REFERENCE: arms[transfer.REFERENCE]} | {f"arm {place}": arms["no camera"] for place in range(8)}
+    first, second = transfer.tables(transfer.compare(many, [Dataset("clinic", "train", images, tasks)]))
+    assert list(first.columns) == [transfer.REFERENCE, *(f"arm {place}" for place in range(6))]
+    assert list(second.columns) == [transfer.REFERENCE, "arm 6", "arm 7"]
 
 
 def test_phantoms_have_a_mean_and_take_no_part_in_that_of_photographs():
@@ -374,7 +380,7 @@ def test_one_seed_has_no_interval_and_is_untested():
     rows = transfer.compare(arms, [Dataset("clinic", "train", images, [task])])
     assert all(row["auc"].low is None for row in rows)
     assert [row["against"].p for row in rows if row["against"]] == [None, None]
-    assert "*" not in transfer.table(rows).to_string()
+    assert "*" not in transfer.tables(rows)[0].to_string()
 
 
 def test_an_arm_sees_and_reads_as_it_says(real, tmp_path, monkeypatch):

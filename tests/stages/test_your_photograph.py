@@ -11,6 +11,7 @@ from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.reference import Reference, Worth
 from visionclip.models import visionclip
 from visionclip.stages import your_photograph
+from visionclip.stages.your_photograph import Examined, Predicted
 
 GOOD, POOR = Interval(0.9, 0.85, 0.95), Interval(0.55, 0.5, 0.6)
 
@@ -76,6 +77,29 @@ def test_what_is_seen_is_said_in_both_languages_with_its_worth(examined):
     assert by_name["em>=1"].probability is None
     assert not by_name["em>=1"].seen
     assert by_name["em>=1"].believed == "not measured on photographs"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "stated"),
+    [((0.9, 0.6, 0.3), "dr_grade>=2"), ((0.9, 0.6, 0.5), "dr_grade>=3"), ((0.4, 0.3, 0.2), "dr_grade>=1")],
+)
+def test_of_grades_the_highest_that_is_likelier_than_not_is_stated(probabilities, stated):
+    grades = [Predicted(f"dr_grade>={place + 1}", 1.0, one, None, True) for place, one in enumerate(probabilities)]
+    other = Predicted("gc>=1", 1.0, 0.2, None, True)
+    eye = Examined("a", [], predicted=[*grades, other, Predicted("dr_grade>=4", 1.0, 0.9, None, False)])
+    assert [one.condition for one in eye.seen] == [stated, "gc>=1"]
+
+
+def test_the_summary_has_all_that_is_seen_and_then_the_likeliest():
+    seen = [Predicted(f"{key}>=1", 1.0, 0.1, None, True) for key in ("gc", "em", "pm", "amd", "dme", "rvo")]
+    rest = [Predicted("htr>=1", 1.0, 0.9, None, False), Predicted("aon>=1", 1.0, None, None, False)]
+    few = [Predicted("gc>=1", 1.0, None, None, False), Predicted("em>=1", 1.0, 0.7, None, False)]
+    eyes = [Examined("a", [], predicted=rest + seen), Examined("b", ["black"]), Examined("c", [], predicted=few)]
+    summary = your_photograph.summary(your_photograph.table(eyes))
+    assert list(summary["photograph"]) == ["a"] * 6 + ["b"] + ["c"] * 2
+    assert list(summary["seen"]) == ["yes"] * 6 + ["–"] * 3
+    assert list(summary["condition"][6:]) == ["black", "epiretinal membrane", "glaucoma"]
+    assert list(summary["probability"][6:]) == ["–", "0.70", "–"]
 
 
 def test_maps_are_of_the_findings_and_paint_the_picture(examined):

@@ -16,7 +16,7 @@ import pytest
 from visionclip import keys
 from visionclip.training import checkpoints
 
-KILLS = int(os.environ.get("VISIONCLIP_KILLS", "3"))
+KILLS = int(os.environ.get("VISIONCLIP_KILLS", "2"))
 COMMON = """
 import sys
 from pathlib import Path

@@ -8,10 +8,10 @@ floor (phantoms against phantoms).
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from visionclip.conditions import Conditions
+from visionclip.evaluation.intervals import mean_auc
 from visionclip.evaluation.statements import CONDITIONS, targets
 
 FEWEST = 5  # images with and without a condition below which no rate is quoted
@@ -20,8 +20,9 @@ FEWEST = 5  # images with and without a condition below which no rate is quoted
 def label_fidelity(
     logits: np.ndarray, names: Sequence[str], conditions: Sequence[Conditions]
 ) -> dict[str, dict[str, float | int | None]]:
-    """AUC, recall and specificity (0 to 1, logit above 0) of logits N×J of J ``names``, which are of ``CONDITIONS``,
-    against the conditions that N images were made from; and the number of positives.
+    """AUC with its limits ``low`` and ``high`` (``intervals.mean_auc``), recall and specificity (0 to 1, logit above 0)
+    of logits N×J of J ``names``, which are of ``CONDITIONS``, against the conditions that N images were made from; and
+    the number of positives.
 
     Rates are None where fewer than ``FEWEST`` images have the condition, or lack it. Images of which it isn't known
     are left out.
@@ -31,10 +32,13 @@ def label_fidelity(
     for name, truth, of_all in zip(names, wanted.T, logits.T, strict=True):
         known = ~np.isnan(truth)
         target, logit = truth[known] > 0, of_all[known]
-        row: dict[str, float | int | None] = {"auc": None, "recall": None, "specificity": None}
+        row: dict[str, float | int | None] = dict.fromkeys(("auc", "low", "high", "recall", "specificity"))
         if min(target.sum(), (~target).sum()) >= FEWEST:
+            auc = mean_auc(target[None], logit[None])
             row = {
-                "auc": float(roc_auc_score(target, logit)),
+                "auc": auc.value,
+                "low": auc.low,
+                "high": auc.high,
                 "recall": float((logit[target] > 0).mean()),
                 "specificity": float((logit[~target] <= 0).mean()),
             }

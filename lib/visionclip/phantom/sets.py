@@ -17,6 +17,7 @@ from visionclip.progress import progress
 from visionclip.streams import Stream, rng
 
 T = TypeVar("T")
+AT_ONCE = 16  # eyes that a process is handed; as few are drawn sooner than one has started
 
 
 def render_each(
@@ -31,7 +32,8 @@ def render_each(
 ) -> Iterator[T]:
     """Yield ``finish(phantom)`` for each of N conditions and random streams (seed, purpose, index), in order.
 
-    ``workers`` processes draw and finish (0: as many as cores); an eye follows from its conditions and stream alone.
+    ``workers`` processes draw and finish (0: as many as cores, none for a few eyes, which this one draws before they
+    would have started); an eye follows from its conditions and stream alone.
     ``finish`` is a function of a module, which workers import to find it; ``fixed`` are factors that all eyes share,
     ``ranges`` say how the others vary.
 
@@ -45,12 +47,15 @@ def render_each(
         raise ValueError(f"{label}: {error}; workers take functions of a module and plain values") from None
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(1)  # a worker that runs its caller's script: it ends, and the caller raises what follows
+    draw = partial(_draw, finish, size, ranges, dict(fixed or {}))
+    if not workers and len(eyes) <= AT_ONCE:
+        yield from progress(map(draw, eyes, streams), label, len(eyes))
+        return
     try:
         with ProcessPoolExecutor(
             workers or runs.cores(), multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)
         ) as pool:
-            drawn = pool.map(partial(_draw, finish, size, ranges, dict(fixed or {})), eyes, streams, chunksize=16)
-            yield from progress(drawn, label, len(eyes))
+            yield from progress(pool.map(draw, eyes, streams, chunksize=AT_ONCE), label, len(eyes))
     except BrokenProcessPool:
         raise RuntimeError(
             f"{label}: a process that draws ended before its time; in a script (a file, as each reads it), put the "

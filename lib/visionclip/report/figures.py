@@ -26,6 +26,7 @@ MANY = 1000  # marks of one line, above which they are a picture within a figure
 ACROSS = 9  # pictures beside each other in a gallery
 CHANCE = {"color": "0.5", "linestyle": ":", "linewidth": 1}  # the line of it in every figure
 OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
+ERRORS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # ticks of a logarithmic axis
 
 
 def font_families() -> list[str]:
@@ -456,5 +457,8 @@ def size_curve(curves: pandas.DataFrame, fits: Mapping[str, Mapping | None]) -> 
     axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])
     axes.set_ylim(bottom=0.4 * max(1 - curves["value"].max(), 1e-3))  # an interval may reach 0, which has no place here
     axes.minorticks_off()
+    bottom, top = axes.get_ylim()
+    shown = [error for error in ERRORS if bottom <= error <= top]
+    axes.set_yticks(shown, [f"{error:g}" for error in shown])
     axes.legend(**OUTSIDE)
     return figure

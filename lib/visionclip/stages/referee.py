@@ -22,6 +22,7 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.data.phantoms import FINDINGS
 from visionclip.evaluation import fidelity, localisation, pointing, statements
 from visionclip.evaluation.encoding import encode_images
+from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.statements import CONDITIONS
 from visionclip.models import sampling, visionclip
 from visionclip.models.generator import VisionCLIPDDPMPipeline
@@ -305,3 +306,14 @@ def fidelity_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) 
         },
         dtype=float,
     )
+
+
+def label_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
+    """As people read ``fidelity_table``: each AUC with its limits beside how many eyes have the condition."""
+    sets = {"held-out phantoms": on_phantoms, "generated eyes": on_generated}
+    columns: dict[str, list] = {"condition": list(on_phantoms)}
+    for name, judged in sets.items():
+        rows = [judged[condition] for condition in on_phantoms]
+        columns[f"{name} with it"] = [row["positives"] for row in rows]
+        columns[f"AUC, {name}"] = [f"{Interval(row['auc'], row['low'], row['high']):.2f}" for row in rows]
+    return pandas.DataFrame(columns)

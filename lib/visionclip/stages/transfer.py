@@ -38,6 +38,7 @@ TRAINING = "training phantoms of the ablation"
 TRIES = 3  # generations of an eye that the referee doubts
 TWINS = 0.35  # healthy twins, as a share of the other eyes
 LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # of the arms: words, captions an image, prompts
+BESIDE = 6  # arms in one table, beside the reference
 SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright width")
 
 
@@ -396,8 +397,15 @@ def _auc(task: Task, logits: np.ndarray) -> float:
     return float(roc_auc_score(targets, of_known))
 
 
-def table(rows: Sequence[dict]) -> pandas.DataFrame:
-    """Tasks by arms: the AUC of the reference, and of the others their difference to it; * where it is significant."""
+def tables(rows: Sequence[dict]) -> list[pandas.DataFrame]:
+    """Tasks by arms: the AUC of the reference, and of the others their difference to it; * where it is significant.
+    Each table has the reference and at most ``BESIDE`` others."""
+    others = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != REFERENCE]
+    parts = [others[start : start + BESIDE] for start in range(0, len(others), BESIDE)] or [[]]
+    return [_table([row for row in rows if row["arm"] in (REFERENCE, *part)]) for part in parts if rows]
+
+
+def _table(rows: Sequence[dict]) -> pandas.DataFrame:
 
     def cell(row: dict) -> str:
         against = row["against"]

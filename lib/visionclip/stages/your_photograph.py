@@ -30,7 +30,8 @@ STANDING_IN: tuple[dict[str, int], ...] = (
 )  # drawn where no photograph is given
 LANGUAGES, NEAREST = ("zh", "en"), 4  # of the findings' names, where there is no reference; drawn eyes shown
 SOFT, DARK = 0.9, 25.0  # mean absolute Laplacian and mean green inside the field, of 255, below which it is remarked
-SURE = 0.5  # probability of a cell from which a finding is said to be there
+SURE = 0.5  # probability from which a cell is said to show a finding, and a higher grade is stated for a lower one
+SHOWN = 5  # conditions of an eye in the notebook's table, where no more are seen
 LESIONS = tuple(name for name, finding in FINDINGS.items() if finding.lesion)
 
 
@@ -78,9 +79,14 @@ class Examined:
 
     @property
     def seen(self) -> list[Predicted]:
-        """The conditions that are seen; of grades the highest alone."""
-        highest = {one.condition.split(">=")[0]: one for one in self.predicted if one.seen}
-        return list(highest.values())
+        """The conditions that are seen; of grades one alone, the highest that is likelier than not, or else the lowest
+        that is seen."""
+        stated: dict[str, Predicted] = {}
+        for one in self.predicted:
+            key = one.condition.split(">=")[0]
+            if one.seen and (key not in stated or (one.probability or 0.0) >= SURE):
+                stated[key] = one
+        return list(stated.values())
 
     @cached_property
     def overlay(self) -> np.ndarray:
@@ -262,6 +268,22 @@ def table(examined: Sequence[Examined]) -> pandas.DataFrame:
             rest = (own.seen, own.logit, own.probability, own.believed)
             rows.append((one.name, "", own.condition, english, chinese, *rest))
     return pandas.DataFrame(rows, columns=list(columns))
+
+
+def summary(predicted: pandas.DataFrame) -> pandas.DataFrame:
+    """Of each photograph of ``table`` what is seen, then what is likeliest, ``SHOWN`` rows or as many as are seen."""
+    order = predicted.sort_values(["seen", "probability"], ascending=False, kind="stable", na_position="last")
+    places = order.groupby("photograph").cumcount()
+    shown = order[(places < SHOWN) | order["seen"].eq(True)].sort_values("photograph", kind="stable")
+    return pandas.DataFrame(
+        {
+            "photograph": shown["photograph"],
+            "condition": shown["english"].fillna(shown["refused"]),
+            "seen": shown["seen"].map({True: "yes"}).fillna("–"),
+            "probability": [f"{value:.2f}" if pandas.notna(value) else "–" for value in shown["probability"]],
+            "what that is worth": shown["worth"].fillna("–"),
+        }
+    )
 
 
 def records(predicted: pandas.DataFrame) -> list[dict]:
