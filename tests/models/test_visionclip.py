@@ -234,7 +234,7 @@ def test_maps_are_read_at_the_largest_of_the_scales(with_pyramid):
 def test_a_saved_pyramid_gives_the_same_maps(with_pyramid, tokenizer, tmp_path):
     with_pyramid.config.scales = [0.5, 1.0]
     visionclip.save(with_pyramid, tokenizer, 32, tmp_path / "model")
-    loaded, _, _ = visionclip.load(tmp_path / "model")
+    loaded, _, _ = visionclip.load(str(tmp_path / "model"))
     assert loaded.config.pyramid_size == 12
     pixels, texts = torch.randn(2, 3, 32, 32), torch.tensor([[2, 8, 3]])
     with torch.no_grad():

@@ -421,12 +421,13 @@ def _remote(**classes: type) -> dict[str, str]:
     return {auto: f"{REMOTE}.{kind.__name__}" for auto, kind in classes.items()}
 
 
-def load(folder: Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
+def load(folder: str | Path) -> tuple[VisionCLIP, object, VisionCLIPImageProcessor]:
     """Model (in inference mode), tokenizer and image processor of a saved folder.
 
     Raises:
         FileNotFoundError: the folder holds no ``model.safetensors``.
     """
+    folder = Path(folder)
     if not (folder / "model.safetensors").is_file():
         raise FileNotFoundError(f"{folder}: no model.safetensors there; run notebooks/03-pretrain.ipynb first")
     model = VisionCLIP.from_pretrained(folder, local_files_only=True, use_safetensors=True)
