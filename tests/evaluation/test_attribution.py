@@ -118,6 +118,14 @@ def test_photographs_are_explained_that_show_a_mark_of_the_disease():
     assert (edema.disease, edema.places.tolist()) == ("dme", [0, 1])
 
 
+def test_a_photograph_on_which_nobody_looked_for_all_is_left_out():
+    partly = marked()
+    partly.known["exudate"][2] = False
+    retinopathy, edema = attribution.in_marks(partly)
+    assert retinopathy.places.tolist() == [0, 1]
+    assert edema.places.tolist() == [0, 1]
+
+
 def test_a_map_that_is_its_marks_scores_as_one():
     case, _ = attribution.in_marks(marked())
     perfect = case.masks.astype(np.float32)

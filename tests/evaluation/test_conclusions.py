@@ -28,9 +28,11 @@ def test_captions_are_counted():
 
 
 def test_retrieval_has_wilsons_interval():
-    said = conclusions.pretraining({"image to text": {"R@5": {"value": 0.5, "chance": 0.141}}}, 100, 1.1)
+    said = conclusions.pretraining({"image to text": {"R@5": {"value": 0.5, "chance": 0.141, "n": 100}}}, 1.1)
     assert "Of 100 held-out phantoms 0.500 [0.404, 0.596] have" in said
     assert "chance 0.141" in said
+    nothing = {"image to text": {"R@5": {"value": None, "chance": None, "n": 0}}}
+    assert conclusions.pretraining(nothing, 1.1).startswith("No description is true")
 
 
 def scored(dataset, task, auc, split="test"):
@@ -64,6 +66,8 @@ def test_transfer_names_the_part_that_costs_most_and_how_far_phantoms_are_from_p
     assert "Of 2 parts or choices, 1 matter" in said
     assert "0.700 [0.600, 0.800], with no maps it changes by -0.100 [-0.110, -0.090]" in said
     assert "AUC 0.95 to 0.95" in said
+    alone = conclusions.transfer([arm("everything", 0.7), arm("no maps", 0.5, None, -0.2)], [], "everything")
+    assert alone.startswith("Of 1 part or choice none was tested: with everything")
 
 
 def test_maps_are_held_against_marks_and_without_any_against_masks():
@@ -75,7 +79,10 @@ def test_maps_are_held_against_marks_and_without_any_against_masks():
     assert "masks of held-out phantoms" in said
     assert "best of all in 1 of 2 tasks" in said
     chosen = {**row("clinic", "exudate", 0.1), "split": "train"}
-    assert "0.900 (optic disc) to 0.900 (optic disc)" in conclusions.localisation([*rows, chosen], matrix, ["test"])
+    assert "average precision 0.900 (optic disc);" in conclusions.localisation([*rows, chosen], matrix, ["test"])
+    unscored = [*rows, row("clinic", "exudate", None)]
+    assert "masks of held-out phantoms" in conclusions.localisation(unscored, [], ["test"])
+    assert conclusions.localisation(unscored, [], ["test"]).endswith("no task could rank its sentences.")
     rows += [row("clinic", "cotton_wool", 0.2), row("clinic", "exudate", 0.4), row("clinic", "scar", None)]
     said = conclusions.localisation(rows, matrix, ["test"])
     assert "experts' marks on photographs" in said

@@ -97,12 +97,12 @@ def test_a_set_with_one_positive_has_no_controls_and_no_error(untrained, held_ou
 
 
 def test_each_single_prompt_is_one_wording_of_one_language():
-    """Of two languages by turns; the wording that separates the classes is the second of the first language."""
+    """Of one language after the other; the wording that separates the classes is the last of the first language."""
     towards, away, images = torch.eye(2)[:1], -torch.eye(2)[:1], torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
     task = Task("gc", False, [ClassOf("no", [{}]), ClassOf("yes", [{}])], np.array([1, 0, 1, 0]))
     first = [[torch.cat([towards, towards, away])], [torch.cat([towards, towards, towards])]]
     second = [[torch.cat([towards] * 3)], [torch.cat([towards] * 3)]]
-    assert controls.single_prompts([first, second], images, task, 1.0) == [0.5, 0.5, 1.0]
+    assert controls.single_prompts([first, second], images, task, 1.0) == [0.5, 0.5, 1.0, 0.5, 0.5, 0.5]
 
 
 def test_the_rank_is_that_of_the_task_s_own_sentence(untrained, phantoms, held_out, monkeypatch):

@@ -116,6 +116,14 @@ def test_healthy_eyes_are_counted_where_four_of_five_referable_ones_are_found():
     assert tables.referral_table([row])["healthy, called referable"][0].startswith("0.200 [")
 
 
+def test_a_resample_without_a_referable_eye_says_nothing():
+    ranking, positive = np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, True, False, False])
+    weights = np.array([[1.0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 2, 0]])
+    with np.errstate(invalid="ignore"):
+        found = grades._called(ranking, positive, weights)
+    np.testing.assert_array_equal(found, [0, np.nan, 0])
+
+
 def test_an_eye_with_another_disease_is_not_healthy_and_few_have_no_limits():
     dataset, logits = referral([0.1, 0.1, 0.9, 0.9], [0.5] * 4, gc=[0, 0, 1, 1, 0, 0, 0, 0])
     (row,) = grades.false_referrals(dataset, logits, 0, 100)

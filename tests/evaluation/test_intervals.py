@@ -282,6 +282,16 @@ def test_runs_are_compared_pair_by_pair():
     assert intervals.paired(reference, reference).p == 1
     single = intervals.paired(reference[:1] - 0.1, reference[:1])
     assert (single.difference.low, single.p) == (None, None)
+    same = intervals.paired(np.array([0.875, 0.75]), np.array([0.75, 0.625]))
+    assert (same.difference.low, same.p) == (None, None), "two that differ by as much are no certainty"
+
+
+def test_scores_over_seeds_have_limits_where_scores_can_be():
+    values = [0.97, 0.99, 0.999]
+    whole, kept = intervals.over_seeds(values), intervals.score_over_seeds(values)
+    assert whole.high > 1 == kept.high
+    assert (kept.value, kept.low) == (whole.value, whole.low)
+    assert intervals.score_over_seeds([0.9]) == Interval(0.9)
 
 
 def test_a_detectable_difference_is_found_four_times_in_five():

@@ -122,4 +122,8 @@ def test_what_is_never_reached_is_a_bound_and_no_number():
     mixed = label_efficiency.worth(counts, scores, [0.95, 0.8])
     assert str(mixed) == "at least 56", "the mean of 10 * sqrt(10) and 100 on a log scale"
     assert (mixed.reached, mixed.labels.low) == (1, None)
-    assert str(label_efficiency.worth(counts, scores, [0.4, 0.5])) == "at most 1"
+    soon = label_efficiency.worth(counts, scores, [0.4, 0.5])
+    assert str(soon) == "at most 1"
+    wide = label_efficiency.worth(counts, scores, [0.5, 0.8])
+    assert (wide.at_most, wide.labels.low) == (True, None), "the first may be worth less than the fewest"
+    assert str(label_efficiency.worth(counts, scores, [0.5, 0.95])) == "anything up to more than all 100"

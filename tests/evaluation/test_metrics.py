@@ -265,6 +265,27 @@ def rated(rng, count, scale):
     return targets, scale * np.stack([-log_odds, log_odds], axis=1) / 2
 
 
+def test_answers_of_one_confidence_count_alike_in_whatever_order_they_lie():
+    right = np.arange(300) < 240
+    logits = np.tile(np.log([0.8, 0.2]), (300, 1))
+    for order in (np.arange(300), np.random.default_rng(0).permutation(300)):
+        assert metrics.scores((~right).astype(int)[order], logits, False)["ece"] == pytest.approx(0, abs=1e-9)
+        found = metrics._calibration_interval(
+            special.softmax(logits, axis=1), (~right).astype(int)[order], np.random.default_rng(1), None
+        )
+        assert found.value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("patients", "limits"), [(2, False), (10, True)])
+def test_ten_images_of_two_patients_are_two(patients, limits):
+    rng = np.random.default_rng(0)
+    targets = np.arange(60) < 10
+    groups = [f"a{place % patients}" if ill else f"b{place}" for place, ill in enumerate(targets)]
+    logits = np.stack([np.zeros(60), targets + rng.normal(0, 1, 60)], axis=1)
+    found = metrics.scores_with_intervals(targets.astype(int), logits, False, rng, 50, groups)
+    assert (found["sensitivity"].low is not None) == limits
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.3, 2.0, 4.0])
 @pytest.mark.parametrize("count", [100, 400])
 def test_the_interval_of_the_calibration_error_covers_and_holds_its_estimate(monkeypatch, scale, count):

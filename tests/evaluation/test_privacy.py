@@ -49,6 +49,14 @@ def test_the_rate_at_one_in_a_hundred_by_hand():
     assert found.low < by_hand < found.high
 
 
+def test_luck_finds_as_many_as_it_does_in_a_hundred_draws():
+    rng = np.random.default_rng(0)
+    drawn = [privacy.above(rng.normal(size=60), rng.normal(size=200)).sum() for _ in range(3000)]
+    for found in (1, 2, 4):
+        assert privacy.by_luck(found, 60, 200) == pytest.approx(np.mean(np.array(drawn) >= found), abs=0.03)
+    assert privacy.by_luck(0, 60, 200) == 1
+
+
 def test_patients_and_not_images_make_an_interval_narrow():
     scores = np.random.default_rng(1).normal(size=100).repeat(4)
     scores += MEMBER

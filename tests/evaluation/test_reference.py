@@ -60,6 +60,14 @@ def test_a_separable_condition_is_worth_more_than_noise():
     assert noise.probability(np.array([0.0])) == pytest.approx(0.25, abs=0.1), "the share of photographs that have it"
 
 
+def test_what_is_ranked_the_wrong_way_round_has_the_share_that_has_it():
+    having = np.arange(400) % 10 == 0
+    for level in (4.0, -4.0):
+        logits = level - having * 1.0 + np.random.default_rng(0).normal(0, 1, 400)
+        worth = reference._worth(logits, having, np.arange(400).astype(str))
+        assert worth.probability(np.array([-9.0, level, 9.0])) == pytest.approx([0.1] * 3)
+
+
 def test_one_in_ten_without_the_condition_reaches_the_cut():
     having = np.arange(2000) % 2 == 0
     worth = reference._worth(np.random.default_rng(0).normal(0, 1, 2000), having, np.arange(2000).astype(str))

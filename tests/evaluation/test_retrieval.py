@@ -14,17 +14,20 @@ def test_retrieval_counts_any_true_caption_and_knows_chance():
     images, texts = torch.eye(4), torch.eye(4)
     positives = np.eye(4, dtype=bool)
     perfect = retrieval.retrieval(images, texts, positives)
-    assert perfect["image to text"]["R@1"] == {"value": 1.0, "chance": 0.25}
+    assert perfect["image to text"]["R@1"] == {"value": 1.0, "chance": pytest.approx(0.25), "n": 4}
     wrong = retrieval.retrieval(images, texts, np.roll(positives, 1, axis=1))
     assert wrong["text to image"]["R@1"]["value"] == 0
     several = retrieval.retrieval(images, texts, np.ones((4, 4), bool))
     assert several["image to text"]["R@1"]["chance"] == 1
+    drawn = retrieval.retrieval(unit(8, 4), unit(8, 4, 1), np.eye(8, dtype=bool))["image to text"]
+    assert drawn["R@5"]["chance"] == pytest.approx(5 / 8), "the nearest are distinct"
+    assert drawn["R@10"] == {"value": 1.0, "chance": pytest.approx(1), "n": 8}
     assert tables.retrieval_table(perfect).loc[0].tolist() == ["image to text", "R@1", 1.0, 0.25]
 
 
 def test_retrieval_without_a_true_caption_is_undefined():
     none = retrieval.retrieval(torch.eye(4), torch.eye(4), np.zeros((4, 4), bool))
-    assert none["image to text"]["R@5"] == {"value": None, "chance": None}
+    assert none["image to text"]["R@5"] == {"value": None, "chance": None, "n": 0}
 
 
 def test_a_collapsed_text_tower_fails_the_run(texts):

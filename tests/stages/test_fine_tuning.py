@@ -11,7 +11,7 @@ from scipy import stats
 from visionclip import phantom
 from visionclip.data import folders
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import scoring, zero_shot
+from visionclip.evaluation import intervals, scoring, zero_shot
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import visionclip
 from visionclip.stages import fine_tuning
@@ -266,6 +266,9 @@ def test_the_share_from_which_it_no_longer_helps_is_said():
     )
     ahead = [one for one in compared if one["share"] < 1]
     assert "ahead of from scratch up to all labels" in fine_tuning.helps_until(ahead)[0]
+    behind = intervals.Comparison(Interval(-0.08), None)
+    between = [compared[0], compared[1] | {"gain": behind}, compared[0] | {"share": 1}]
+    assert "ahead of from scratch at 1 %, 100 % alone; ahead by" in fine_tuning.helps_until(between)[0]
     assert fine_tuning.gains([]) == []
     assert fine_tuning.helps_until([]) == []
 

@@ -43,6 +43,8 @@ def test_members_and_controls_are_as_many_and_share_no_patient():
     assert len(few) == len(others) == 5
     assert not names(few) & names(others)
     assert names(privacy.split(known, 5, 1)[0]) != names(few)
+    with pytest.raises(ValueError, match="24 labelled images, all of one patient; add photographs of another"):
+        privacy.split(replace(known, groups=["one"] * 24), 5, 0)
 
 
 def test_both_are_members_and_then_controls(halves):
@@ -135,7 +137,7 @@ def test_a_generator_that_repeats_its_members_is_caught(halves, monkeypatch):
         assert row["near"].nearer == 1
         assert row["copies"].value == 1
     table = privacy.neighbour_table({"of few": found})
-    assert table["near-copies (chance 0.01)"].tolist() == [str(row["copies"]) for row in found.values()]
+    assert table["near-copies (chance)"].tolist() == [f"{row['copies']} (0.077)" for row in found.values()]
     rows = privacy.pictures(halves.members.pixels, halves, 3)
     assert (np.stack(rows["generated"]) == np.stack(rows["nearest member"])).all()
     assert [len(row) for row in rows.values()] == [3, 3, 3]
@@ -188,6 +190,20 @@ def test_the_verdict_is_what_the_interval_says(halves, away, words):
     assert str(attacks.rows["generator"]["auc"]) in sentence
     assert "of 4 that a generator learnt by heart 1.000" in sentence
     assert attacks.table()["attack"].tolist() == list(attacks.curves) == ["generator", "few"]
+
+
+def test_a_few_who_are_surely_found_are_given_away_though_all_others_are_hidden():
+    many = tiny_images.discs(400).without_masks()
+    halves = privacy.Halves("clinic", "", many.take(range(200)), many.take(range(200, 400)))
+    attacks, scores = privacy.Attacks(), np.random.default_rng(0).normal(size=400)
+    scores[:200] -= 0.2
+    remembered = np.arange(400) < 14
+    for name, more in (("generator", 6.0), ("chance", 0.0)):
+        attacks.add(name, halves.member, scores + more * remembered, halves.both.members)
+    assert attacks.rows["generator"]["auc"].low < 0.5
+    said = privacy.verdict(halves, attacks, "generator", "chance", "chance")
+    assert said.startswith("By its losses a generator of 200 photographs of clinic gives away whom it learnt from")
+    assert "is not shown to give away" in privacy.verdict(halves, attacks, "chance", "chance", "chance")
 
 
 def test_private_training_needs_no_photograph_for_its_basis(halves, tmp_path, monkeypatch):

@@ -44,8 +44,10 @@ def test_eyes_have_one_disease_or_none_and_the_factors_are_known(drawn, queries)
 def test_bins_part_the_eyes_that_are_used():
     used = np.arange(10) > 0
     parts = robustness._bins(pandas.Series(np.arange(10.0)), used, 3)
-    assert [name for name, _ in parts] == ["1 to 3.67", "3.67 to 6.33", "6.33 to 9"]
+    assert [name for name, _ in parts] == ["1 to 3", "4 to 6", "7 to 9"]
     np.testing.assert_array_equal(np.sum([inside for _, inside in parts], axis=0), used)
+    few = robustness._bins(pandas.Series([0, 1, 1] * 4), np.ones(12, bool), 3)
+    assert [(name, inside.sum()) for name, inside in few] == [("0", 4), ("1", 8)]
     choices = robustness._bins(pandas.Series(["a", "b"] * 4 + ["c", "a"]), used, 3)
     assert [name for name, _ in choices] == ["a", "b"]
 
@@ -105,7 +107,11 @@ def test_the_answer_names_what_is_surely_worst():
     ]
     said = robustness.verdict(rows, spoilt, refused)
     assert "glaucoma with cup to disc 0.6 to 0.7 (AUC 0.600 [0.400, 0.800], 5 eyes)" in said
-    assert "AUC by -0.100 [-0.200, 0.000] on eyes, which it harms most (9 images)" in said
+    assert "AUC by -0.100 [-0.200, +0.000] on eyes, which it harms most (9 images)" in said
+    better = [robustness.Corrupted("eyes", 9, [], Interval(0.9), Interval(0.02)), spoilt[0]]
+    better[1] = robustness.Corrupted("others", 7, [], Interval(None), Interval(None))
+    assert "changes AUC by +0.020 on eyes (9 images)" in robustness.verdict(rows, better, refused)
+    assert "too few images were corrupted to score any" in robustness.verdict(rows, [], refused)
     assert "0.980 of 50 pictures of no retina are refused, and at most 0.030 of a set of eyes (clinic (train))" in said
 
 

@@ -69,11 +69,16 @@ def in_phantoms(held_out: LabelledImages, name: str) -> list[Case]:
 
 
 def in_marks(marks: Marks) -> list[Case]:
-    """For each split of a set and disease of ``DEFINING`` the photographs that show a mark of it, if there are two."""
+    """For each split of a set and disease of ``DEFINING`` the photographs that show a mark of it, if there are two.
+
+    One on which somebody did not look for all of its findings that the set marks is left out: what is not marked there
+    may be there.
+    """
     fields, splits, cases = localisation.visible(marks.pixels), np.array(marks.splits), []
     for split in sorted(set(marks.splits)):
         for disease in DEFINING:
-            cases += _case(marks.name, split, disease, marks.masks, fields, splits == split)
+            looked = [marks.known[finding] for finding in DEFINING[disease] if finding in marks.masks]
+            cases += _case(marks.name, split, disease, marks.masks, fields, np.all([splits == split, *looked], axis=0))
     return cases
 
 

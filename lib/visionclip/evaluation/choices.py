@@ -21,7 +21,7 @@ import numpy as np
 import pandas
 
 from visionclip.evaluation import tables
-from visionclip.evaluation.intervals import Interval, over_seeds
+from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 
 MARGIN = 0.04  # AUC by which trainings of one arm differ that differ in their seed alone
 Scores = Mapping[str, Mapping[str, np.ndarray]]  # of each arm on each set, float R: one a seed
@@ -51,7 +51,7 @@ def compare(scores: Scores, reference: str) -> list[dict]:
     rows = []
     for arm, own in scores.items():
         name, worst = _worst(own)
-        row = {"arm": arm, "mean": over_seeds(_mean(own)), "worst": over_seeds(worst), "worst set": name}
+        row = {"arm": arm, "mean": score_over_seeds(_mean(own)), "worst": score_over_seeds(worst), "worst set": name}
         gain = Interval(None) if arm == reference else over_seeds(worst - base)
         rows.append({**row, "gain": gain, "chosen": arm == chosen})
     return rows
@@ -72,8 +72,8 @@ def leave_one_out(scores: Scores, reference: str) -> list[dict]:
         others = {arm: {one: own[one] for one in own if one != name} for arm, own in scores.items()}
         without = choose(others, reference)
         first, second = scores[chosen][name], scores[without][name]
-        row = {"left out": name, "chosen": chosen, "score": over_seeds(first)}
-        row |= {"chosen without": without, "score without": over_seeds(second)}
+        row = {"left out": name, "chosen": chosen, "score": score_over_seeds(first)}
+        row |= {"chosen without": without, "score without": score_over_seeds(second)}
         rows.append({**row, "loss": over_seeds(first - second)})
     return rows
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from visionclip.conditions import plain
-from visionclip.evaluation.intervals import Interval, over_seeds, share
+from visionclip.evaluation.intervals import Interval, score_over_seeds, share
 
 # As ``scoring``, ``distance`` and ``folders`` have them: to import these would make what 02 keeps depend on them all.
 PHANTOMS, SIMPLY_PHANTOMS, DEVELOPMENT = "held-out phantoms", "phantoms", "development"
@@ -23,7 +23,9 @@ def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Map
     ]
     if not both:
         return "No condition is shown by enough eyes to say whether generated eyes show what their labels say."
-    generated, phantoms = (over_seeds([rows[name]["auc"] for name in both]) for rows in (on_generated, on_phantoms))
+    generated, phantoms = (
+        score_over_seeds([rows[name]["auc"] for name in both]) for rows in (on_generated, on_phantoms)
+    )
     return (
         f"By a referee's judgement generated eyes show what their labels say with mean AUC {generated}, held-out "
         f"phantoms with {phantoms} (over {len(both)} conditions, chance 0.5)."
@@ -39,16 +41,18 @@ def captions(summary: Mapping[str, float], meanings: int, unknown: int) -> str:
     )
 
 
-def pretraining(recall: Mapping[str, Mapping[str, Mapping[str, float]]], count: int, gap: float) -> str:
-    """What ``retrieval.retrieval`` found on ``count`` held-out phantoms, and by how much the loss is above its floor.
+def pretraining(recall: Mapping[str, Mapping[str, Mapping[str, float]]], gap: float) -> str:
+    """What ``retrieval.retrieval`` found on held-out phantoms, and by how much the loss is above its floor.
 
-    The interval of recall is Wilson's, of a share of ``count`` images.
+    The interval of recall is Wilson's, of a share of the images of which some description is true.
     """
-    at_5 = recall["image to text"]["R@5"]
-    found = _share(at_5["value"], count)
+    at_5, ends = recall["image to text"]["R@5"], f"the loss ends {gap:.2f} above its floor."
+    if not at_5["n"]:
+        return f"No description is true of a held-out phantom; {ends}"
+    found = _share(at_5["value"], int(at_5["n"]))
     return (
-        f"Of {count} held-out phantoms {found} have a true description among the 5 nearest (chance "
-        f"{at_5['chance']:.3f}); the loss ends {gap:.2f} above its floor."
+        f"Of {at_5['n']} held-out phantoms {found} have a true description among the 5 nearest (chance "
+        f"{at_5['chance']:.3f}); {ends}"
     )
 
 
@@ -61,7 +65,7 @@ def zero_shot(results: Sequence[Mapping]) -> str:
     ]
     spread = f" ({min(drawn):.3f} to {max(drawn):.3f})" if drawn else ""
     mean = Interval(float(np.mean(drawn)) if drawn else None)
-    phantoms = f"on held-out phantoms the mean AUC is {mean} over {len(drawn)} tasks{spread} (chance 0.5)"
+    phantoms = f"on held-out phantoms the mean AUC is {mean} over {_counted(len(drawn), 'task')}{spread} (chance 0.5)"
     real = [
         (auc, row)
         for row in results
@@ -73,7 +77,8 @@ def zero_shot(results: Sequence[Mapping]) -> str:
     ordered = sorted(real, key=lambda one: one[0].value or 0)
     ends = ordered if len(ordered) < 2 else (ordered[0], ordered[-1])
     extremes = " to ".join(f"{auc} ({row['dataset']}, {plain(row['task'])}, n {row['n']})" for auc, row in ends)
-    return f"On real photographs, which trained nothing, AUC is {extremes}, over {len(real)} tasks; {phantoms}."
+    tasks = _counted(len(real), "task")
+    return f"On real photographs, which trained nothing, AUC is {extremes}, over {tasks}; {phantoms}."
 
 
 def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: str) -> str:
@@ -83,11 +88,14 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
     if not compared or rows[0]["task"] in DRAWN:
         return "Without photographs nothing is said of what holds on real eyes."
     sure = [row for row in compared if row["against"].star]
+    tested = [row for row in compared if row["against"].p is not None]
     chosen = min(sure or compared, key=lambda row: row["against"].difference.value)
     difference, whole = chosen["against"].difference, Interval.of(rows[0]["auc"])
+    several = _counted(len(compared), "part or choice", "parts or choices")
+    tried = f"Of {several}, {len(sure)} matter by more than chance" if tested else f"Of {several} none was tested"
     parts = [
-        f"Of {len(compared)} parts or choices, {len(sure)} matter by more than chance: with {reference} the mean AUC "
-        f"on photographs is {whole}, with {chosen['arm']} it changes by {difference:+.3f}"
+        f"{tried}: with {reference} the mean AUC on photographs is {whole}, with {chosen['arm']} it changes by "
+        f"{difference:+.3f}"
     ]
     apart = [Interval.of(row["auc"]).value for row in separable if row["first"] == SIMPLY_PHANTOMS]
     defined = [value for value in apart if value is not None]
@@ -100,20 +108,23 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
 def localisation(localised: Sequence[Mapping], matrix: Sequence[Mapping], reported: Sequence[str]) -> str:
     """How well the maps of findings agree with experts' marks on ``reported`` splits, or without any with phantoms'
     masks, and of how many tasks the right sentence is the best."""
-    marked = [row for row in localised if row["dataset"] not in DRAWN and row["split"] in reported]
-    shown = [
-        (score, row)
-        for row in marked or [row for row in localised if row["dataset"] in DRAWN]
-        if (score := Interval.of(row["average_precision"])).value is not None
-    ]
+    scored = [(score, row) for row in localised if (score := Interval.of(row["average_precision"])).value is not None]
+    marked = [one for one in scored if one[1]["dataset"] not in DRAWN and one[1]["split"] in reported]
+    shown = marked or [one for one in scored if one[1]["dataset"] in DRAWN]
     ranked = [row["rank"] for row in matrix if row["rank"] is not None]
-    word = f"the right sentence is the best of all in {ranked.count(1)} of {len(ranked)} tasks."
+    word = f"the right sentence is the best of all in {ranked.count(1)} of {_counted(len(ranked), 'task')}."
+    word = word if ranked else "no task could rank its sentences."
     if not shown:
         return f"No map could be scored; {word}"
     ordered = sorted(shown, key=lambda one: one[0].value or 0)
-    ends = " to ".join(f"{score} ({plain(row['finding'])})" for score, row in (ordered[0], ordered[-1]))
+    both = ordered if len(ordered) < 2 else (ordered[0], ordered[-1])
+    ends = " to ".join(f"{score} ({plain(row['finding'])})" for score, row in both)
     where = "experts' marks on photographs" if marked else "the masks of held-out phantoms"
     return f"Against {where} the maps have average precision {ends}; {word}"
+
+
+def _counted(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def _share(found: float, count: int) -> Interval:

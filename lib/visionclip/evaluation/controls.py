@@ -84,13 +84,13 @@ def _holds(facts: Mapping[str, int], eye: Mapping[str, int]) -> bool:
 def single_prompts(
     alternatives: Sequence[Sequence[Sequence[torch.Tensor]]], image_embeds: torch.Tensor, task: Task, scale: float
 ) -> list[float]:
-    """AUC (0 to 1) of each wording alone: ``alternatives`` hold for each language its ``prompt_embeddings``, and in set
-    i every class has its i-th wording of one language, by turns."""
+    """AUC (0 to 1) of each wording alone: ``alternatives`` hold for each language its ``prompt_embeddings``, of which
+    every class has its i-th wording in set i."""
     aucs = []
-    for number in range(max(len(rows) for language in alternatives for one in language for rows in one)):
-        language = alternatives[number % len(alternatives)]
-        classes = [torch.stack([rows[number % len(rows)] for rows in one]) for one in language]
-        aucs.append(_auc(task, zero_shot.class_logits(image_embeds, classes, scale)))
+    for language in alternatives:
+        for number in range(max(len(rows) for one in language for rows in one)):
+            classes = [torch.stack([rows[number % len(rows)] for rows in one]) for one in language]
+            aucs.append(_auc(task, zero_shot.class_logits(image_embeds, classes, scale)))
     return aucs
 
 

@@ -202,16 +202,18 @@ def at_thresholds(rules: Mapping[str, Rule], logits: Mapping[str, np.ndarray], d
 
     A row has the ``condition`` that the rule asks for and its ``threshold``, ``n`` images, how many have the condition
     (``positive``), and ``sensitivity`` and ``specificity`` with intervals (``intervals.share``). ``logits`` are those
-    of ``predict``, N×2 for each task by its name. A task that no rule parts, or that lacks a class, has no row; nor has
-    one of whose grades some have no rule, as the sentences alone answer it.
+    of ``predict``, N×2 for each task by its name: of a grade the rules of all lower ones must hold too, as no eye has a
+    grade without them. A task that no rule parts, or that lacks a class, has no row; nor has one of whose grades some
+    have no rule, as the sentences alone answer it.
     """
     rows, members = [], np.array(dataset.images.members)
     for task in dataset.tasks:
         condition, label = _parted(task)
+        if not condition or not set(_questions(condition.split(">=")[0])) <= rules.keys():
+            continue
         targets, of_known = scoring.known(task, logits[task.name])
         having = targets == label
-        ruled = condition and set(_questions(condition.split(">=")[0])) <= rules.keys()
-        if not ruled or having.all() or not having.any():
+        if having.all() or not having.any():
             continue
         right, groups = of_known.argmax(1) == targets, members[task.targets >= 0]
         sensitivity, specificity = (share(right[own], groups[own]) for own in (having, ~having))

@@ -120,7 +120,8 @@ def false_referrals(dataset: Dataset, logits: Mapping[str, np.ndarray], seed: in
     with referable retinopathy are; one row, none where the dataset has no such eyes.
 
     Eyes are ranked by the probability of a referable grade. Its interval is of a bootstrap, as the threshold is found
-    on the same eyes and varies with them; there is none where either kind has fewer than ``metrics.FEWEST``.
+    on the same eyes and varies with them; there is none where either kind is of fewer than
+    ``metrics.FEWEST`` patients.
     """
     task, healthy = retinopathy(dataset), np.zeros(len(dataset), bool)
     if task is None:
@@ -141,7 +142,8 @@ def false_referrals(dataset: Dataset, logits: Mapping[str, np.ndarray], seed: in
 
     rng = streams.rng(seed, "bootstrap of false referrals")
     called = bootstrap(measure, positive.astype(int), rng, resamples, members.tolist())["share"]
-    called = called if min(counts.values()) >= FEWEST else Interval(called.value)
+    fewest = min(len(set(members[one])) for one in (positive, ~positive))
+    called = called if fewest >= FEWEST else Interval(called.value)
     return [{"dataset": dataset.name, "split": dataset.split, **counts, "false_referrals": called}]
 
 
@@ -152,4 +154,5 @@ def _called(ranking: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> n
     reached = (ranking[:, None] >= levels).astype(float)
     found, called = (weights[:, own] @ reached[own] for own in (positive, ~positive))
     place = (found >= SENSITIVITY * found[:, -1:] - 1e-9).argmax(1)  # the lowest level is reached by all
-    return called[np.arange(len(weights)), place] / called[:, -1]
+    share = called[np.arange(len(weights)), place] / called[:, -1]
+    return np.where(found[:, -1] > 0, share, np.nan)  # a resample without a positive has no such level

@@ -162,11 +162,22 @@ def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     return _between(mean, mean - half, mean + half)
 
 
+def score_over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
+    """As ``over_seeds``, of scores from 0 to 1: beyond these no limit lies."""
+    whole = over_seeds(values)
+    limits = (None if end is None else min(max(end, 0.0), 1.0) for end in (whole.low, whole.high))
+    return Interval(whole.value, *limits)
+
+
 def paired(values: np.ndarray, reference: np.ndarray) -> Comparison:
-    """The mean difference of two scores of the same R runs, with its t-interval and the p-value of a paired t-test; one
-    run is untested."""
-    p = float(np.nan_to_num(stats.ttest_rel(values, reference).pvalue, nan=1.0)) if len(values) > 1 else None
-    return Comparison(over_seeds(values - reference), p)
+    """The mean difference of two scores of the same R runs, with its t-interval and the p-value of a paired t-test.
+
+    One run is untested, and so are runs that all differ by as much: of so few a t-test would call that certain.
+    """
+    differences = values - reference
+    varies = np.ptp(differences) >= 1e-9 if len(values) else False
+    p = float(stats.ttest_rel(values, reference).pvalue) if varies else None
+    return Comparison(over_seeds(differences), 1.0 if p is None and len(values) > 1 and not differences.any() else p)
 
 
 def detectable(differences: np.ndarray, power: float = 0.8) -> float | None:

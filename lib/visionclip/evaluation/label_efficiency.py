@@ -90,7 +90,7 @@ class Worth:
 
     ``reached`` of ``seeds`` get there with the labels ``there`` are. A seed that doesn't counts as if it did with all
     of them, so that the mean is a lower bound without limits; without a value where none does. ``at_most`` where one is
-    there with the fewest labels tried.
+    there with the fewest labels tried, so that it is an upper bound; where both are so, it bounds nothing.
     """
 
     labels: Interval
@@ -102,6 +102,8 @@ class Worth:
     def __str__(self) -> str:
         if self.labels.value is None:
             return f"more than all {self.there}"
+        if self.reached < self.seeds and self.at_most:
+            return f"anything up to more than all {self.there}"
         if self.reached < self.seeds:
             return f"at least {self.labels:.0f}"
         return f"{'at most ' * self.at_most}{self.labels:.0f}"
@@ -122,15 +124,16 @@ def labels_to_reach(counts: Sequence[int], scores: Sequence[float], target: floa
 def worth(counts: Sequence[Sequence[int]], scores: Sequence[Sequence[float]], targets: Sequence[float]) -> Worth:
     """How many labels ``targets`` (one score a seed) are worth on the curves of as many seeds.
 
-    The interval is of other seeds on a log scale, as labels are counted by factors; it needs two seeds, and all there.
+    The interval is of other seeds on a log scale, as labels are counted by factors; it needs two seeds, and all
+    there with more than the fewest.
     """
     found = [labels_to_reach(*of_seed) for of_seed in zip(counts, scores, targets, strict=True)]
     there, reached = max(own[-1] for own in counts), sum(one is not None for one in found)
     if not reached:
         return Worth(Interval(None), 0, len(found), there)
     ends = [float(own[-1]) if one is None else one for one, own in zip(found, counts, strict=True)]
-    logs = over_seeds(np.log(ends))
-    logs = logs if reached == len(found) else Interval(logs.value)
-    labels = Interval(*(None if end is None else float(np.exp(end)) for end in (logs.value, logs.low, logs.high)))
     at_most = any(one is not None and one <= own[0] for one, own in zip(found, counts, strict=True))
+    logs = over_seeds(np.log(ends))
+    logs = logs if reached == len(found) and not at_most else Interval(logs.value)
+    labels = Interval(*(None if end is None else float(np.exp(end)) for end in (logs.value, logs.low, logs.high)))
     return Worth(labels, reached, len(found), there, at_most)

@@ -53,8 +53,8 @@ def scores_with_intervals(
     All take ``groups`` into account where they hold several images. ``accuracy`` has the limits of a ``share``, ``auc``
     those of ``mean_auc``; ``aca``, ``macro_f1`` and ``kappa`` those of a posterior, given how many images each class
     has (``_confusion_intervals``); ``ece`` of a test (``_calibration_interval``). ``brier``, ``average_precision`` and
-    ``sensitivity`` are resampled (``bootstrap``), the last two only where each class has ``FEWEST`` images: of fewer a
-    bootstrap is far too narrow.
+    ``sensitivity`` are resampled (``bootstrap``), the last two only where each class is of ``FEWEST`` groups: of fewer
+    a bootstrap is far too narrow.
 
     Returns:
         ``n`` images in ``groups`` groups; for each of ``SCORES`` an ``Interval``; ``majority_accuracy``, of always
@@ -65,7 +65,8 @@ def scores_with_intervals(
     """
     targets, logits = _checked(targets, logits)
     resampled = bootstrap(lambda weights: _of_images(targets, logits, weights), targets, rng, resamples, groups)
-    if np.unique(targets, return_counts=True)[1].min() < FEWEST:
+    members = np.arange(len(targets)) if groups is None else np.asarray(groups)
+    if min(len(set(members[targets == label])) for label in set(targets)) < FEWEST:
         resampled |= {name: Interval(resampled[name].value) for name in RANKED}
     return {
         "n": len(targets),
@@ -194,11 +195,18 @@ def _calibration_error(probabilities: np.ndarray, targets: np.ndarray, weights: 
     """Expected calibration error for each row of image weights R×N, over ``BINS`` bins of equal mass of each row."""
     confidence = probabilities.max(axis=1)
     order = np.argsort(confidence, kind="stable")
-    gap = (confidence - (probabilities.argmax(axis=1) == targets))[order]
+    gap = (confidence - _shared(confidence, probabilities.argmax(axis=1) == targets))[order]
     mass = weights[:, order]
     total = mass.sum(axis=1, keepdims=True)
     place = ((np.cumsum(mass, axis=1) - mass / 2) / total * BINS).astype(int)
     return sum(np.abs(((place == number) * mass) @ gap) for number in range(BINS)) / total[:, 0]
+
+
+def _shared(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """float64 N: how often answers of the same confidence are right, so that none of several bins gets the right ones
+    by their order in a file."""
+    level = np.unique(confidence, return_inverse=True)[1]
+    return (np.bincount(level, right) / np.bincount(level))[level]
 
 
 def _calibration_interval(
@@ -220,7 +228,7 @@ def _calibration_interval(
     place = np.unique(place, return_inverse=True)[1]  # fewer images than bins leave some empty
     images = np.bincount(place)
     accuracy = (np.bincount(place, right) + 0.5) / (images + 1)
-    gap = np.bincount(place, confidence - right) / images
+    gap = np.bincount(place, confidence - _shared(confidence, right)) / images
     effect = design_effect(confidence - right - gap[place], groups)
     spread = np.sqrt(accuracy * (1 - accuracy) / images * effect)
     noise, mass = rng.normal(0, spread, (DRAWS, images.size)), images / count

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import stats
 from sklearn.metrics import roc_curve
 
 from visionclip.evaluation import intervals
@@ -132,13 +133,23 @@ def by_chance(controls: int, rate: float = RATE) -> float:
     return (int(rate * controls) + 1) / (controls + 1)
 
 
+def by_luck(found: int, members: int, controls: int, rate: float = RATE) -> float:
+    """How likely ``above`` finds so many or more of members who are as any of so many controls, 0 to 1.
+
+    The threshold has been passed by int(rate · controls) controls, and varies with them: how many of the members pass
+    it too is beta-binomial (the exceedances of Gumbel & von Schelling, Ann Math Stat 1950).
+    """
+    passed = int(rate * controls) + 1
+    return float(stats.betabinom.sf(found - 1, members, passed, controls + 1 - passed))
+
+
 def membership(
     member: np.ndarray, scores: np.ndarray, groups: Sequence[str] | None = None, rate: float = RATE
 ) -> dict[str, object]:
     """How well N ``scores``, higher for likelier members, tell members (bool N) from controls.
 
     ``auc`` (0.5 by chance), ``tpr``, the share of the members that is found where ``rate`` of the controls is accused
-    (``rate`` by chance), and how many ``members`` and ``controls`` there are. The interval of ``tpr`` is of other
+    (``by_chance`` of them by chance), and how many ``members`` and ``controls`` there are. Its interval is of other
     members at the threshold that these controls fix: of fewer than 1 / ``rate`` that is their highest score, which
     other controls will pass more often.
     """

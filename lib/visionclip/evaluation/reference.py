@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from scipy import special
 from sklearn.linear_model import LogisticRegression
 
 from visionclip import conditions, runs
@@ -125,7 +126,9 @@ def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray) -> Worth 
         return None
     cut = float(np.quantile(logits[~having], SPECIFICITY))
     regression = LogisticRegression().fit(logits[:, None], having)
-    slope, intercept = max(float(regression.coef_[0, 0]), 0.0), float(regression.intercept_[0])
+    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    if slope <= 0:  # a higher logit is never a lower probability: all have what the photographs have
+        slope, intercept = 0.0, float(special.logit(having.mean()))
     auc = mean_auc(having[None], logits[None], groups)
     return Worth(auc, len(logits), int(having.sum()), cut, float((logits[having] >= cut).mean()), slope, intercept)
 

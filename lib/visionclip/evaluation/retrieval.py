@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import stats
 
 from visionclip.text.captions import Caption
 
@@ -15,7 +16,8 @@ def retrieval(image_embeds: torch.Tensor, text_embeds: torch.Tensor, positives: 
     """Recall at each of ``RANKS`` in both directions, 0 to 1, with what chance reaches.
 
     A query is a hit at k if one of its k nearest is true of it; ``positives`` is bool N×M. Chance for a query with r
-    positives of m is 1 - (1 - r/m)^k. Queries without a positive are left out; the values are None where all are.
+    positives of m is that of one among k drawn without replacement, 1 - C(m - r, k) / C(m, k). Queries without a
+    positive are left out, so that there are ``n``; the values are None where all are.
     """
     similarity = (image_embeds @ text_embeds.T).numpy()
     result = {}
@@ -25,9 +27,14 @@ def retrieval(image_embeds: torch.Tensor, text_embeds: torch.Tensor, positives: 
     ):
         usable = truth.any(1)
         order = np.argsort(-scores[usable], axis=1, kind="stable")[:, : max(RANKS)]
-        hits, share = np.take_along_axis(truth[usable], order, axis=1), truth[usable].mean(1)
+        hits = np.take_along_axis(truth[usable], order, axis=1)
+        among, true = truth.shape[1], truth[usable].sum(1)
         result[name] = {
-            f"R@{k}": {"value": _mean(np.any(hits[:, :k], axis=1)), "chance": _mean(1 - (1 - share) ** k)}
+            f"R@{k}": {
+                "value": _mean(np.any(hits[:, :k], axis=1)),
+                "chance": _mean(1 - stats.hypergeom.pmf(0, among, true, min(k, among))),
+                "n": len(true),
+            }
             for k in RANKS
         }
     return result

@@ -144,6 +144,7 @@ def _returns(aucs: Mapping[int, list[float]], dataset: str, seed: int) -> dict |
     floor = Interval.within(law.floor, np.array([one.floor for one in drawn]))
     reached = max(scaling.over_sizes(aucs).values(), key=lambda one: one.value or 0.0)
     found = {"law": asdict(law), "floor": asdict(floor), "largest": largest, "reached": asdict(reached)}
+    found["resamples"] = len(drawn)
     return {**found, **gains, "from": _first(slow)}
 
 
@@ -164,7 +165,8 @@ def verdict(found: Mapping | None, dataset: str = PHANTOMS) -> str:
         )
     measured = f"On {dataset}, the last doubling, to {largest} images, adds {gain:+.3f} AUC by the law"
     if gain.low is None or gain.high is None:
-        return f"{measured}; one seed a size was run, so that nothing is said of chance."
+        alone = "one seed a size was run, so that nothing is said of chance"
+        return f"{measured}; {'every resample of the seeds says the same' if found['resamples'] else alone}."
     if gain.high < WORTH:
         start = found["from"]
         since = f", as each does from about {start:.2g} images" if start is not None and start < largest / 2 else ""

@@ -16,7 +16,7 @@ from visionclip.data import folders, images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation import metrics, scoring, zero_shot
-from visionclip.evaluation.intervals import adjusted, detectable, over_seeds, paired
+from visionclip.evaluation.intervals import adjusted, detectable, paired, score_over_seeds
 from visionclip.stages import pretrain
 from visionclip.text.grammar import PLAIN, Style
 
@@ -142,7 +142,7 @@ def _compared(arms: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], d
     rows = []
     for name, values in means.items():
         hidden = detectable(values - means[REFERENCE]) if name in compared else None
-        row = {"dataset": dataset, "arm": name, "auc": over_seeds(values), "against": compared.get(name)}
+        row = {"dataset": dataset, "arm": name, "auc": score_over_seeds(values), "against": compared.get(name)}
         rows.append({**row, "detectable": hidden, "seeds": values.tolist()})
     return rows
 

@@ -21,7 +21,7 @@ from visionclip.data import images
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import label_efficiency, probe, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
-from visionclip.evaluation.intervals import Comparison, adjusted, over_seeds, paired
+from visionclip.evaluation.intervals import Comparison, adjusted, paired, score_over_seeds
 from visionclip.evaluation.label_efficiency import Split, Worth
 from visionclip.models import classifiers, saved, visionclip
 from visionclip.models.classifiers import Classifier, ImageTower, Sentences
@@ -274,7 +274,7 @@ def curves(rows: Sequence[dict]) -> list[dict]:
     grouped = pandas.DataFrame(rows).groupby(["task", "method", "start", "share"], sort=False)
     return [
         dict(zip(("task", "method", "start", "share"), key, strict=True))
-        | {"labels": round(part["labels"].mean()), "auc": over_seeds(part["auc"].tolist())}
+        | {"labels": round(part["labels"].mean()), "auc": score_over_seeds(part["auc"].tolist())}
         for key, part in grouped
     ]
 
@@ -308,7 +308,7 @@ def worths(rows: Sequence[dict]) -> list[dict]:
             counts = [own["labels"].tolist() for own in by_seed.values()]
             scores = [own["auc"].tolist() for own in by_seed.values()]
             worth = label_efficiency.worth(counts, scores, targets)
-            found.append({"task": task, "start": start, "auc": over_seeds(targets), "worth": worth})
+            found.append({"task": task, "start": start, "auc": score_over_seeds(targets), "worth": worth})
     return found
 
 
@@ -348,13 +348,15 @@ def helps_until(compared: Sequence[dict]) -> list[str]:
     for task, start, method in dict.fromkeys((one["task"], one["start"], one["method"]) for one in compared):
         own = [one for one in compared if (one["task"], one["start"], one["method"]) == (task, start, method)]
         ahead = [place for place, one in enumerate(own) if _difference(one["gain"]) > 0]
-        first = ahead[-1] + 1 if ahead else 0
-        sure = [f"{100 * own[place]['share']:g} %" for place in ahead if own[place]["gain"].star]
-        until = (
-            "ahead of from scratch up to all labels"
-            if first == len(own)
-            else f"not ahead of from scratch from {100 * own[first]['share']:g} % ({own[first]['labels']} labels) on"
-        )
+        at = {place: f"{100 * own[place]['share']:g} %" for place in ahead}
+        sure = [share for place, share in at.items() if own[place]["gain"].star]
+        first = len(ahead)
+        if first == len(own):
+            until = "ahead of from scratch up to all labels"
+        elif ahead == [*range(first)]:
+            until = f"not ahead of from scratch from {100 * own[first]['share']:g} % ({own[first]['labels']} labels) on"
+        else:
+            until = f"ahead of from scratch at {', '.join(at.values())} alone"
         chance = f"ahead by more than chance at {', '.join(sure)}" if sure else "nowhere ahead by more than chance"
         sentences.append(f"{task}, {start}, {method}: {until}; {chance}")
     return sentences

@@ -20,7 +20,7 @@ from visionclip.data import folders, images, tasks
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, NothingToScore
 from visionclip.evaluation import encoding, intervals, privacy, tables
-from visionclip.evaluation.intervals import Interval
+from visionclip.evaluation.intervals import SIGNIFICANT, Interval
 from visionclip.evaluation.privacy import Neighbours
 from visionclip.models import generator, sampling
 from visionclip.models.generator import VisionCLIPDDPMPipeline
@@ -53,7 +53,7 @@ NEIGHBOUR_COLUMNS = {
     "ratio by chance": "{chance}",
     "p": "{p:.3f}",
     "nearer to a member": "{nearer:.2f}",
-    "near-copies (chance 0.01)": "{copies}",
+    "near-copies (chance)": "{copies} ({by_chance:.3f})",
 }
 
 
@@ -143,11 +143,17 @@ def stated(dataset: Dataset) -> LabelledImages:
 
 
 def split(known: LabelledImages, count: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """Members and controls, ``count`` each or half of what there is, both images of a group on one side."""
+    """Members and controls, ``count`` each or half of what there is, both images of a group on one side.
+
+    Raises:
+        ValueError: all labelled images are of one group.
+    """
     groups = np.array(known.members)
     halves: tuple[list[int], list[int]] = ([], [])
     for group in streams.rng(seed, "members and controls").permutation(np.unique(groups)):
         min(halves, key=len).extend(np.flatnonzero(groups == group).tolist())
+    if not all(halves):
+        raise ValueError(f"privacy: {len(known)} labelled images, all of one patient; add photographs of another")
     most = min(count, *map(len, halves))
     return known.take(halves[0][:most]), known.take(halves[1][:most])
 
@@ -214,8 +220,8 @@ def features(network: VisionCLIP, pixels: np.ndarray, size: int) -> np.ndarray:
 def neighbours(
     made: np.ndarray, halves: Halves, network: VisionCLIP, size: int, seed: int, draws: int
 ) -> dict[str, dict[str, object]]:
-    """Of generated images uint8 N×S×S×3 the nearest ``neighbours`` and the ``copies``, a share with its interval (0.01
-    by chance), by "pixels" (thumbnails) and by "features" (of the network at ``size`` pixels)."""
+    """Of generated images uint8 N×S×S×3 the nearest ``neighbours`` and the ``copies``, a share with its interval and
+    what it is ``by_chance``, by "pixels" (thumbnails) and by "features" (of the network at ``size`` pixels)."""
     found: dict[str, dict[str, object]] = {}
     sets = made, halves.members.pixels, halves.controls.pixels
     compared = slice(2 * len(halves.members))
@@ -227,7 +233,8 @@ def neighbours(
         rng = streams.rng(seed, "members by lot")
         few = controls[: len(members)]
         near = privacy.neighbours(own, members, few, rng, draws, halves.both.members[compared])
-        found[name] = {"near": near, "copies": intervals.share(privacy.copies(own, members, controls))}
+        copies = intervals.share(privacy.copies(own, members, controls))
+        found[name] = {"near": near, "copies": copies, "by_chance": privacy.by_chance(len(controls))}
     return found
 
 
@@ -237,7 +244,9 @@ def neighbour_table(rows: Mapping[str, Mapping[str, Mapping]]) -> pandas.DataFra
     for name, kinds in rows.items():
         for kind, row in kinds.items():
             near: Neighbours = row["near"]
-            listed.append({"name": name, "kind": kind, "copies": row["copies"], **vars(near)})
+            listed.append(
+                {"name": name, "kind": kind, "copies": row["copies"], "by_chance": row["by_chance"], **vars(near)}
+            )
     return tables.table(listed, tuple(NEIGHBOUR_COLUMNS), **NEIGHBOUR_COLUMNS)
 
 
@@ -346,14 +355,20 @@ def published(external: Path, photographs: str, size: int) -> Halves | None:
 
 def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) -> str:
     """The answer in a sentence, from the rows of these attacks: on the generator of all members, on that of a few, and
-    on the model. It is of losses alone: what is near, or bears a mark, stands in tables of its own."""
+    on the model. It is of losses alone: what is near, or bears a mark, stands in tables of its own.
+
+    Members are given away where the AUC is surely above 0.5, or where more of them are found at 1 % false alarms than
+    luck explains: a few can be, while all others are hidden among the controls.
+    """
     of_all, of_few, of_model = (attacks.rows[name] for name in (whole, few, model))
     source = PHANTOMS if halves.name == PHANTOMS else f"photographs of {halves.name}"
 
     def found(row: Mapping) -> str:
         auc: Interval = row["auc"]
         sure = (auc.value if auc.low is None else auc.low) or 0.0
-        gives = "gives away whom it learnt from" if sure > 0.5 else "is not shown to give away whom it learnt from"
+        luck = privacy.by_luck(round(row["tpr"].value * row["members"]), row["members"], row["controls"])
+        told = sure > 0.5 or luck < SIGNIFICANT / 2
+        gives = "gives away whom it learnt from" if told else "is not shown to give away whom it learnt from"
         chance = privacy.by_chance(row["controls"])
         return f"{gives}: AUC {auc} (chance 0.5), {row['tpr']} found at 1 % false alarms (chance {chance:.3f})"
 

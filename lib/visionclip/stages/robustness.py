@@ -200,12 +200,12 @@ def _bins(values: pandas.Series, used: np.ndarray, count: int) -> list[tuple[str
         parts = [(str(choice), used & (values == choice).to_numpy()) for choice in sorted(set(values[used]))]
     else:
         held = values.to_numpy(float)
-        edges = np.unique(np.quantile(held[used], np.linspace(0, 1, count + 1)))
-        ends = list(pairwise(edges)) or [(edges[0], edges[0])]
-        parts = [
-            (f"{low:.3g} to {high:.3g}", used & (held >= low) & ((held < high) | (high == edges[-1])))
-            for low, high in ends
-        ]
+        if len(single := np.unique(held[used])) <= count:
+            parts = [(f"{value:.3g}", used & (held == value)) for value in single]
+        else:
+            edges = np.unique(np.quantile(held[used], np.linspace(0, 1, count + 1)))
+            insides = [used & (held >= low) & ((held < high) | (high == edges[-1])) for low, high in pairwise(edges)]
+            parts = [(f"{held[inside].min():.3g} to {held[inside].max():.3g}", inside) for inside in insides]
     return [(name, inside) for name, inside in parts if inside.sum() >= 2]
 
 
@@ -417,11 +417,20 @@ def verdict(factors: Sequence[Mapping], corrupted: Sequence[Corrupted], refused:
     loses most under corruption, and what is refused."""
     scored = [row for row in factors if row["auc"].value is not None]
     worst = min(scored, key=lambda row: row["auc"].value if row["auc"].high is None else row["auc"].high)
-    spoilt = min(corrupted, key=lambda one: one.mean.value or 0.0)
     kept = max((row for row in refused if row["retina"]), key=lambda row: row["refused"].value)
     return (
         f"It is weakest on {worst['condition']} with {worst['factor'].replace('_', ' ')} {worst['bin']} (AUC "
-        f"{worst['auc']}, {worst['images']} eyes); corruption changes AUC by {spoilt.mean} on {spoilt.name}, which it "
-        f"harms most ({spoilt.images} images); {refused[0]['refused']} of {refused[0]['images']} pictures of no retina "
-        f"are refused, and at most {kept['refused']} of a set of eyes ({kept['pictures']})."
+        f"{worst['auc']}, {worst['images']} eyes); {_spoilt(corrupted)}; {refused[0]['refused']} of "
+        f"{refused[0]['images']} pictures of no retina are refused, and at most {kept['refused']} of a set of eyes "
+        f"({kept['pictures']})."
     )
+
+
+def _spoilt(corrupted: Sequence[Corrupted]) -> str:
+    """By how much corruption changes AUC on the set that loses most."""
+    scored = [(one.mean.value, one) for one in corrupted if one.mean.value is not None]
+    if not scored:
+        return "too few images were corrupted to score any"
+    change, most = min(scored, key=lambda pair: pair[0])
+    harms = ", which it harms most" if change < 0 else ""
+    return f"corruption changes AUC by {most.mean:+.3f} on {most.name}{harms} ({most.images} images)"

@@ -21,7 +21,7 @@ from visionclip.data import field_of_view, folders, images, phantoms
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import blind, choices, scoring, zero_shot
-from visionclip.evaluation.intervals import adjusted, over_seeds, paired
+from visionclip.evaluation.intervals import adjusted, paired, score_over_seeds
 from visionclip.models import sampling, saved
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.models.visionclip import VisionCLIP
@@ -353,7 +353,7 @@ def compare(arms: Mapping[str, Sequence[Mapping[str, np.ndarray]]], datasets: Se
             {
                 "arm": arm,
                 "task": task,
-                "auc": over_seeds(of_arm[task]),
+                "auc": score_over_seeds(of_arm[task]),
                 "seeds": of_arm[task].tolist(),
                 "against": compared.get(arm),
             }
