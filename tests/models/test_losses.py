@@ -95,19 +95,6 @@ def test_without_shared_captions_or_conditions_three_of_them_are_the_same():
     assert values[1:] == pytest.approx([values[0].item()] * 2, rel=1e-5)
 
 
-def test_a_caption_true_of_none_is_one_more_to_tell_apart_and_asks_for_no_image():
-    """To the formula of the images it adds one term to the sum over captions; that of the captions is as without it."""
-    further = torch.cat([TEXTS, unit(1, 8, 2)])
-    known = replace(SHARED, positives=functional.pad(SHARED.positives, (0, 1)))
-    logits, more = SCALE * IMAGES @ TEXTS.T, SCALE * IMAGES @ further.T
-    added = (more.logsumexp(1) - logits.logsumexp(1)).mean() / 2
-    (before, floor), (after, same) = (
-        losses.multi_positive(IMAGES, texts, SCALE, None, of) for texts, of in ((TEXTS, SHARED), (further, known))
-    )
-    assert after.item() == pytest.approx((before + added).item(), rel=1e-5)
-    assert same.item() == pytest.approx(floor.item(), rel=1e-5)
-
-
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_perfect_embeddings_reach_the_floor_and_none_goes_below(name):
     meaning = torch.tensor([0, 0, 1, 2, 2, 2])

@@ -192,28 +192,6 @@ def test_positives_of_a_batch_are_the_truth(pairs):
     assert np.array_equal(pairs.positives(rows, texts), truth)
 
 
-def test_further_captions_stand_beside_those_of_the_images(pairs, tokenizer, monkeypatch):
-    seen = []
-
-    def noted(pairs, rows, distinct, own, device):
-        seen.append((rows, distinct, own))
-        return matches_of(pairs, rows, distinct, own, device)
-
-    matches_of = contrastive.matches_of
-    monkeypatch.setattr(contrastive, "matches_of", noted)
-    logs = []
-    for further in (0, 40):
-        settings = replace(SETTINGS, updates=2, text_warmup=0, further_captions=further)
-        logs.append(contrastive.train(fresh(tokenizer), tokenizer, pairs, settings, None))
-    (rows, few, own), (same, many, of_many) = seen[0], seen[2]
-    assert np.array_equal(rows, same)
-    assert np.array_equal(few[own], many[of_many]), "each image keeps its own"
-    assert len(many) > len(few)
-    assert (~pairs.positives(rows, many)).all(0).any(), "some are true of none of them"
-    assert all(np.isfinite(entry["loss"]) for entry in logs[1])
-    assert logs[0][0]["captions"] < logs[1][0]["captions"]
-
-
 def gradients(network, pairs, tokenizer, chunk, batch=16, settings=SETTINGS):
     """Of one update of ``batch`` images, without augmentation, by weight."""
     settings = replace(settings, updates=1, batch_size=batch, text_warmup=0, augmentation=0, chunk=chunk)

@@ -57,8 +57,7 @@ def multi_positive(
 ) -> Loss:
     """Symmetric cross-entropy against ``targets`` (soft targets as in UniCL, Yang et al., CVPR 2022).
 
-    Each image needs at least one true caption, as in any batch with its own captions. A caption that is true of none
-    has no target of its own, and is one more that the images must tell from theirs.
+    Each image needs at least one true caption and each caption one image, as in any batch with its own captions.
     """
     logits = matches.without_unknown(scale * images @ texts.T)
     return _symmetric(logits, matches.positives), _entropy(matches.positives)
@@ -114,23 +113,21 @@ def starting_bias(positive_rate: float) -> float:
 
 
 def targets(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The target distribution of each image over captions (B×U) and of each caption over images (U×B); rows sum to 1,
-    but for that of a caption that is true of no image, which is 0.
+    """The target distribution of each image over captions (B×U) and of each caption over images (U×B); rows sum to 1.
 
     Every caption hands one unit evenly to the images it is true of, and an image's target is what it was handed. So
     "no glaucoma", true of nearly all, weighs little for each, and a caption that fits one image alone weighs most.
     """
-    by_text = positives.T / positives.T.sum(1, keepdim=True).clamp_min(1)
+    by_text = positives.T / positives.T.sum(1, keepdim=True)
     return by_text.T / by_text.T.sum(1, keepdim=True), by_text
 
 
 def _symmetric(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    (by_image, by_text), shown = targets(positives.to(logits)), positives.any(0)
-    return (functional.cross_entropy(logits, by_image) + functional.cross_entropy(logits.T[shown], by_text[shown])) / 2
+    by_image, by_text = targets(positives.to(logits))
+    return (functional.cross_entropy(logits, by_image) + functional.cross_entropy(logits.T, by_text)) / 2
 
 
 def _entropy(positives: torch.Tensor) -> torch.Tensor:
     """The mean entropy of the targets, below which no cross-entropy falls."""
-    (by_image, by_text), shown = targets(positives.float()), positives.any(0)
-    each = (torch.special.entr(rows).sum(1).mean() for rows in (by_image, by_text[shown]))
-    return sum(each) / 2
+    by_image, by_text = (torch.special.entr(rows).sum(1).mean() for rows in targets(positives.float()))
+    return (by_image + by_text) / 2

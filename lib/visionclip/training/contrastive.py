@@ -41,7 +41,6 @@ class Settings(loop.Settings):
     size: int = 0  # pixels at which images are seen; 0: as they are
     condition_weight: float = 0.0  # of the loss of every condition stated, that of the captions having 1
     map_weight: float = 0.0  # of the loss of every finding chosen of the cells, which needs a pyramid and masks
-    further_captions: int = 0  # captions of the table in every update, beside those drawn for its images
     chunk: int = 0  # images (and captions) encoded at once, by gradient caching; 0: all
     lock: str = "none"  # the tower ("image", "text") that stays as it is
 
@@ -83,7 +82,7 @@ def train(
         with torch.no_grad():
             network.logit_scale.clamp_(max=visionclip.LARGEST_LOGIT_SCALE)
         rows = update.rows(len(pairs))
-        distinct, own = _drawn(pairs, rows, settings, update.rng("caption of an image"))
+        distinct, own = np.unique(pairs.draw(rows, update.rng("caption of an image")), return_inverse=True)
         matches = matches_of(pairs, rows, distinct, own, update.device)
         statements = bank.draw_statements(update.rng("statements")) if stated else distinct[:0]
         names = bank.draw_names(update.rng("names of findings")) if with_maps else distinct[:0]
@@ -149,17 +148,6 @@ def _augmented(
     return standardise(batch, plain), (masks, torch.from_numpy(known).to(update.device))
 
 
-def _drawn(
-    pairs: Pairs, rows: np.ndarray, settings: Settings, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The captions of a batch, each once, as indices int U: one of each image, and as many further ones as the settings
-    have, whatever they are true of; and int B, which of them is each image's own."""
-    drawn = pairs.draw(rows, rng)
-    further = rng.integers(len(pairs.captions), size=settings.further_captions)
-    distinct = np.unique(np.concatenate([drawn, further]))
-    return distinct, np.searchsorted(distinct, drawn)
-
-
 def matches_of(pairs: Pairs, rows: np.ndarray, distinct: np.ndarray, own: np.ndarray, device) -> losses.Matches:
     """What is known of B images and U captions, ``rows`` and ``distinct`` of the pairs; ``own`` (B) is each image's."""
     known = [own, pairs.positives(rows, distinct), pairs.meanings[distinct], pairs.vectors(rows)]
@@ -174,7 +162,7 @@ def positive_rate(pairs: Pairs, settings: Settings) -> float:
     for number in range(SAMPLED):
         rng = streams.rng(settings.seed, "share of true pairs", number)
         rows = rng.integers(len(pairs), size=min(settings.batch_size, 256))
-        texts, _ = _drawn(pairs, rows, settings, rng)
+        texts = np.unique(pairs.draw(rows, rng))
         positives, unknown = pairs.positives(rows, texts), pairs.unknown(rows, texts)
         rates.append((positives if unknown is None else positives[~unknown]).mean())
     return float(np.clip(np.mean(rates), 1e-6, 1 - 1e-6))
