@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from visionclip import runs
+from visionclip import conditions, runs
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import reference
+from visionclip.evaluation import evidence, reference
 from visionclip.evaluation.intervals import Interval
 from visionclip.models import saved, visionclip
 
@@ -86,6 +86,7 @@ def test_a_reference_is_read_as_it_was_written(made, network, tmp_path):
     assert (read.weights, read.languages, read.prompt_count) == (saved.key(network), ["zh", "en"], 2)
     assert (read.rules, read.worth, read.sets, read.eyes) == (made.rules, made.worth, ["clinic"], made.eyes)
     assert made.worth.keys() == {"gc>=1"}, "nothing else is labelled"
+    assert read.findings == made.findings
     assert read.thumbnails.shape == made.thumbnails.shape == (25, reference.THUMBNAIL, reference.THUMBNAIL, 3)
     np.testing.assert_allclose(read.embeds, made.embeds, atol=1e-3)
     places, similarity = read.nearest(made.embeds[:3], 2)
@@ -93,10 +94,19 @@ def test_a_reference_is_read_as_it_was_written(made, network, tmp_path):
     assert (similarity[:, 0] > 0.99).all()
 
 
+def test_one_in_ten_healthy_photographs_reaches_the_cut_of_a_lesion(made, network, held_out, untrained):
+    healthy = held_out.pixels[np.arange(80) % 4 > 0]
+    seen = evidence.find(network, untrained[1], healthy, ["zh", "en"])
+    assert made.findings.keys() == {name for name, finding in conditions.FINDINGS.items() if finding.lesion}
+    for name, cut in made.findings.items():
+        assert (seen[name] > cut).mean() == pytest.approx(0.1, abs=0.02)
+
+
 def test_without_photographs_there_are_rules_and_no_worth(held_out, untrained):
     alone = reference.make(*untrained, held_out, [], ["en"], 1, shown=5)
     assert alone.rules
     assert not alone.worth
+    assert not alone.findings
 
 
 def test_there_may_be_none_and_one_of_other_conditions_or_weights_is_refused(made, network, tmp_path):
@@ -113,6 +123,7 @@ def test_the_published_model_has_one():
     folder = runs.ROOT / "weights/visionclip"
     published = reference.load(folder, visionclip.load(folder)[0])
     assert published is not None
+    assert "haemorrhage" in published.findings
     assert {"dr_grade>=2", "gc>=1", "amd>=1"} <= {name for name, one in published.worth.items() if one.above_chance}
     assert all(isinstance(one.auc, Interval) for one in published.worth.values())
     assert np.linalg.norm(published.embeds, axis=1) == pytest.approx(1, abs=0.01)

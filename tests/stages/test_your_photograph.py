@@ -1,5 +1,7 @@
 """Photographs that nobody has labelled: which are taken, which are refused, what is said of the others."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -110,6 +112,14 @@ def test_maps_are_of_the_findings_and_paint_the_picture(examined):
     assert all(len(pair) == 2 for pair in eye.findings)
     assert len(eye.nearest) == your_photograph.NEAREST
     assert {words for _, words, _ in eye.nearest} <= {"glaucoma", "healthy"}
+
+
+def test_a_lesion_is_found_where_healthy_photographs_seldom_show_as_much(model, beside, given):
+    network, tokenizer, processor = model
+    cuts = dict.fromkeys(your_photograph.LESIONS, 1e9) | {"drusen": -1e9}
+    eyes = your_photograph.examine(network, tokenizer, processor.size, replace(beside, findings=cuts), given[:2])
+    assert [eye.found for eye in eyes] == [["drusen"]] * 2
+    assert eyes[0].findings == [("玻璃膜疣", "drusen")]
 
 
 def test_without_a_reference_nothing_is_predicted_and_maps_are_shown(model, given):

@@ -17,7 +17,7 @@ weights that phantoms choose, in place of the plain sum: see docs/decisions.md.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -50,11 +50,12 @@ CERTAIN = 1e-9  # the least probability of a class, which has a logarithm
 
 @dataclass(frozen=True)
 class Measured:
-    """What is seen of N images: logits float64 N×J of ``statements.CONDITIONS`` by sentences, and the evidence N of
-    each disease by its key."""
+    """What is seen of N images: logits float64 N×J of ``statements.CONDITIONS`` by sentences, the evidence N of each
+    disease by its key, and what that is made of (``find``)."""
 
     stated: np.ndarray
     evidence: Mapping[str, np.ndarray]
+    found: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def measure(
 ) -> Measured:
     """What is seen of prepared uint8 N×S×S×3; a model without a feature pyramid finds no evidence."""
     # The findings first: with the cells come the features that the sentences are compared with.
-    evidence = {} if network.pyramid is None else of_findings(find(network, tokenizer, pixels, languages))
+    found = {} if network.pyramid is None else find(network, tokenizer, pixels, languages)
     stated = statements.predict(network, tokenizer, pixels, statements.CONDITIONS, languages, prompt_count, style)
-    return Measured(stated, evidence)
+    return Measured(stated, of_findings(found) if found else {}, found)
 
 
 def find(network: VisionCLIP, tokenizer, pixels: np.ndarray, languages: Sequence[str]) -> dict[str, np.ndarray]:

@@ -2,14 +2,16 @@
 
 Rules and thresholds come from held-out phantoms, as everywhere. Photographs for development, which have chosen the
 drawing and flatter, say how far a logit can be believed: the AUC of each condition, the logit that nine of ten
-photographs without it stay below, and a probability (Platt 1999) at the share of photographs that have it there.
+photographs without it stay below, and a probability (Platt 1999) at the share of photographs that have it there. Of
+each finding the healthy among them say from where on it is more than what is taken for it in nine of ten.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from scipy import special
@@ -19,7 +21,7 @@ from visionclip import conditions, runs
 from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, stated
-from visionclip.evaluation import evidence, statements
+from visionclip.evaluation import evidence, false_alarms, statements
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Interval, mean_auc
 from visionclip.models import saved
@@ -60,6 +62,8 @@ class Worth:
 class Reference:
     """Rules by condition (see ``evidence``), what they are ``worth``, the ``sets`` that this was measured on, and M
     drawn eyes to compare with: unit-length ``embeds`` M×P, the diseases that they have, and thumbnails uint8 M×T×T×3.
+    ``findings`` are the cut of each lesion: what ``SPECIFICITY`` of the healthy photographs stay below (see
+    ``evidence.seen``).
 
     It holds for the model of these ``weights`` (their digest), asked in these ``languages`` in so many wordings.
     """
@@ -73,6 +77,7 @@ class Reference:
     embeds: np.ndarray
     eyes: list[dict[str, int]]
     thumbnails: np.ndarray
+    findings: dict[str, float] = field(default_factory=dict)
 
     def nearest(self, embeds: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each of N embeddings (unit length, N×P) the places N×count of the drawn eyes nearest to it, and their
@@ -93,10 +98,12 @@ def make(
 ) -> Reference:
     """The reference of a model, from held-out phantoms and photographs for development, both prepared at its size."""
     rules = evidence.fit(evidence.measure(network, tokenizer, held_out.pixels, languages, prompt_count), held_out)
-    predicted, truth, groups = [], [], []
+    predicted, truth, groups, innocent = [], [], [], []
     for place, dataset in enumerate(datasets):
         measured = evidence.measure(network, tokenizer, dataset.images.pixels, languages, prompt_count)
         predicted.append(evidence.logits_of(rules, measured))
+        healthy = false_alarms.healthy(dataset)
+        innocent.append(pandas.DataFrame({name: own[healthy] for name, own in measured.found.items()}))
         truth.append(statements.targets(labels(dataset)))
         groups += [f"{place} {member}" for member in dataset.images.members]
     worth: dict[str, Worth] = {}
@@ -111,7 +118,15 @@ def make(
     thumbnails = images.resized(few.pixels, THUMBNAIL)
     made_for = saved.key(network), list(languages), prompt_count
     eyes = [{key: eye[key] for key in conditions.DISEASES if eye.get(key)} for eye in few.conditions]
-    return Reference(*made_for, rules, worth, [one.name for one in datasets], embeds, eyes, thumbnails)
+    sets = [one.name for one in datasets]
+    return Reference(*made_for, rules, worth, sets, embeds, eyes, thumbnails, _cuts(innocent))
+
+
+def _cuts(innocent: Sequence[pandas.DataFrame]) -> dict[str, float]:
+    """Of each lesion the cut, from what is seen of it in healthy photographs (a row each); none of few."""
+    seen = pandas.concat(innocent) if innocent else pandas.DataFrame()
+    lesions = [name for name, finding in conditions.FINDINGS.items() if finding.lesion and name in seen]
+    return {name: float(seen[name].quantile(SPECIFICITY)) for name in lesions if len(seen) >= LEAST}
 
 
 def labels(dataset: Dataset) -> list[dict[str, int]]:
@@ -153,17 +168,18 @@ def save(reference: Reference, folder: Path) -> None:
         "rules": {name: asdict(rule) for name, rule in reference.rules.items()},
         "worth": {name: asdict(own) for name, own in reference.worth.items()},
         "eyes": reference.eyes,
+        "findings": reference.findings,
     }
     runs.write_json(place / CARD, described)
 
 
-def load(folder: Path, network: VisionCLIP) -> Reference | None:
+def load(folder: str | Path, network: VisionCLIP) -> Reference | None:
     """The reference beside the model in ``folder``, which is ``network``; None where there is none.
 
     Raises:
         ValueError: it was measured for other weights, or for other conditions than there are now.
     """
-    place = folder / FOLDER
+    place = Path(folder) / FOLDER
     if not (place / CARD).is_file():
         return None
     found = runs.read_json(place / CARD)
@@ -179,7 +195,8 @@ def load(folder: Path, network: VisionCLIP) -> Reference | None:
     eyes = [conditions.check(eye, f"{runs.relative(place / CARD)}: eyes") for eye in found["eyes"]]
     embeds = load_file(place / EMBEDS)["embeds"].astype(np.float32)
     made_for = found["weights"], found["languages"], found["prompt_count"]
-    return Reference(*made_for, rules, worth, found["sets"], embeds, eyes, cells[: len(eyes)])
+    drawn = embeds, eyes, cells[: len(eyes)]
+    return Reference(*made_for, rules, worth, found["sets"], *drawn, found.get("findings", {}))
 
 
 def _tuples(rule: Mapping) -> dict:
