@@ -63,7 +63,7 @@ def test_transfer_names_the_part_that_costs_most_and_how_far_phantoms_are_from_p
     rows = [arm("everything", 0.7), arm("no maps", 0.6, 0.01, -0.1), arm("other", 0.5, 0.5, -0.2)]
     far = [{"first": "phantoms", "auc": Interval(0.95)}, {"first": "a", "auc": Interval(0.6)}]
     said = conclusions.transfer(rows, far, "everything")
-    assert "Of 2 parts or choices, 1 matter" in said
+    assert "Of 2 parts or choices 1 matter by more than chance, after Holm's correction: with" in said
     assert "0.700 [0.600, 0.800], with no maps it changes by -0.100 [-0.110, -0.090]" in said
     assert "AUC 0.95 to 0.95" in said
     alone = conclusions.transfer([arm("everything", 0.7), arm("no maps", 0.5, None, -0.2)], [], "everything")

@@ -46,6 +46,13 @@ def test_what_is_known_of_a_photograph_is_what_its_tasks_say(held_out):
     assert reference.labels(alone) == [{}, {"dr_grade": 2}, {"dr_grade": 2}]
 
 
+def test_a_set_in_which_nobody_has_a_condition_says_nothing_of_it():
+    known = np.array([[0.0, 0, 1, np.nan], [0, 1, 1, 0], [0, np.nan, 1, 1]])
+    kept = reference._of_both(known)
+    assert np.isnan(kept[:, [0, 2]]).all(), "healthy eyes of one camera against ill ones of another"
+    np.testing.assert_array_equal(kept[:, [1, 3]], known[:, [1, 3]])
+
+
 def test_a_separable_condition_is_worth_more_than_noise():
     rng, having = np.random.default_rng(0), np.arange(200) % 4 == 0
     groups = np.arange(200).astype(str)

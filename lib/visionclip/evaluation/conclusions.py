@@ -92,10 +92,11 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
     chosen = min(sure or compared, key=lambda row: row["against"].difference.value)
     difference, whole = chosen["against"].difference, Interval.of(rows[0]["auc"])
     several = _counted(len(compared), "part or choice", "parts or choices")
-    tried = f"Of {several}, {len(sure)} matter by more than chance" if tested else f"Of {several} none was tested"
+    found = f"{len(sure)} matter by more than chance, after Holm's correction" if tested else "none was tested"
+    when = " before correction" if tested else ""
     parts = [
-        f"{tried}: with {reference} the mean AUC on photographs is {whole}, with {chosen['arm']} it changes by "
-        f"{difference:+.3f}"
+        f"Of {several} {found}: with {reference} the mean AUC on photographs is {whole}, with {chosen['arm']} it "
+        f"changes by {difference:+.3f}{when}"
     ]
     apart = [Interval.of(row["auc"]).value for row in separable if row["first"] == SIMPLY_PHANTOMS]
     defined = [value for value in apart if value is not None]

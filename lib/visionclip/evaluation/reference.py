@@ -104,7 +104,7 @@ def make(
         predicted.append(evidence.logits_of(rules, measured))
         healthy = false_alarms.healthy(dataset)
         innocent.append(pandas.DataFrame({name: own[healthy] for name, own in measured.found.items()}))
-        truth.append(statements.targets(labels(dataset)))
+        truth.append(_of_both(statements.targets(labels(dataset))))
         groups += [f"{place} {member}" for member in dataset.images.members]
     worth: dict[str, Worth] = {}
     for name in rules if datasets else ():
@@ -127,6 +127,13 @@ def _cuts(innocent: Sequence[pandas.DataFrame]) -> dict[str, float]:
     seen = pandas.concat(innocent) if innocent else pandas.DataFrame()
     lesions = [name for name, finding in conditions.FINDINGS.items() if finding.lesion and name in seen]
     return {name: float(seen[name].quantile(SPECIFICITY)) for name in lesions if len(seen) >= LEAST}
+
+
+def _of_both(targets: np.ndarray) -> np.ndarray:
+    """The targets N×J of a set, unknown where all that it knows of a condition is that nobody has it, or everybody:
+    held against photographs of another set, such ones would say how well cameras are told apart."""
+    varies = (targets == 0).any(0) & (targets == 1).any(0)
+    return np.where(varies, targets, np.nan)
 
 
 def labels(dataset: Dataset) -> list[dict[str, int]]:

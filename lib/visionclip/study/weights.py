@@ -50,7 +50,8 @@ tags: [fundus, retina, synthetic]
 
 A conditional diffusion model of {size} x {size} pixels, distilled into {steps} evaluations of its network without
 guidance. It was trained on {originals} phantoms, drawn eyes: no photograph, and so no patient, took part. The ranges of
-the drawing were chosen by looking at photographs of IDRiD, PALM and ODIR-5K.
+the drawing were chosen by looking at photographs of IDRiD, PALM and ODIR-5K, by scores on them, and by experts' marks
+on photographs of IDRiD, HEI-MED and DRIVE.
 
 ```python
 from visionclip.models.generator import VisionCLIPDDPMPipeline
