@@ -367,8 +367,8 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
         auc: Interval = row["auc"]
         sure = (auc.value if auc.low is None else auc.low) or 0.0
         luck = privacy.by_luck(round(row["tpr"].value * row["members"]), row["members"], row["controls"])
-        told = sure > 0.5 or luck < SIGNIFICANT / 2
-        gives = "gives away whom it learnt from" if told else "is not shown to give away whom it learnt from"
+        leaks = sure > 0.5 or luck < SIGNIFICANT / 2
+        gives = "gives away whom it learnt from" if leaks else "is not shown to give away whom it learnt from"
         chance = privacy.by_chance(row["controls"])
         return f"{gives}: AUC {auc} (chance 0.5), {row['tpr']} found at 1 % false alarms (chance {chance:.3f})"
 
