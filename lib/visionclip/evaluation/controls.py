@@ -43,7 +43,7 @@ def colour_statistics(pixels: np.ndarray) -> np.ndarray:
         inside = inside if len(inside) else image.reshape(-1, 3).astype(float)
         mean = inside.mean(0)
         centred = inside - mean
-        square = centred * centred  # a power of three would take four times as long
+        square = centred * centred  # a power of three takes far longer
         spread = np.sqrt(square.mean(0))
         skew = (square * centred).mean(0) / np.maximum(spread, 1) ** 3
         rows.append(np.concatenate([mean, spread, skew]))
