@@ -45,7 +45,8 @@ def beside():
     known = {"dr_grade>=1": worth(GOOD, 1.0), "dr_grade>=2": worth(GOOD, 1.0), "gc>=1": worth(POOR, 1.0)}
     embeds = np.eye(4, 128, dtype=np.float32)
     eyes = [conditions.complete({"gc": 1}), *[conditions.complete({}) for _ in range(3)]]
-    return Reference("weights", ["en"], 1, rules, known, ["clinic"], embeds, eyes, np.zeros((4, 72, 72, 3), np.uint8))
+    drawn = embeds, eyes, np.zeros((4, 72, 72, 3), np.uint8)
+    return Reference("weights", ["en"], 1, rules, known, ["clinic"], *drawn, {"haemorrhage": 0.0})
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,8 @@ def test_a_lesion_is_found_where_healthy_photographs_seldom_show_as_much(model, 
     eyes = your_photograph.examine(network, tokenizer, processor.size, replace(beside, findings=cuts), given[:2])
     assert [eye.found for eye in eyes] == [["drusen"]] * 2
     assert eyes[0].findings == [("玻璃膜疣", "drusen")]
+    (eye,) = your_photograph.examine(network, tokenizer, processor.size, replace(beside, findings={}), given[:1])
+    assert not eye.found, "what nobody measured is not named"
 
 
 def test_without_a_reference_nothing_is_predicted_and_maps_are_shown(model, given):

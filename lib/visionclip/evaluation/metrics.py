@@ -227,8 +227,9 @@ def _calibration_interval(
     place[np.argsort(confidence, kind="stable")] = (np.arange(count) + 0.5) / count * BINS
     place = np.unique(place, return_inverse=True)[1]  # fewer images than bins leave some empty
     images = np.bincount(place)
-    accuracy = (np.bincount(place, right) + 0.5) / (images + 1)
-    gap = np.bincount(place, confidence - _shared(confidence, right)) / images
+    shared = _shared(confidence, right)
+    accuracy = (np.bincount(place, shared) + 0.5) / (images + 1)
+    gap = np.bincount(place, confidence - shared) / images
     effect = design_effect(confidence - right - gap[place], groups)
     spread = np.sqrt(accuracy * (1 - accuracy) / images * effect)
     noise, mass = rng.normal(0, spread, (DRAWS, images.size)), images / count

@@ -69,8 +69,8 @@ class Examined:
     uint8 S×S×3, what is ``predicted`` by condition, maps of ``FINDINGS`` float32 C×s×s (0 to 1), the drawn eyes most
     like it: thumbnail, what it was drawn with, cosine similarity; and the lesions that are ``found``.
 
-    A lesion is found where it is seen more surely than in nine of ten healthy photographs; without a reference where a
-    cell is likelier to show it than not."""
+    A lesion is found where it is seen more surely than in nine of ten healthy photographs, as the reference has it
+    (which may not); without a reference where a cell is likelier to show it than not."""
 
     name: str
     refused: list[str]
@@ -215,7 +215,7 @@ def _predict(network: VisionCLIP, tokenizer, reference: Reference | None, pixels
     if reference:
         measured = evidence.measure(network, tokenizer, pixels, languages, reference.prompt_count)
         logits = evidence.logits_of(reference.rules, measured)
-        shown |= {name: measured.found[name] >= cut for name, cut in reference.findings.items()}
+        shown = {name: measured.found[name] >= cut for name, cut in reference.findings.items()}
     embeds = encode_images(network, pixels).numpy()
     examined = []
     for place, picture in enumerate(pixels):
@@ -229,7 +229,7 @@ def _predict(network: VisionCLIP, tokenizer, reference: Reference | None, pixels
                 "picture": picture,
                 "predicted": predicted,
                 "maps": maps[place],
-                "found": [name for name in LESIONS if shown[name][place]],
+                "found": [name for name in LESIONS if name in shown and shown[name][place]],
                 "nearest": nearest,
             }
         )
