@@ -225,6 +225,7 @@ def test_a_share_has_wilson_s_interval_of_its_groups():
     assert (found.value, found.low, found.high) == pytest.approx((0.75, expected.low, expected.high))
     copied = intervals.share(np.repeat(right, 3), np.repeat(np.arange(20), 3))
     assert (copied.low, copied.high) == pytest.approx((found.low, found.high))
+    assert intervals.share(np.zeros(0, bool)).value is None
     nothing = intervals.share(np.zeros(20, bool))
     assert (nothing.value, nothing.low) == (0, 0)
     assert nothing.high == pytest.approx(0.161, abs=1e-3)

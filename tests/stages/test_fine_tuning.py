@@ -12,7 +12,7 @@ from visionclip import phantom
 from visionclip.data import folders
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation import intervals, scoring, zero_shot
-from visionclip.evaluation.intervals import Interval
+from visionclip.evaluation.intervals import Comparison, Interval
 from visionclip.models import visionclip
 from visionclip.stages import fine_tuning
 from visionclip.stages.fine_tuning import FULL, LORA, PRETRAINED, RANDOM, SCRATCH, ZERO_SHOT
@@ -254,11 +254,17 @@ def test_two_shares_of_as_many_labels_are_one_point_of_a_curve():
     assert fine_tuning.worths(doubled) == fine_tuning.worths(ROWS)
 
 
+LEVEL = {"gain": Comparison(Interval(0.3, -0.1, 0.7), 0.2, 0.2), "labels": 2, "method": FULL, "task": "a"}
+
+
 def test_the_share_from_which_it_no_longer_helps_is_said():
     compared = fine_tuning.gains(ROWS)
     assert [one["share"] for one in compared] == [0.01, 0.2, 1]
     assert compared[0]["gain"].difference.value == pytest.approx(0.22)
     assert compared[0]["gain"].star == "*"
+    assert "ahead of from scratch by more than chance in 1 of 3" in fine_tuning.surely(compared[:1] + 2 * [LEVEL])
+    assert "no method that begins with it is ahead" in fine_tuning.surely([LEVEL])
+    assert "Without photographs" in fine_tuning.surely([])
     (sentence,) = fine_tuning.helps_until(compared)
     assert sentence == (
         "a, phantoms, full fine-tuning: not ahead of from scratch from 100 % (200 labels) on; "

@@ -137,7 +137,9 @@ def design_effect(deviations: np.ndarray, groups: Sequence | np.ndarray | None =
 
 def share(successes: np.ndarray, groups: Sequence | np.ndarray | None = None) -> Interval:
     """The share of N images (bool) with Wilson's interval (Journal of the American Statistical Association 1927), of as
-    many images as they are worth by the ``design_effect`` of their groups."""
+    many images as they are worth by the ``design_effect`` of their groups; of no images there is none."""
+    if not len(successes):
+        return Interval(None)
     value = float(np.mean(successes))
     count = len(successes) / design_effect(successes - value, groups)
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))

@@ -17,6 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from visionclip import keys, runs
+from visionclip.conditions import plain
 from visionclip.data import images
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import label_efficiency, probe, scoring, zero_shot
@@ -360,6 +361,22 @@ def helps_until(compared: Sequence[dict]) -> list[str]:
         chance = f"ahead by more than chance at {', '.join(sure)}" if sure else "nowhere ahead by more than chance"
         sentences.append(f"{task}, {start}, {method}: {until}; {chance}")
     return sentences
+
+
+def surely(compared: Sequence[dict]) -> str:
+    """One sentence: at how many of the rows of ``gains`` the pretrained tower is ahead by more than chance, and where it
+    is so with the fewest labels; that there are none, where nothing was compared."""
+    if not compared:
+        return "Without photographs nothing is said of what it adds to labels."
+    sure = [one for one in compared if one["gain"].star and _difference(one["gain"]) > 0]
+    if not sure:
+        return "Given labels too, no method that begins with it is ahead of from scratch by more than chance."
+    first = min(sure, key=lambda one: (one["labels"], -_difference(one["gain"])))
+    return (
+        f"Given labels too, it is ahead of from scratch by more than chance in {len(sure)} of {len(compared)} comparisons, "
+        f"with the fewest labels by {first['method']} on {plain(first['task'])} ({first['labels']} labels, "
+        f"{first['gain'].difference:+.3f} AUC)."
+    )
 
 
 def _difference(gain: Comparison) -> float:

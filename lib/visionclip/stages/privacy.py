@@ -355,7 +355,7 @@ def published(external: Path, photographs: str, size: int) -> Halves | None:
 
 def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) -> str:
     """The answer in a sentence, from the rows of these attacks: on the generator of all members, on that of a few, and
-    on the model. It is of losses alone: what is near, or bears a mark, stands in tables of its own.
+    on the model. It is of losses alone: what is near, or bears a mark, says ``beside``.
 
     Members are given away where the AUC is surely above 0.5, or where more of them are found at 1 % false alarms than
     luck explains: a few can be, while all others are hidden among the controls.
@@ -375,4 +375,21 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
     return (
         f"By its losses a generator of {of_all['members']} {source} {found(of_all)}; a small VisionCLIP of the same "
         f"{found(of_model)}; of {of_few['members']} that a generator learnt by heart {of_few['tpr']} are found."
+    )
+
+
+def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: float) -> str:
+    """What the images of a generator give away beside its losses, in a sentence: whether they are nearer to members than
+    chance has it, by each kind of distance (a generator's rows of ``neighbours``), and how many repeat a mark that a
+    ``share`` of the members bore (``found_marks``)."""
+
+    def stated_of(kind: str, row: Mapping) -> str:
+        found: Neighbours = row["near"]
+        how = "nearer to members than" if found.p < SIGNIFICANT else "as near to members as"
+        return f"by {kind} its images are {how} by chance (ratio {found.ratio.value:.3f}, p {found.p:.3f})"
+
+    distances = "; ".join(stated_of(kind, row) for kind, row in near.items())
+    return (
+        f"{distances[0].upper()}{distances[1:]}; a text burnt into {share:.0%} of the members is found in "
+        f"{marks['generated']} of its images, by chance in 0.010."
     )
