@@ -19,7 +19,7 @@ from visionclip.study import weights
 
 TEACHER = replace(weights.TEACHER, patch=2, channels=(16, 32), updates=2, batch_size=4, precision="fp32")
 STUDENT = replace(weights.STUDENT, updates=2, batch_size=4, precision="fp32")
-FACTS = {"size": 32, "originals": 8, "updates": 2, "batch": 4, "steps": 4, "student": 2}
+FACTS = {"size": 32, "seed": 1, "commit": "c0ffee1", "originals": 8, "updates": 2, "batch": 4, "steps": 4, "student": 2}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_every_file_has_its_digest_and_the_card_says_how_it_was_made(published):
     assert set(lines) == files
     assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in lines.items())
     card = (folder / "README.md").read_text()
-    assert "2 updates of 4 images, then 2 of the student" in card
+    assert "at commit c0ffee1, seed 1: 2 updates of 4 images, then 2\n  of the student" in card
     assert "license: cc-by-4.0" in card
 
 
@@ -71,7 +71,7 @@ def test_the_published_referee_judges_with_its_thresholds(tmp_path, monkeypatch)
     taken = tiny_images.watch(monkeypatch)
     weights.train_referee(tmp_path / "made", 40, 2, 32, 0)
     assert taken == []
-    weights.publish_referee(trained, tmp_path / "published", {"size": 32, "originals": 40, "updates": 2})
+    weights.publish_referee(trained, tmp_path / "published", {**FACTS, "originals": 40})
     loaded = referee.load(tmp_path / "published")
     assert tiny_images.same(loaded.network, trained.network)
     np.testing.assert_array_equal(loaded.thresholds, trained.thresholds)

@@ -364,8 +364,8 @@ def helps_until(compared: Sequence[dict]) -> list[str]:
 
 
 def surely(compared: Sequence[dict]) -> str:
-    """One sentence: at how many of the rows of ``gains`` the pretrained tower is ahead by more than chance, and where it
-    is so with the fewest labels; that there are none, where nothing was compared."""
+    """One sentence: at how many of the rows of ``gains`` the pretrained tower is ahead by more than chance, and where
+    it is so with the fewest labels; that there are none, where nothing was compared."""
     if not compared:
         return "Without photographs nothing is said of what it adds to labels."
     sure = [one for one in compared if one["gain"].star and _difference(one["gain"]) > 0]
@@ -373,8 +373,8 @@ def surely(compared: Sequence[dict]) -> str:
         return "Given labels too, no method that begins with it is ahead of from scratch by more than chance."
     first = min(sure, key=lambda one: (one["labels"], -_difference(one["gain"])))
     return (
-        f"Given labels too, it is ahead of from scratch by more than chance in {len(sure)} of {len(compared)} comparisons, "
-        f"with the fewest labels by {first['method']} on {plain(first['task'])} ({first['labels']} labels, "
+        f"Given labels too, it is ahead of from scratch by more than chance in {len(sure)} of {len(compared)} "
+        f"comparisons, with the fewest labels by {first['method']} on {plain(first['task'])} ({first['labels']} labels, "
         f"{first['gain'].difference:+.3f} AUC)."
     )
 

@@ -412,17 +412,15 @@ def _refused(name: str, retina: bool, refused: np.ndarray, groups: Sequence[str]
     return {"pictures": name, "retina": retina, "images": len(refused), "refused": intervals.share(refused, groups)}
 
 
-def verdict(
-    factors: Sequence[Mapping], corrupted: Sequence[Corrupted], refused: Sequence[Mapping], size: int
-) -> str:
-    """The answer in a sentence: the bin of a factor of drawn eyes, read at ``size`` pixels, whose AUC is surely low (its
-    interval ends lowest), the set that loses most under corruption, and what is refused."""
+def verdict(factors: Sequence[Mapping], corrupted: Sequence[Corrupted], refused: Sequence[Mapping], size: int) -> str:
+    """The answer in a sentence: the bin of a factor of drawn eyes, read at ``size`` pixels, whose AUC is surely low
+    (its interval ends lowest), the set that loses most under corruption, and what is refused."""
     scored = [row for row in factors if row["auc"].value is not None]
     worst = min(scored, key=lambda row: row["auc"].value if row["auc"].high is None else row["auc"].high)
     kept = max((row for row in refused if row["retina"]), key=lambda row: row["refused"].value)
     return (
-        f"Of drawn eyes of {size} pixels it reads worst {worst['condition']} with {worst['factor'].replace('_', ' ')} {worst['bin']} (AUC "
-        f"{worst['auc']}, {worst['images']} eyes); {_spoilt(corrupted)}; {refused[0]['refused']} of "
+        f"Of drawn eyes of {size} pixels it reads worst {worst['condition']} with {worst['factor'].replace('_', ' ')} "
+        f"{worst['bin']} (AUC {worst['auc']}, {worst['images']} eyes); {_spoilt(corrupted)}; {refused[0]['refused']} of "
         f"{refused[0]['images']} pictures of no retina are refused, and at most {kept['refused']} of a set of eyes "
         f"({kept['pictures']})."
     )

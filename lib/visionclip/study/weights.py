@@ -64,7 +64,8 @@ Where this package isn't installed, `DiffusionPipeline.from_pretrained("{folder}
 trust_remote_code=True)` of diffusers loads it. Conditions are those of `visionclip.conditions`; what isn't named is
 unknown. `layouts` say where things are: masks of a drawn eye ({layout}).
 
-- **Made by** `make weights`: {updates} updates of {batch} images, then {student} of the student
+- **Made by** `make weights` at commit {commit}, seed {seed}: {updates} updates of {batch} images, then {student}
+  of the student
 - **What it is worth**: `notebooks/01-synthesis.ipynb` measures whether its eyes show what labels and layouts say, given
   `generator: {folder}` and `generator_size: {size}`; a first measurement stands in `docs/decisions.md`
 - **Not for** diagnosis, for training that no photograph checks, or for passing its images off as photographs
@@ -83,6 +84,7 @@ phantoms, drawn eyes, alone, in {updates} updates of 32 by `make weights`, and j
 its label and its layout say: `referee_model: {folder}` in `params/<preset>/01-synthesis.yaml`. What it is sure of on
 phantoms that it has not seen stands beside every figure of that notebook's report. `referee.json` has its thresholds.
 
+- **Made at** commit {commit}, seed {seed}
 - **Not for** photographs: it has seen none, nor a phantom as a camera would spoil it
 - **Licence**: CC BY 4.0; MIT for the code beside it
 """
@@ -146,9 +148,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         student = train(given.folder, TEACHER, STUDENT, ORIGINALS, SIZE)
         referee = train_referee(given.folder, JUDGED_BY, JUDGE_UPDATES, SIZE, SEED)
         if PartialState().is_main_process:
-            facts = {"size": SIZE, "originals": ORIGINALS, "updates": TEACHER.updates, "batch": TEACHER.batch_size}
+            both = {"size": SIZE, "seed": SEED, "commit": str(runs.git_state()["commit"])[:7]}
+            facts = {**both, "originals": ORIGINALS, "updates": TEACHER.updates, "batch": TEACHER.batch_size}
             publish(student, given.out / "generator", {**facts, "steps": STUDENT.steps, "student": STUDENT.updates})
-            judge = {"size": SIZE, "originals": JUDGED_BY, "updates": JUDGE_UPDATES}
+            judge = {**both, "originals": JUDGED_BY, "updates": JUDGE_UPDATES}
             publish_referee(referee, given.out / "referee", judge)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
