@@ -374,8 +374,8 @@ def surely(compared: Sequence[dict]) -> str:
     first = min(sure, key=lambda one: (one["labels"], -_difference(one["gain"])))
     return (
         f"Given labels too, it is ahead of from scratch by more than chance in {len(sure)} of {len(compared)} "
-        f"comparisons, with the fewest labels by {first['method']} on {plain(first['task'])} ({first['labels']} labels, "
-        f"{first['gain'].difference:+.3f} AUC)."
+        f"comparisons, with the fewest labels by {first['method']} on {plain(first['task'])} "
+        f"({first['labels']} labels, {first['gain'].difference:+.3f} AUC)."
     )
 
 

@@ -380,8 +380,8 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
 
 def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: float) -> str:
     """What the images of a generator give away beside its losses, in a sentence: whether they are nearer to members
-    than chance has it, by each kind of distance (a generator's rows of ``neighbours``), and how many repeat a mark that a
-    ``share`` of the members bore (``found_marks``)."""
+    than chance has it, by each kind of distance (a generator's rows of ``neighbours``), and how many repeat a mark
+    that a ``share`` of the members bore (``found_marks``)."""
 
     def stated_of(kind: str, row: Mapping) -> str:
         found: Neighbours = row["near"]

@@ -420,8 +420,8 @@ def verdict(factors: Sequence[Mapping], corrupted: Sequence[Corrupted], refused:
     kept = max((row for row in refused if row["retina"]), key=lambda row: row["refused"].value)
     return (
         f"Of drawn eyes of {size} pixels it reads worst {worst['condition']} with {worst['factor'].replace('_', ' ')} "
-        f"{worst['bin']} (AUC {worst['auc']}, {worst['images']} eyes); {_spoilt(corrupted)}; {refused[0]['refused']} of "
-        f"{refused[0]['images']} pictures of no retina are refused, and at most {kept['refused']} of a set of eyes "
+        f"{worst['bin']} (AUC {worst['auc']}, {worst['images']} eyes); {_spoilt(corrupted)}; {refused[0]['refused']} "
+        f"of {refused[0]['images']} pictures of no retina are refused, and at most {kept['refused']} of a set of eyes "
         f"({kept['pictures']})."
     )
 
