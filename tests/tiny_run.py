@@ -48,8 +48,11 @@ def shown(data: dict, **metadata) -> nbformat.NotebookNode:
     return new_output("display_data", data=data, metadata=metadata)
 
 
-def code(source: str, *outputs, tags: tuple[str, ...] = (), count: int | None = 1) -> nbformat.NotebookNode:
-    return new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)}, execution_count=count)
+def code(
+    source: str, *outputs, tags: tuple[str, ...] = (), count: int | None = 1, caption: str = ""
+) -> nbformat.NotebookNode:
+    metadata = {"tags": list(tags), "caption": caption}
+    return new_code_cell(source, outputs=list(outputs), metadata=metadata, execution_count=count)
 
 
 def frame(columns: int) -> nbformat.NotebookNode:
@@ -82,10 +85,12 @@ def notebook(name: str) -> nbformat.NotebookNode:
                 shown({"image/png": png(), "text/plain": "<Figure>"}),
                 new_output("stream", name="stderr", text="UserWarning: slow\n"),
                 new_output("stream", name="stdout", text=f"saved {runs.ROOT}/runs/cpu/01-synthesis\n"),
+                caption="Six eyes & more.",
             ),
             code("show(grid)", shown({"image/png": png(1600, 500)}, **{"image/png": {"alt": "16 synthetic eyes"}})),
-            code("show(circle)", shown({"image/svg+xml": svg}), tags=("figure",)),
+            code("show(circle)", shown({"image/svg+xml": svg}), tags=("figure",), caption="A circle <is> round."),
             code("print(said)", new_output("stream", name="stdout", text=SAID), tags=("answer",)),
+            code("show(more)", shown({"image/png": png()})),
             new_markdown_cell("## 结果\n\n左眼，重度非增殖期糖尿病视网膜病变，伴黄斑水肿。<script>alert(3)</script>"),
             code("table", frame(3)),
             code("wide", frame(24)),

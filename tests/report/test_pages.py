@@ -218,9 +218,11 @@ def test_injected_parameters_stand_in_a_table_with_default_and_meaning(reports):
     assert rows[0]["class"] == ["changed"]
 
 
-def test_every_figure_has_alt_text_its_own_or_that_of_its_section(reports):
-    alts = [image["alt"] for image in soup(reports / "01-synthesis.html")("img")]
-    assert alts == [SAID.strip(), "Figure: The objective", "16 synthetic eyes"]
+def test_every_figure_has_alt_text_its_own_its_caption_or_that_of_its_section(reports):
+    page = soup(reports / "01-synthesis.html")
+    alts = [SAID.strip(), "Six eyes & more.", "16 synthetic eyes", "Figure: The objective"]
+    assert [image["alt"] for image in page("img")] == alts
+    assert [caption.text for caption in page("figcaption")] == ["A circle <is> round.", "Six eyes & more."]
 
 
 def test_footer_and_neighbours(reports):

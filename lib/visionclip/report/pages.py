@@ -287,11 +287,12 @@ def provenance(card: Mapping) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Box:
-    """What a page opens with: the sentence that answers its question, and the figure that answers best as (kind, data),
-    either empty where the notebook did not get so far."""
+    """What a page opens with: the sentence that answers its question, and the figure that answers best as (kind, data)
+    with its caption, either empty where the notebook did not get so far."""
 
     sentence: str = ""
     figure: tuple[str, str] | None = None
+    caption: str = ""
 
 
 def box(notebook: NotebookNode) -> Box:
@@ -300,7 +301,8 @@ def box(notebook: NotebookNode) -> Box:
     texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs["answer"]]
     pictures = [found for output in outputs["figure"] if (found := _picture(output))]
     sentence = html.in_words(html.without_paths(strip_ansi(" ".join("\n".join(texts).split()))))
-    return Box(sentence, pictures[0] if pictures else None)
+    captions = [cell.metadata.get("caption", "") for cell in notebook.cells if "figure" in _tags(cell)]
+    return Box(sentence, pictures[0] if pictures else None, captions[0] if captions else "")
 
 
 def _outputs(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
@@ -337,7 +339,7 @@ def prepare(notebook: NotebookNode, question: str = "") -> NotebookNode:
             cell.metadata["parameters"] = parameters(cell, given)
         for output in cell.get("outputs", []):
             for kind in {"image/svg+xml", *html.PIXELS} & output.get("data", {}).keys():
-                alt = cell.metadata.get("alt") or f"Figure: {section}"
+                alt = cell.metadata.get("alt") or cell.metadata.get("caption") or f"Figure: {section}"
                 output.metadata[kind] = {"alt": alt, **output.metadata.get(kind, {})}
                 if width := html.width(kind, output.data[kind]):
                     output.metadata[kind] = {"width": width, **output.metadata[kind]}

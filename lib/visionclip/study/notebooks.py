@@ -82,7 +82,7 @@ def refresh(path: str | Path) -> None:
 def normalise(path: str | Path) -> None:
     """Rewrite an executed notebook without what changes from run to run: papermill's, widgets' and timing metadata.
 
-    Kept are sources, tags, outputs, the kernel ``python3`` and the language.
+    Kept are sources, tags, captions of figures, outputs, the kernel ``python3`` and the language.
 
     Raises:
         ValueError: the execution counts of the code cells are not 1 .. N.
@@ -101,7 +101,7 @@ def _save(notebook: nbformat.NotebookNode, path: Path) -> None:
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         raise ValueError(f"{runs.relative(path)}: execution counts are not 1 to {len(code)}; run the whole notebook")
     for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        cell.metadata = {name: cell.metadata[name] for name in ("caption", "tags") if cell.metadata.get(name)}
         for output in cell.get("outputs", ()):
             output.pop("transient", None)
             if "metadata" in output:
