@@ -94,13 +94,15 @@ def test_it_opens_with_its_question_imports_and_parameters_and_ends_by_saving(na
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_cell_has_title_links_question_and_what_is_done(name):
-    title, links, question, done = read(name).cells[0].source.split("\n\n")
+    title, links, chain, question, done = read(name).cells[0].source.split("\n\n")
     assert re.fullmatch(rf"# {name[:2]} · \S.*", title)
     assert links.startswith("[VisionCLIP](https://arxiv.org/abs/2403.10823) · ")
     place = NAMES.index(name)
     beside = [NAMES[other] for other in (place - 1, place + 1) if 0 <= other < len(NAMES)]
     linked = re.findall(r"\((\S+)\)", links)[1:]
     assert linked == [*(f"{other}.ipynb" for other in beside), f"../reports/cpu/{name}.html"]
+    (here,) = set(re.findall(r"\[(\d\d) [^\]]+\]", chain))  # the chain of the study, and where one is in it
+    assert here == name[:2]
     assert re.fullmatch(r"\*\*Question\.\*\* [^?]+\?.*", question)
     assert all(line.startswith("- ") for line in done.splitlines())
 

@@ -381,9 +381,10 @@ def _is_prose(cell: NotebookNode) -> bool:
 
 
 def _without_heading(source: str, question: str) -> str:
-    """The first cell without what the page's header shows: title, question, and links to the neighbours."""
+    """The first cell without what the page's header and the index show: title, question, links to the neighbours, and
+    the chain of the study."""
     parts = re.split(r"\n\s*\n", source.strip())
-    shown = {"# ", "[V"}
+    shown = {"# ", "[V", "``"}
 
     def again(part: str) -> bool:
         text = " ".join(text for _, text in html.blocks(part))
