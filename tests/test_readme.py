@@ -45,3 +45,11 @@ def test_the_scores_are_those_of_the_run():
         scores = [str(Interval.of(one[score])) for score in ("auc", "aca")]
         accuracy = one["accuracy"]["value"], one["majority_accuracy"]
         assert quoted[task(one)] == [str(one["n"]), *scores, *(f"{of:.3f}" for of in (*accuracy, one["chance_aca"]))]
+
+
+def test_its_picture_is_there_and_is_described():
+    pictures = re.findall(r"!\[([^\]]*)\]\((\S+)\)", README)
+    assert pictures
+    for said, place in pictures:
+        assert len(said) > 30
+        assert (runs.ROOT / place).stat().st_size < 2**19

@@ -111,6 +111,15 @@ def test_the_model_s_features_are_a_row_of_their_own(untrained):
     assert table["AUC"].tolist() == [str(row["auc"]) for row in rows]
 
 
+def test_embeddings_are_shown_of_as_many_images_of_each_set_in_one_plane(untrained):
+    sets = {"phantoms": eyes(30, 0).pixels, "clinic": eyes(9, 1, radius=18).pixels}
+    points = distance.projected(sets, untrained[0], 0, most=20)
+    assert points["set"].value_counts().to_dict() == {"phantoms": 20, "clinic": 9}
+    assert points[["first", "second"]].mean().abs().max() < 1e-6  # about the middle of all
+    assert points["first"].std() >= points["second"].std()
+    assert distance.projected(sets, untrained[0], 0, most=20).equals(points)
+
+
 def test_too_few_patients_have_no_distance_and_sizes_must_agree():
     one_patient = eyes(12, 1, groups=["same"] * 12)
     (row,) = distance.evaluate(eyes(12, 0), [photographs(one_patient)], 0, 100)

@@ -40,6 +40,9 @@ DRAWN = {
     "distributions": lambda: figures.distributions(
         {"a": CURVES[["value", "images"]], "b": CURVES[["value", "images"]]}
     ),
+    "scatter": lambda: figures.scatter(
+        pandas.DataFrame({"set": ["phantoms", "a", "a"], "first": [0.0, 1.0, 2.0], "second": [1.0, 0.0, 2.0]})
+    ),
     "loss_curve": lambda: figures.loss_curve([3.0, 2.0, 1.5], [1.0, 1.0, 1.0]),
     "loss_curves": lambda: figures.loss_curves({"conditions": [0.7, 0.4], "maps": [1.0, 0.2]}),
     "temperature_curve": lambda: figures.temperature_curve([0.07, 0.05]),

@@ -112,6 +112,16 @@ def test_examples_are_one_of_each_main_condition_in_the_vocabulary_s_order():
     assert len(found) == len({conditions.presentation(one) for one in conditions.PRESENTATIONS})
 
 
+def test_one_eye_is_shown_with_each_disease_alone():
+    shown = synthesis.one_by_one(64, 3)
+    assert next(iter(shown)) == "normal"
+    assert len(shown) == len({conditions.presentation(one) for one in conditions.PRESENTATIONS})
+    changed = {name: (picture != shown["normal"]).any(2).mean() for name, picture in shown.items()}
+    assert changed.pop("normal") == 0
+    assert min(changed.values()) > 0
+    assert changed["dr_grade 1"] < 0.2  # a few microaneurysms, and nothing else
+
+
 def test_drawn_eyes_say_no_more_than_the_originals_did(drawn):
     assert synthesis.limited(drawn, drawn).conditions == drawn.conditions
     photographs = replace(drawn, conditions=[{"dr_grade": 0}, {"gc": 1, "amd": 0}] * 20)

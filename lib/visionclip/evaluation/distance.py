@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import pandas
+from sklearn.decomposition import PCA
 
 from visionclip import streams
 from visionclip.data import field_of_view
@@ -123,6 +124,17 @@ def _features(pixels: np.ndarray, network: VisionCLIP | None) -> dict[str, np.nd
     """Features N×D by their kind."""
     found = {BY_STATISTICS: statistics(pixels).to_numpy()}
     return found | ({} if network is None else {BY_FEATURES: encode_images(network, pixels, projected=False).numpy()})
+
+
+def projected(sets: Mapping[str, np.ndarray], network: VisionCLIP, seed: int, most: int = 150) -> pandas.DataFrame:
+    """Where the model's embeddings lie: ``set`` and the first two principal components of all of them, ``first`` and
+    ``second``, a row for each of at most ``most`` images of each set (uint8 N×S×S×3), which are drawn by lot."""
+    rng = streams.rng(seed, "images of the projection")
+    shown = {name: pixels[np.sort(rng.permutation(len(pixels))[:most])] for name, pixels in sets.items()}
+    embeds = np.concatenate([encode_images(network, pixels).numpy() for pixels in shown.values()])
+    first, second = PCA(2, svd_solver="full").fit_transform(embeds).T
+    names = np.repeat([*shown], [len(pixels) for pixels in shown.values()])
+    return pandas.DataFrame({"set": names, "first": first, "second": second})
 
 
 def table(rows: Sequence[Mapping]) -> pandas.DataFrame:

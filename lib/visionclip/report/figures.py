@@ -349,6 +349,17 @@ def distributions(tables: Mapping[str, pandas.DataFrame]) -> Figure:
     return figure
 
 
+def scatter(points: pandas.DataFrame) -> Figure:
+    """Points of several sets in a plane; columns set, first, second."""
+    figure, axes = _subplots(figsize=(6.5, 4))
+    sets = points.groupby("set", sort=False)
+    for (name, own), colour in zip(sets, colours(str(name) for name, _ in sets), strict=True):
+        axes.scatter(own["first"], own["second"], s=9, alpha=0.6, linewidths=0, color=colour, label=name)
+    axes.set(xlabel="first principal component", ylabel="second")
+    axes.legend(**OUTSIDE)
+    return figure
+
+
 def forest(table: pandas.DataFrame, chance: float = 0.5, label: str = "AUC with 95 % interval") -> Figure:
     """A score with its interval, one line a task or arm; columns name ("dataset: task", or any), value, low, high."""
     figure, axes = _subplots(figsize=(7.5, 0.26 * len(table) + 0.9))

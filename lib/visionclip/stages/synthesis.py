@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from accelerate import PartialState
 
-from visionclip import conditions, keys, runs
+from visionclip import conditions, keys, phantom, runs, streams
 from visionclip.data import labelled, phantoms, shards, streaming
 from visionclip.data.labelled import LabelledImages
 from visionclip.models import sampling
@@ -27,6 +28,16 @@ TRAINING, GENERATING, HELD_OUT = "training phantoms", "phantoms to generate from
 UNREADABLE = 0.1  # share of eyes with a readability fault
 # Lesions of a few pixels, which the diffusion model would leave out for a small loss.
 SMALL_LESIONS = ("microaneurysms", "haemorrhage", "exudate", "cotton_wool", "drusen", "neovessel")
+CLEAR: dict[str, Any] = {
+    "gaze": 0.3,
+    "field_shape": "circle",
+    "strangeness": 0,
+    "blur": 0,
+    "dust": 0,
+    "ghosts": 0,
+    "shadow": 0,
+    "glow": 0,
+}
 
 
 def draw(count: int, purpose: str, seed: int, size: int, unreadable: float = UNREADABLE) -> LabelledImages:
@@ -121,6 +132,14 @@ def examples(eyes: Sequence[dict[str, int]]) -> dict[str, int]:
         first.setdefault(labelled.presentation(eye), index)
     order = [*dict.fromkeys(conditions.presentation(one) for one in conditions.PRESENTATIONS), labelled.NOTHING_FOUND]
     return {name: first[name] for name in order if name in first}
+
+
+def one_by_one(size: int, seed: int) -> dict[str, np.ndarray]:
+    """One eye, uint8 S×S×3, healthy and with each main condition alone, by its name; nothing else of it changes, and
+    the photograph shows macula and disc clearly."""
+    purpose = "one eye, one disease after the other"
+    eyes = {conditions.presentation(one): one for one in conditions.PRESENTATIONS}
+    return {name: phantom.render(one, streams.rng(seed, purpose), size, **CLEAR).image for name, one in eyes.items()}
 
 
 def trained(folder: str | Path) -> VisionCLIPDDPMPipeline | None:
