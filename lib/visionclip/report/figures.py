@@ -249,7 +249,7 @@ def recall_bars(table: pandas.DataFrame) -> Figure:
     figure, axes = _subplots(figsize=(6, 3))
     seaborn.barplot(table, x="k", y="recall", hue="direction", ax=axes)
     dashes = {"dodge": 0.4, "linestyle": "none", "marker": "_", "legend": False}
-    seaborn.pointplot(table, x="k", y="chance", hue="direction", ax=axes, **dashes)
+    seaborn.pointplot(table, x="k", y="chance", hue="direction", palette=["black"] * 2, ax=axes, **dashes)
     axes.set(ylim=(0, 1), xlabel="", ylabel="recall (dash: chance)")
     axes.legend(title="", loc="upper left")
     return figure
