@@ -108,7 +108,7 @@ def test_the_answer_names_what_is_surely_worst():
     said = robustness.verdict(rows, spoilt, refused, 64)
     assert said.startswith("Of drawn eyes of 64 pixels it reads worst glaucoma")
     assert "glaucoma with cup to disc 0.6 to 0.7 (AUC 0.600 [0.400, 0.800], 5 eyes)" in said
-    assert "AUC by -0.100 [-0.200, +0.000] on eyes, which it harms most (9 images)" in said
+    assert "AUC by -0.100 [-0.200, +0.000] on eyes, which loses most (9 images)" in said
     better = [robustness.Corrupted("eyes", 9, [], Interval(0.9), Interval(0.02)), spoilt[0]]
     better[1] = robustness.Corrupted("others", 7, [], Interval(None), Interval(None))
     assert "changes AUC by +0.020 on eyes (9 images)" in robustness.verdict(rows, better, refused, 64)

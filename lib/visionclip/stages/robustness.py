@@ -432,5 +432,5 @@ def _spoilt(corrupted: Sequence[Corrupted]) -> str:
     if not scored:
         return "too few images were corrupted to score any"
     change, most = min(scored, key=lambda pair: pair[0])
-    harms = ", which it harms most" if change < 0 else ""
-    return f"corruption changes AUC by {most.mean:+.3f} on {most.name}{harms} ({most.images} images)"
+    loses = ", which loses most" if change < 0 else ""
+    return f"corruption changes AUC by {most.mean:+.3f} on {most.name}{loses} ({most.images} images)"
