@@ -378,18 +378,19 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
     )
 
 
-def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: float) -> str:
+def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: float, controls: int) -> str:
     """What the images of a generator give away beside its losses, in a sentence: whether they are nearer to members
     than chance has it, by each kind of distance (a generator's rows of ``neighbours``), and how many repeat a mark
-    that a ``share`` of the members bore (``found_marks``)."""
+    that a ``share`` of the members bore (``found_marks``, by so many ``controls``)."""
 
     def stated_of(kind: str, row: Mapping) -> str:
         found: Neighbours = row["near"]
-        how = "nearer to members than" if found.p < SIGNIFICANT else "as near to members as"
-        return f"by {kind} its images are {how} by chance (ratio {found.ratio.value:.3f}, p {found.p:.3f})"
+        how = "nearer" if found.p < SIGNIFICANT else "not shown to be nearer"
+        chance = f"ratio {found.ratio.value:.3f}, p {found.p:.3f}"
+        return f"by {kind} its images are {how} to members than chance has it ({chance})"
 
     distances = "; ".join(stated_of(kind, row) for kind, row in near.items())
     return (
         f"{distances[0].upper()}{distances[1:]}; a text burnt into {share:.0%} of the members is found in "
-        f"{marks['generated']} of its images, by chance in 0.010."
+        f"{marks['generated']} of its images, by chance in {privacy.by_chance(controls):.3f}."
     )
