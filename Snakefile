@@ -18,7 +18,7 @@ REPORT = "{PYTHON:q} -m visionclip.report --preset {study.preset:q}"
 
 
 wildcard_constraints:
-    point="|".join(study.points),
+    point="|".join(study.points) or "none",
 
 
 localrules:
@@ -66,21 +66,23 @@ for stage in study.stages:
             "{PYTHON:q} -m visionclip.study stage {study.preset:q} {params.stage} --threads {threads}"
 
 
-rule point:
-    input:
-        **study.point_inputs(),
-    output:
-        update(study.point("{point}")),  # its program reads it back if the same settings, images and code made it
-    log:
-        study.point_log("{point}"),
-    params:
-        settings=lambda wildcards: study.point_settings(wildcards.point),
-        **study.point_reasons(),
-    threads: study.threads(graph.SIZES, workflow.cores)
-    resources:
-        gpu=study.gpu(graph.SIZES),
-    shell:
-        "{PYTHON:q} -m visionclip.study point {study.preset:q} {wildcards.point} --threads {threads}"
+if study.points:
+
+    rule point:
+        input:
+            **study.point_inputs(),
+        output:
+            update(study.point("{point}")),  # its program reads it back if the same settings, images and code made it
+        log:
+            study.point_log("{point}"),
+        params:
+            plan=lambda wildcards: study.point_settings(wildcards.point),
+            **study.point_reasons(),
+        threads: study.threads(graph.SIZES, workflow.cores)
+        resources:
+            gpu=study.gpu(graph.SIZES),
+        shell:
+            "{PYTHON:q} -m visionclip.study point {study.preset:q} {wildcards.point} --threads {threads}"
 
 
 onerror:

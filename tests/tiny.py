@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 PRESETS = ("smoke", "cpu")
 SYNTHESIS = 'synthesis: str = "runs/smoke/01-synthesis"  # folder of stage 01'
 CAPTIONS = 'captions_folder: str = "runs/smoke/02-captions"  # folder of stage 02'
-PRETRAINED = 'pretrained: str = "runs/smoke/03-pretrain"  # folder of stage 03'
+PRETRAINED = 'pretrained: str = "params/smoke/03-pretrain.yaml"  # parameters of stage 03'
 CHECKPOINT = 'checkpoint: str = "runs/smoke/03-pretrain"  # folder of stage 03'
 EXTERNAL = 'external: str = "data/external"  # folder of the photographs'
 MARKS = 'marks: str = "data/marks"  # folder of marked photographs'
@@ -40,7 +40,7 @@ check_every: int = 1  # updates [1..1000]
 patience: int = 1  # checks [1..100]
 text_warmup: int = 1  # of each point [0..1000]
 size: int = 0  # pixels [0..1024]""",
-    "06-transfer": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}",
+    "06-transfer": f"{SYNTHESIS}\n{EXTERNAL}",
     "07-explanation": f"{SYNTHESIS}\n{CHECKPOINT}\n{EXTERNAL}\n{MARKS}",
     "08-diversity": f"{SYNTHESIS}\n{PRETRAINED}\n{EXTERNAL}",
     "09-fine-tuning": f"{CHECKPOINT}\n{EXTERNAL}",

@@ -130,6 +130,16 @@ def test_index_names_the_failed_first_with_their_last_traceback_line(reports):
         assert "\x1b" not in traceback
 
 
+def test_a_stage_that_was_not_run_leads_to_its_page_in_other_reports(tmp_path):
+    study(tmp_path)
+    other = tmp_path / "reports/overnight/04-zero-shot.html"
+    other.parent.mkdir(parents=True)
+    other.write_text("of another run")
+    rows = soup(build(tmp_path) / "index.html").select(".stages tbody tr")
+    links = [[link["href"] for link in row.select(".status a")] for row in rows]
+    assert links == [["../overnight/04-zero-shot.html"] if row.th.text.startswith("04") else [] for row in rows]
+
+
 def test_index_has_question_status_duration_headline_and_total(reports):
     page = soup(reports / "index.html")
     rows = {row.th.contents[0].get_text(): row.get_text(" ") for row in page.select(".stages tbody tr")}

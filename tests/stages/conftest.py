@@ -1,11 +1,11 @@
-"""Finished stages 01 to 03 of noise, with a folder of photographs, as small as later stages can read them.
+"""Finished stages 01 and 02 of noise, with a folder of photographs, as small as later stages can read them.
 
 The images have maps of a finding, but for the first ones, which nobody marked.
 """
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -72,13 +72,14 @@ def _each_set_is_drawn_once() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Study:
-    """Folders of the stages, as stage 05 is given them."""
+    """Folders of the stages, and the parameters of stage 03, as stage 05 is given them."""
 
     root: Path
+    pretrained: dict = field(default_factory=PARAMETERS.copy)
 
     @property
     def sources(self) -> dict[str, str]:
-        names = {"synthesis": "01-synthesis", "captions_folder": "02-captions", "pretrained": "03-pretrain"}
+        names = {"synthesis": "01-synthesis", "captions_folder": "02-captions"}
         return {name: str(self.root / folder) for name, folder in names.items()} | {"external": str(self.root / "eyes")}
 
     def finish(self, name: str, parameters: dict) -> None:
@@ -102,13 +103,8 @@ def finished(tmp_path_factory) -> Path:
         captions.write(study.root / "02-captions" / name, table, texts_of, images.keys)
         texts += [caption.text for caption in table]
     train_tokenizer(texts, study.root / "02-captions" / "tokenizer")
-    (study.root / "03-pretrain").mkdir()
-    for name, parameters in (
-        ("01-synthesis", {}),
-        ("02-captions", {"languages": ["zh", "en"]}),
-        ("03-pretrain", PARAMETERS),
-    ):
-        study.finish(name, parameters)
+    study.finish("01-synthesis", {})
+    study.finish("02-captions", {"languages": ["zh", "en"]})
     clinic = study.root / "eyes" / "clinic"
     clinic.mkdir(parents=True)
     for number in range(8):

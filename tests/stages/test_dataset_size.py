@@ -43,20 +43,20 @@ def development(study):
 
 @pytest.mark.usefixtures("development")
 def test_each_point_is_trained_once_and_scored_on_phantoms_and_photographs_for_development(study, trained):
-    table = dataset_size.points(SMALL, study.root / "05", study.sources)
+    table = dataset_size.points(SMALL, study.root / "05", study.sources, study.pretrained)
     assert trained == [(4, 4, 24), (16, 8, 24)], "no batch holds an image twice"
     assert {name: set(table[name]) for name in ("images", "seed")} == {"images": {4, 16}, "seed": {0}}
     assert set(table["dataset"]) == {PHANTOMS, "clinic_dev (development)"}
     assert set(table["stopped"]) == {2}
     assert table["updates"].isin([1, 2]).all()
     assert table["auc"].between(0, 1).all()
-    again = dataset_size.points(SMALL, study.root / "05", study.sources)
+    again = dataset_size.points(SMALL, study.root / "05", study.sources, study.pretrained)
     assert len(trained) == 2
     pandas.testing.assert_frame_equal(table, again)
 
 
 def test_what_is_reported_elsewhere_is_not_scored(study):
-    table = dataset_size.points(ONE, study.root / "05", study.sources)
+    table = dataset_size.points(ONE, study.root / "05", study.sources, study.pretrained)
     assert set(table["dataset"]) == {PHANTOMS}
 
 
@@ -68,7 +68,7 @@ def test_the_phantoms_that_stop_a_training_are_not_those_that_score_it(study, mo
         return predict(network, tokenizer, dataset, *given)
 
     monkeypatch.setattr(dataset_size.zero_shot, "predict", noted)
-    dataset_size.points(ONE, study.root / "05", study.sources)
+    dataset_size.points(ONE, study.root / "05", study.sources, study.pretrained)
     watched, again, scored = seen
     assert watched == again
     assert not set(watched) & set(scored)
@@ -77,7 +77,9 @@ def test_the_phantoms_that_stop_a_training_are_not_those_that_score_it(study, mo
 
 def test_a_training_that_gets_no_better_stops(study, monkeypatch):
     monkeypatch.setattr(dataset_size.metrics, "scores", lambda *_: {"auc": 0.5})
-    table = dataset_size.points(Sweep([8], [0, 1], Plan(9, 1, 2, 1, 24)), study.root / "05", study.sources)
+    table = dataset_size.points(
+        Sweep([8], [0, 1], Plan(9, 1, 2, 1, 24)), study.root / "05", study.sources, study.pretrained
+    )
     (row,) = dataset_size.taken(table).to_dict("records")
     assert row == {"images": 8, "updates": 1.0, "stopped": 3.0, "plateau": 1.0}
 
@@ -94,8 +96,7 @@ def change_photographs(study):
 
 
 def change_pretrained(study):
-    parameters = dataset_size.pretrain.parameters_of(study.sources["pretrained"])
-    study.finish("03-pretrain", {**parameters, "projection_size": 8})
+    study.pretrained["projection_size"] = 8
 
 
 CHANGES = {"a set": change_card, "photographs": change_photographs, "stage 03": change_pretrained}
@@ -104,12 +105,12 @@ PLANS = {"warm-up": Plan(2, 1, 2, 2, 24), "patience": Plan(2, 1, 1, 1, 24), "pix
 
 @pytest.mark.parametrize("what", [*CHANGES, *PLANS, "code"])
 def test_a_point_is_made_anew_when_what_it_was_made_of_changes(study, trained, monkeypatch, what):
-    dataset_size.points(ONE, study.root / "05", study.sources)
+    dataset_size.points(ONE, study.root / "05", study.sources, study.pretrained)
     if what in CHANGES:
         CHANGES[what](study)
     elif what == "code":
         monkeypatch.setattr(dataset_size.keys, "code", lambda *_: "other code")
-    dataset_size.points(Sweep([8], [0], PLANS.get(what, PLAN)), study.root / "05", study.sources)
+    dataset_size.points(Sweep([8], [0], PLANS.get(what, PLAN)), study.root / "05", study.sources, study.pretrained)
     assert len(trained) == 2
 
 
@@ -123,12 +124,11 @@ def test_points_take_the_tower_of_stage_03_and_are_made_anew_when_its_folder_hol
         return train(network, *given)
 
     monkeypatch.setattr(dataset_size.contrastive, "train", noted)
-    parameters = dataset_size.pretrain.parameters_of(study.sources["pretrained"])
-    study.finish("03-pretrain", {**parameters, "tower": place, "lock": "text"})
+    study.pretrained.update(tower=place, lock="text")
     for model in models:
         visionclip.save(model, words, 32, Path(place))
         for _ in range(2):
-            dataset_size.points(ONE, study.root / "05", study.sources)
+            dataset_size.points(ONE, study.root / "05", study.sources, study.pretrained)
     assert len(networks) == 2
     for network, model in zip(networks, models, strict=True):
         assert tiny_images.same(network.text, model.text)
@@ -136,7 +136,7 @@ def test_points_take_the_tower_of_stage_03_and_are_made_anew_when_its_folder_hol
 
 def test_a_point_that_was_stopped_goes_on(study, monkeypatch):
     one = Sweep([8], [0], Plan(4, 1, 4, 1, 24))
-    expected = dataset_size.points(one, study.root / "whole", study.sources)
+    expected = dataset_size.points(one, study.root / "whole", study.sources, study.pretrained)
 
     def interrupted(items, label, total=None):
         for done, item in enumerate(items):
@@ -146,20 +146,22 @@ def test_a_point_that_was_stopped_goes_on(study, monkeypatch):
 
     monkeypatch.setattr(loop, "progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        dataset_size.points(one, study.root / "05", study.sources)
+        dataset_size.points(one, study.root / "05", study.sources, study.pretrained)
     assert not list((study.root / "05").rglob("*.json"))
     monkeypatch.undo()
-    pandas.testing.assert_frame_equal(dataset_size.points(one, study.root / "05", study.sources), expected)
+    pandas.testing.assert_frame_equal(
+        dataset_size.points(one, study.root / "05", study.sources, study.pretrained), expected
+    )
 
 
 def test_an_unfinished_stage_is_named(study):
     (study.root / "02-captions" / "card.json").unlink()
     with pytest.raises(FileNotFoundError, match="02-captions"):
-        dataset_size.points(SMALL, study.root / "05", study.sources)
+        dataset_size.points(SMALL, study.root / "05", study.sources, study.pretrained)
 
 
 def test_a_point_s_file_holds_its_rows(study):
-    table = dataset_size.points(ONE, study.root / "05", study.sources)
+    table = dataset_size.points(ONE, study.root / "05", study.sources, study.pretrained)
     kept = runs.read_json(study.root / "05" / dataset_size.POINTS / "n8-s0.json")["value"]
     assert [row["auc"] for row in kept] == table["auc"].tolist()
 

@@ -15,16 +15,8 @@ from visionclip.training import contrastive
 from visionclip.training.contrastive import Settings
 
 
-def test_parameters_are_those_of_the_finished_stage(study):
-    parameters = pretrain.parameters_of(study.sources["pretrained"])
-    assert parameters["updates"] == [5, 3]
-    (study.root / "03-pretrain" / "card.json").unlink()
-    with pytest.raises(FileNotFoundError, match="03-pretrain"):
-        pretrain.parameters_of(study.sources["pretrained"])
-
-
 def test_settings_take_what_concerns_training_and_what_is_changed(study):
-    parameters = pretrain.parameters_of(study.sources["pretrained"])
+    parameters = study.pretrained
     settings = pretrain.settings(parameters, updates=7, seed=1)
     assert isinstance(settings, Settings)
     assert (settings.updates, settings.seed, settings.batch_size, settings.text_warmup) == (7, 1, 8, 2)
@@ -35,7 +27,7 @@ def test_settings_take_what_concerns_training_and_what_is_changed(study):
 
 
 def test_towers_follow_from_sizes_and_seed_alone(study):
-    parameters = pretrain.parameters_of(study.sources["pretrained"])
+    parameters = study.pretrained
     first = pretrain.network(parameters, 100, 0)
     torch.rand(1)
     assert tiny_images.same(first, pretrain.network(parameters, 100, 0))
@@ -52,7 +44,7 @@ def test_towers_follow_from_sizes_and_seed_alone(study):
 def given(study):
     """What stage 03 trains on: parameters, tokenizer and pairs."""
     folders = study.sources["synthesis"], study.sources["captions_folder"]
-    parameters = pretrain.parameters_of(study.sources["pretrained"])
+    parameters = study.pretrained
     return parameters, load_tokenizer(study.root / "02-captions" / "tokenizer"), pairs.load(*folders, "synthetic")
 
 

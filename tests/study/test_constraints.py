@@ -80,6 +80,13 @@ REFUSED = [
     ("06-transfer", {"arms": ["everything", "no words"]}, "arms has 'no words'; choose from everything, no camera"),
     ("06-transfer", {"arms": ["captions alone"]}, "add 'everything'"),
     ("06-transfer", {"seeds": [1, 1]}, "seeds has 1 twice"),
+    (
+        "05-dataset-size",
+        {"pretrained": "runs/smoke/03-pretrain"},
+        "pretrained is 'runs/smoke/03-pretrain'; no parameter file of 03-pretrain; give params/NAME/03-pretrain.yaml",
+    ),
+    ("08-diversity", {"pretrained": "params/smoke/02-captions.yaml"}, "no parameter file of 03-pretrain"),
+    ("06-transfer", {"features": "weights/referee"}, "features is 'weights/referee'; no saved model there; give the"),
     ("08-diversity", {"arms": ["everything", "one word"]}, "arms has 'one word'; choose from everything, English only"),
     ("08-diversity", {"size": 50}, "size is 50; give a multiple of 4, such as 52"),
     ("08-diversity", {"arms": ["one wording"]}, "add 'everything'"),
@@ -129,11 +136,12 @@ APART = [
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """A copy of the notebooks with one preset, that of the defaults."""
+    """A copy of the notebooks with the preset of the defaults, and another one like it."""
     root = runs.ROOT
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     shutil.copytree(root / "notebooks", tmp_path / "notebooks")
-    shutil.copytree(root / "params/smoke", tmp_path / "params/mine")
+    for preset in ("smoke", "mine"):
+        shutil.copytree(root / "params/smoke", tmp_path / "params" / preset)
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(root / name, tmp_path)
     (tmp_path / "weights/visionclip").mkdir(parents=True)
@@ -288,8 +296,8 @@ def test_what_is_repeated_here_is_what_the_library_has():
     assert constraints.WIDTH == generator.NORM_GROUPS
     assert constraints.SPECIAL == tokenizer.SPECIAL
     assert visionclip.sized(8, 1, 4 * constraints.HEAD, 16, 10).text_config.num_attention_heads == 4
-    earlier = {(name, stage) for row in STAGES.values() for name, stage in row.inputs.items()}
-    assert constraints.FOLDERS.items() == earlier
+    assert constraints.FOLDERS.items() == {one for row in STAGES.values() for one in row.inputs.items()}
+    assert constraints.FILES.items() == {one for row in STAGES.values() for one in row.settings.items()}
 
 
 def test_every_rule_reads_parameters_that_there_are():

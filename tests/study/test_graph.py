@@ -31,8 +31,9 @@ POINT = '''"""Makes a point that holds the number of another module, unless that
 from visionclip import counted, runs
 
 
-def point(one, out, sources):
-    assert set(sources) == {"synthesis", "captions_folder", "pretrained", "external", "out"}
+def point(one, out, sources, pretrained):
+    assert set(sources) == {"synthesis", "captions_folder", "external", "out"}
+    assert pretrained["updates"] == 2
     path = runs.resolve(out) / "points" / f"{one.name}.json"
     before = runs.read_json(path)["number"] if path.exists() else 0
     if before != counted.NUMBER:
@@ -106,14 +107,16 @@ def finished(copy):
 
 def test_the_table_has_every_notebook_and_stages_read_only_earlier_ones():
     assert list(STAGES) == study.notebook_names()
-    assert all(earlier < stage for stage, row in STAGES.items() for earlier in row.inputs.values())
+    read = {stage: (*row.inputs.values(), *row.settings.values()) for stage, row in STAGES.items()}
+    assert all(earlier < stage for stage, others in read.items() for earlier in others)
     assert len({rule(stage) for stage in STAGES} | {"point", "report", "all"}) == len(STAGES) + 3
 
 
 def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
     named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
     named |= {"01-synthesis": ("seeds", "generator", "referee_model"), "03-pretrain": ("tower",)}
-    named |= {"09-fine-tuning": ("external", "others"), "12-your-photograph": ("photographs", "model")}
+    named |= {"06-transfer": ("external", "features"), "09-fine-tuning": ("external", "others")}
+    named |= {"12-your-photograph": ("photographs", "model")}
     assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 
@@ -135,11 +138,10 @@ def test_the_folders_in_the_files_of_a_preset_are_those_of_the_graph(preset):
 @pytest.mark.parametrize("preset", study.presets())
 def test_every_preset_of_the_study_builds_a_graph(preset):
     jobs = planned(runs.ROOT, "--forceall", "--config", f"preset={preset}")
-    assert jobs == {
-        **{rule(stage): 1 for stage in STAGES},
-        "point": len(Graph({"preset": preset}).points),
-        "report": 1,
-    }
+    graph = Graph({"preset": preset})
+    points = {"point": len(graph.points)} if graph.points else {}
+    assert jobs == {**{rule(stage): 1 for stage in graph.stages}, **points, "report": 1}
+    assert preset == "cpu" or list(graph.parameters) == list(STAGES), "only `cpu` leaves stages out"
 
 
 @pytest.mark.skipif(
@@ -179,7 +181,9 @@ def test_notebooks_lie_in_their_stages_and_logs_and_points_in_their_stage(finish
     log = (finished / "runs/smoke/logs/05-dataset-size/n2-s0.log").read_text()
     assert re.fullmatch(r"finished [\d-]+ [\d:]+ UTC after [\d.]+ s\n", log)
     parameters = runs.read_json(finished / "runs/smoke/08-diversity/card.json")["parameters"]
-    assert parameters == {name: f"runs/smoke/{stage}" for name, stage in STAGES["08-diversity"].inputs.items()} | {
+    assert parameters == {
+        "synthesis": "runs/smoke/01-synthesis",
+        "pretrained": "params/smoke/03-pretrain.yaml",
         "external": "data/external",
         "out": "runs/smoke/08-diversity",
     }
@@ -388,6 +392,46 @@ def test_further_seeds_are_copies_of_the_stages_that_train_and_score_the_model()
     assert graph.inputs("seeds/1/07-explanation")["notebook"] == "notebooks/07-explanation.ipynb"
     assert graph.file("seeds/1/07-explanation") == "params/smoke/07-explanation.yaml"
     assert len({rule(stage) for stage in graph.stages}) == len(graph.stages)
+
+
+def test_a_preset_leaves_out_the_stages_that_it_has_no_file_of(copy):
+    left_out, points = ("05-dataset-size", "08-diversity"), "runs/cpu/05-dataset-size/points/n2-s0.json"
+    files = {name: copy / f"params/cpu/{name}.yaml" for name in left_out}
+    texts = {file: file.read_text() for file in files.values()}
+    for file in texts:
+        file.unlink()
+    jobs = planned(copy, "--config", "preset=cpu")
+    refused = snakemake(copy, "--dry-run", "--config", "preset=cpu", "--", points)
+    stage = subprocess.run(
+        [sys.executable, "-m", "visionclip.study", "stage", "cpu", "08-diversity"],
+        **{"cwd": copy, "env": variables(copy), "capture_output": True, "text": True, "check": False},
+    )
+    for file, text in texts.items():
+        file.write_text(text)
+    assert set(jobs) == {*(rule(name) for name in STAGES if name not in left_out), "report"}
+    assert refused.returncode != 0
+    line = "params/cpu/08-diversity.yaml: no such parameter file, so that cpu leaves 08-diversity out; add it\n"
+    assert (stage.returncode, stage.stderr) == (2, line)
+
+
+def test_a_stage_without_the_file_of_an_earlier_one_is_refused(copy):
+    file = copy / "params/cpu/03-pretrain.yaml"
+    text = file.read_text()
+    file.unlink()
+    result = snakemake(copy, "--dry-run", "--config", "preset=cpu")
+    file.write_text(text)
+    line = "params/cpu/03-pretrain.yaml: no such parameter file; add it, as 04-zero-shot needs it"
+    assert (result.returncode, result.stderr.strip()) == (1, line)
+
+
+def test_stages_that_take_the_settings_of_another_need_not_wait_for_it():
+    graph = Graph({"preset": "smoke"})
+    for stage in ("05-dataset-size", "08-diversity"):
+        assert "runs/smoke/03-pretrain/card.json" not in graph.inputs(stage)["stages"]
+        assert graph.paths(stage)["pretrained"] == "params/smoke/03-pretrain.yaml"
+        before = repr(graph.reasons(stage))
+        graph.parameters["03-pretrain"].batch_size += 1
+        assert repr(graph.reasons(stage)) != before
 
 
 @pytest.mark.parametrize("seeds", ["0", "1,1", "one"])

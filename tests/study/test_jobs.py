@@ -71,7 +71,7 @@ def test_a_stage_is_given_its_presets_parameters_its_folders_and_its_cores(root,
 def test_a_point_that_fails_is_one_line_with_its_log(root, monkeypatch):
     for name in ("OMP_NUM_THREADS", "VISIONCLIP_LOG"):
         monkeypatch.setenv(name, "before")
-    with pytest.raises(RuntimeError, match=r"^runs/smoke/logs/05-dataset-size/n2-s0\.log: .*no finished 03-pretrain"):
+    with pytest.raises(RuntimeError, match=r"^runs/smoke/logs/05-dataset-size/n2-s0\.log: .*no finished 01-synthesis"):
         jobs.point("smoke", "n2-s0", 1)
     assert not (root / "runs/smoke/05-dataset-size/points/n2-s0.json").exists()
 

@@ -1,6 +1,7 @@
 """The command line: what it prints, and that a mistake is one line."""
 
 import os
+import shutil
 
 import pytest
 from snakemake.cli import parse_config
@@ -53,7 +54,8 @@ def test_a_home_that_cannot_be_written_is_replaced_by_one_in_the_study(root, mon
 def test_snakemake_is_told_the_name_of_the_preset_whatever_it_looks_like(root, monkeypatch, preset):
     started = []
     monkeypatch.setattr(os, "execv", lambda program, arguments: started.append(arguments))
-    (root / "params/smoke").rename(root / "params" / preset)
+    if preset != "smoke":
+        shutil.copytree(root / "params/smoke", root / "params" / preset)
     main(["run", preset])
     config = started[0][started[0].index("--config") + 1 :]
     assert parse_config(config) == {"preset": preset}

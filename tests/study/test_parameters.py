@@ -207,9 +207,19 @@ def test_what_yaml_could_take_for_another_type_is_else_refused_with_how_to_write
 def test_a_missing_file_an_unknown_file_and_an_unknown_preset_are_refused(root):
     assert "did you mean smoke?" in message(study.preset, "params/smoky")
     (root / "params/cpu/02-captions.yaml").unlink()
-    assert message(study.preset, "params/cpu") == "params/cpu/02-captions.yaml: no such parameter file"
+    line = "params/cpu/02-captions.yaml: no such parameter file; add it, as 03-pretrain needs it"
+    assert message(study.preset, "params/cpu") == line
     (root / "params/cpu/02-caption.yaml").touch()
     assert "params/cpu/02-caption.yaml: must be named after a notebook" in message(study.preset, "params/cpu")
+
+
+def test_a_preset_has_the_stages_of_its_files_and_one_at_least(root):
+    for name in ("05-dataset-size", "08-diversity"):
+        (root / f"params/cpu/{name}.yaml").unlink()
+    assert list(study.preset("params/cpu")) == [name for name in study.notebook_names() if name[:2] not in ("05", "08")]
+    for path in (root / "params/cpu").iterdir():
+        path.unlink()
+    assert message(study.preset, "params/cpu").startswith("params/cpu: no parameter file; add one a notebook to run")
 
 
 def test_hidden_files_are_neither_presets_nor_parameters(root):

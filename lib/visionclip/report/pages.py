@@ -56,7 +56,8 @@ def build(
 ) -> Path:
     """Write the reports of ``<runs_folder>/<preset>`` into ``<reports_folder>/<preset>`` and return the index.
 
-    Works with any subset of the stages: the index names those of ``notebooks_folder`` that were not run.
+    Works with any subset of the stages: the index names those of ``notebooks_folder`` that were not run, and leads to
+    their pages in other folders of reports.
     Pages of an earlier build whose notebook is gone are removed.
 
     Raises:
@@ -111,6 +112,7 @@ def build(
     index = environment.get_template("index.html.j2").render(
         preset=preset,
         stages=stages,
+        elsewhere={page.name: _elsewhere(reports, page.file) for page in stages if page.status == "not run"},
         cards=filled,
         failed=[page for page in (*stages, *failed_points) if page.status == "failed"],
         total=computing_time(_times(run)),
@@ -129,6 +131,11 @@ def build(
         if stale.name not in files:
             stale.unlink()
     return reports / "index.html"
+
+
+def _elsewhere(reports: Path, file: str) -> list[str]:
+    """The folders beside ``reports`` that have this page."""
+    return sorted(path.parent.name for path in reports.parent.glob(f"*/{file}") if path.parent != reports)
 
 
 def _write(path: Path, text: str) -> None:

@@ -25,23 +25,24 @@ WORTH = 0.01  # AUC that a doubling must add, for returns not to diminish
 PROMPTS = 6  # wordings of each condition in each language of the captions
 RESAMPLES = 300  # of the bootstrap over seeds
 POINTS = "points"
+FOLDERS = ("synthesis", "captions_folder", "out")  # parameters of stage 03 that a point has its own of
 EARLIER = {"synthesis": "01-synthesis", "captions_folder": "02-captions"}  # stages whose sets a point takes
 
 
-def point(one: Point, out: str | Path, sources: Mapping[str, str]) -> list[dict]:
+def point(one: Point, out: str | Path, sources: Mapping[str, str], pretrained: Mapping) -> list[dict]:
     """The AUC (0 to 1) of every task after the training ``one``, kept below ``out`` and read back.
 
     One half of the held-out phantoms says when the training is at its plateau, the other is scored, as are the
-    photographs for development. ``sources`` are the folders of the stages 01 (``synthesis``), 02 (``captions_folder``)
-    and 03 (``pretrained``, whose other parameters are taken), and of the photographs (``external``).
+    photographs for development. ``sources`` are the folders of the stages 01 (``synthesis``) and 02
+    (``captions_folder``) and of the photographs (``external``); ``pretrained`` are the parameters of stage 03, which
+    say all else.
     """
-    parameters: dict = pretrain.parameters_of(sources["pretrained"])
-    plan = one.plan
+    cards = [runs.require(sources[name], stage) for name, stage in EARLIER.items()]
+    parameters, plan = {name: value for name, value in pretrained.items() if name not in FOLDERS}, one.plan
     size = plan.size or parameters["sizes"][0]
     settings = pretrain.settings(
         parameters, updates=plan.updates, seed=one.seed, text_warmup=plan.text_warmup, size=size
     )
-    cards = [runs.require(sources[name], stage) for name, stage in EARLIER.items()]
     external, languages = folders.external_folder(sources["external"]), cards[1]["parameters"]["languages"]
     made_by = [asdict(one), settings.key(), parameters, [card["outputs"] for card in cards]]
     made_by.append(pretrain.tower_key(parameters))
@@ -91,9 +92,9 @@ def aucs(network, tokenizer, dataset: Dataset, languages: list[str]) -> list[dic
     ]
 
 
-def points(sweep: Sweep, out: str | Path, sources: Mapping[str, str]) -> pandas.DataFrame:
+def points(sweep: Sweep, out: str | Path, sources: Mapping[str, str], pretrained: Mapping) -> pandas.DataFrame:
     """One row for each size, seed, dataset and task; points not made yet are made."""
-    return pandas.DataFrame(row for one in sweep.by_name.values() for row in point(one, out, sources))
+    return pandas.DataFrame(row for one in sweep.by_name.values() for row in point(one, out, sources, pretrained))
 
 
 def taken(table: pandas.DataFrame) -> pandas.DataFrame:

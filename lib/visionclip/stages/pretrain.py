@@ -1,5 +1,5 @@
-"""Stage 03: what its parameters stand for, which stages 05 and 08 take from its card, and the same model trained on
-images alone, as stages 01, 06 and 08 need one."""
+"""Stage 03: what its parameters stand for, which stages 05 and 08 take too, and the same model trained on images alone,
+as stages 01, 06 and 08 need one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from visionclip import runs, streams
+from visionclip import streams
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.pairs import Pairs
 from visionclip.models import towers, visionclip
@@ -20,7 +20,6 @@ from visionclip.training import contrastive
 from visionclip.training.checkpoints import History
 from visionclip.training.contrastive import Settings
 
-STAGE = "03-pretrain"
 SMALL = {  # towers that learn within minutes, by the stage's parameters: where a model only judges or compares
     "image_width": 16,
     "text_layers": 2,
@@ -123,11 +122,6 @@ def tower_key(parameters: Mapping) -> str:
 
 def _tower(parameters: Mapping) -> tuple[str, str]:
     return parameters.get("tower", ""), parameters.get("lock", "none")  # cards of before have neither
-
-
-def parameters_of(folder: str | Path) -> dict[str, object]:
-    """The parameters of the finished stage in ``folder``; raises as ``runs.require``."""
-    return runs.require(folder, STAGE)["parameters"]
 
 
 def shares(sources: Sequence[str]) -> dict[str, float]:

@@ -3,6 +3,15 @@
 What notebooks need stands here; the rest is in ``graph``, ``jobs`` and ``notebooks``, which no stage depends on.
 """
 
-from visionclip.study.parameters import Parameter, check, declared, notebook_names, parameters, preset, presets
+from visionclip.study.parameters import (
+    Parameter,
+    check,
+    check_file,
+    declared,
+    notebook_names,
+    parameters,
+    preset,
+    presets,
+)
 
-__all__ = ["Parameter", "check", "declared", "notebook_names", "parameters", "preset", "presets"]
+__all__ = ["Parameter", "check", "check_file", "declared", "notebook_names", "parameters", "preset", "presets"]

@@ -14,13 +14,9 @@ from typing import Any
 
 from visionclip import runs
 
-# Parameters that hold the folder of an earlier stage.
-FOLDERS = {
-    "synthesis": "01-synthesis",
-    "captions_folder": "02-captions",
-    "pretrained": "03-pretrain",
-    "checkpoint": "03-pretrain",
-}
+# Parameters that hold the folder of an earlier stage, and those that name the file of another one's parameters.
+FOLDERS = {"synthesis": "01-synthesis", "captions_folder": "02-captions", "checkpoint": "03-pretrain"}
+FILES = {"pretrained": "03-pretrain"}
 # Lists of what is run, each entry once.
 DISTINCT = (
     *("sizes", "fine_sizes", "scales", "seeds", "languages", "arms", "compared_steps"),
@@ -47,6 +43,7 @@ ARMS = {
         *("one camera", "one anatomy", "one disease an eye"),
     ),
 }
+SAVED = "the folder of one, or of a finished 03-pretrain"
 NONE, ALL = "none", "all"  # alone in a list of names, which can't be empty
 # Of 09, as ``ARMS``; the answer needs the first two.
 METHODS = ("from scratch", "zero-shot", "linear probe", "Tip-Adapter", "CLIP-Adapter", "full fine-tuning", "LoRA")
@@ -91,6 +88,16 @@ def earlier(values: SimpleNamespace) -> dict[str, SimpleNamespace]:
     cards = {stage: folder / "card.json" for stage, folder in folders.items()}
     made = {stage: runs.read_json(card).get("parameters", {}) for stage, card in cards.items() if card.is_file()}
     return {stage: SimpleNamespace(**parameters) for stage, parameters in made.items()}
+
+
+def needed(values: SimpleNamespace) -> list[str]:
+    """The stages of which these parameters name the folder or the file."""
+    return [stage for name, stage in (FOLDERS | FILES).items() if hasattr(values, name)]
+
+
+def settings(values: SimpleNamespace) -> dict[str, Path]:
+    """The stages of which these parameters take the parameters, each with its file."""
+    return {stage: runs.resolve(getattr(values, name)) for name, stage in FILES.items() if hasattr(values, name)}
 
 
 def _repeated(values: Mapping[str, Any]) -> str:
@@ -280,6 +287,18 @@ def _updates(sizes: Sequence[int], updates: Sequence[int]) -> str:
     return f"updates has {counts}; give as many, updates for each size" if len(sizes) != len(updates) else ""
 
 
+@rule("05-dataset-size", "08-diversity")
+def _pretrained(pretrained: str) -> str:
+    stage, path = FILES["pretrained"], runs.resolve(pretrained)
+    there = path.name == f"{stage}.yaml" and path.is_file()
+    return "" if there else f"pretrained is {pretrained!r}; no parameter file of {stage}; give params/NAME/{stage}.yaml"
+
+
+@rule("06-transfer")
+def _features(features: str) -> str:
+    return "" if _saved(features) else f"features is {features!r}; no saved model there; give {SAVED}"
+
+
 @rule("06-transfer")
 def _arms_of_transfer(arms: Sequence[str]) -> str:
     return _arms(arms, ARMS["06-transfer"])
@@ -381,9 +400,8 @@ def _methods(methods: Sequence[str]) -> str:
 @rule("09-fine-tuning")
 def _others(others: Sequence[str]) -> str:
     for name in others if list(others) != [NONE] else ():
-        folder = runs.resolve(name)
-        if not any((place / "model.safetensors").is_file() for place in (folder, folder / "model")):
-            return f"others has {name!r}; no saved model there; give the folder of one, or of a finished 03-pretrain"
+        if not _saved(name):
+            return f"others has {name!r}; no saved model there; give {SAVED}"
     return ""
 
 
@@ -405,6 +423,12 @@ def _fault_of_seeds(seeds: str) -> str:
     except (ValueError, FileNotFoundError) as error:
         return f"seeds is {seeds!r}; {error}"
     return ""
+
+
+def _saved(folder: str) -> bool:
+    """Whether a model was saved there, or by the stage of that folder."""
+    place = runs.resolve(folder)
+    return any((model / "model.safetensors").is_file() for model in (place, place / "model"))
 
 
 def _multiple(value: int, step: int) -> str:

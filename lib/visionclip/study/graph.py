@@ -1,5 +1,7 @@
 """The graph of the study: one table of stages, and all that the Snakefile asks about each of them.
 
+A preset runs the stages that it has a parameter file of: one that leaves 05 out has no file of it.
+
 With ``seeds`` the model is trained once more for each of them and scored as the first is: stages ``SEEDED`` have a copy
 "seeds/N/03-pretrain" of that seed.
 
@@ -29,12 +31,14 @@ fingerprint = cache(listing.fingerprint)  # a folder is looked at once for all i
 class Row:
     """A stage of the study.
 
-    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder; ``given`` the
-    parameters that name a folder from elsewhere. One with ``all_cores`` takes the whole machine, one with ``gpu`` only
-    where a GPU does its work; of several that could run, the highest ``priority`` goes first.
+    ``inputs`` are the earlier stages that it reads, by the parameter that takes their folder; ``settings`` those of
+    which it takes the parameters alone, by the parameter that names their file, so that it need not wait for them;
+    ``given`` the parameters that name a folder from elsewhere. One with ``all_cores`` takes the whole machine, one with
+    ``gpu`` only where a GPU does its work; of several that could run, the highest ``priority`` goes first.
     """
 
     inputs: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     gpu: bool = True
     all_cores: bool = False
@@ -44,15 +48,18 @@ class Row:
 STAGES = {
     "01-synthesis": Row(given=("seeds", "generator", "referee_model"), all_cores=True, priority=1),
     "02-captions": Row({"synthesis": "01-synthesis"}, gpu=False, priority=1),  # short, and the longest wait for it
-    "03-pretrain": Row({"synthesis": "01-synthesis", "captions_folder": "02-captions"}, given=("tower",), priority=1),
+    "03-pretrain": Row(
+        {"synthesis": "01-synthesis", "captions_folder": "02-captions"}, given=("tower",), all_cores=True, priority=1
+    ),
     "04-zero-shot": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),
     "05-dataset-size": Row(
-        {"synthesis": "01-synthesis", "captions_folder": "02-captions", "pretrained": "03-pretrain"},
+        {"synthesis": "01-synthesis", "captions_folder": "02-captions"},
+        {"pretrained": "03-pretrain"},
         given=("external",),
     ),
-    "06-transfer": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external",)),
+    "06-transfer": Row({"synthesis": "01-synthesis"}, given=("external", "features")),
     "07-explanation": Row({"synthesis": "01-synthesis", "checkpoint": "03-pretrain"}, given=("external", "marks")),
-    "08-diversity": Row({"synthesis": "01-synthesis", "pretrained": "03-pretrain"}, given=("external",)),
+    "08-diversity": Row({"synthesis": "01-synthesis"}, {"pretrained": "03-pretrain"}, given=("external",)),
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external", "others")),
     "10-robustness": Row({"checkpoint": "03-pretrain"}, given=("external",)),
     "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
@@ -110,14 +117,15 @@ class Graph:
         environment()
         self.preset = config.get("preset", DEFAULT)
         self.parameters = preset(f"params/{self.preset}")
-        for stage in STAGES:
+        for stage in self.parameters:
             check(stage, self.paths(stage), "table of stages")
         seeds = [seed for seed in str(config.get("seeds", "")).split(",") if seed]
         for seed in seeds:
             if not seed.isdigit() or int(seed) == self.parameters["03-pretrain"].seed or seeds.count(seed) > 1:
                 raise ValueError(f"seeds: {','.join(seeds)}; give numbers other than that of 03-pretrain, each once")
-        self.stages = [*STAGES, *(f"seeds/{seed}/{stage}" for seed in seeds for stage in SEEDED)]
-        self.points = Sweep.of(vars(self.parameters[SIZES])).by_name
+        copied = [f"seeds/{seed}/{stage}" for seed in seeds for stage in SEEDED if stage in self.parameters]
+        self.stages = [*self.parameters, *copied]
+        self.points = Sweep.of(vars(self.parameters[SIZES])).by_name if SIZES in self.parameters else {}
 
     def folder(self, stage: str) -> str:
         """The folder that a stage writes."""
@@ -128,10 +136,10 @@ class Graph:
         return f"params/{self.preset}/{notebook(stage)}.yaml"
 
     def paths(self, stage: str) -> dict[str, str]:
-        """The parameters of a stage that hold a folder of this run."""
-        return {name: self.folder(earlier) for name, earlier in self._earlier(stage).items()} | {
-            "out": self.folder(stage)
-        }
+        """The parameters of a stage that hold a folder of this run, or a file of this preset."""
+        folders = {name: self.folder(earlier) for name, earlier in self._earlier(stage).items()}
+        files = {name: self.file(earlier) for name, earlier in STAGES[notebook(stage)].settings.items()}
+        return folders | files | {"out": self.folder(stage)}
 
     def _earlier(self, stage: str) -> dict[str, str]:
         """The earlier stages that a stage reads, by parameter: those of its own seed, where they have one."""
@@ -169,8 +177,14 @@ class Graph:
             "code": keys.code(runs.resolve(f"notebooks/{notebook(stage)}.ipynb")),
             "paths": self.changed(stage),
             "given": self.given(stage),
+            "settings": self.settings(stage),
             **({"vocabulary": words} if (words := self.vocabulary(stage)) else {}),
         }
+
+    def settings(self, stage: str) -> list[object]:
+        """The parameters of other stages that a stage takes, and the folders from elsewhere that these name."""
+        taken = STAGES[notebook(stage)].settings.values()
+        return [part for earlier in taken for part in (vars(self.parameters[earlier]), self.given(earlier))]
 
     def given(self, stage: str) -> list[str]:
         """The folders from elsewhere that a stage reads, each with its fingerprint; none where it reads none."""

@@ -13,7 +13,7 @@ from visionclip import runs
 from visionclip.runs import lock
 from visionclip.study.graph import SIZES, Graph, notebook
 from visionclip.study.notebooks import execute
-from visionclip.study.parameters import read_flat
+from visionclip.study.parameters import check_file, read_flat
 
 
 def stage_lock(graph: Graph, stage: str) -> Path:
@@ -46,6 +46,8 @@ def stage(preset: str, name: str, threads: int) -> None:
         RuntimeError: a cell failed; in one line that names the notebook with the traceback.
     """
     graph, own = Graph({"preset": preset}), notebook(name)
+    if own not in graph.parameters:
+        raise ValueError(f"{graph.file(name)}: no such parameter file, so that {preset} leaves {own} out; add it")
     logs = {kind: runs.resolve(path) for kind, path in graph.logs(name).items()}
     given = read_flat(runs.resolve(graph.file(name)))
     checked = {key: getattr(graph.parameters[own], key) for key in given}
@@ -65,15 +67,16 @@ def point(preset: str, name: str, threads: int) -> None:
     """
     graph = Graph({"preset": preset})
     if name not in graph.points:
-        raise ValueError(f"{name}: no such point (there are {', '.join(graph.points)})")
+        raise ValueError(f"{name}: no such point (there are {', '.join(graph.points) or f'none in {preset}'})")
     settings, log, started = graph.parameters[SIZES], runs.resolve(graph.point_log(name)), time.time()
     folders = graph.paths(SIZES) | {"external": settings.external}
+    pretrained = vars(check_file(runs.resolve(folders.pop("pretrained"))))
     with lock(point_lock(graph, name)):
         _announce(log, threads)
         try:
             from visionclip.stages import dataset_size  # torch counts its threads when it is imported
 
-            dataset_size.point(graph.points[name], graph.folder(SIZES), folders)
+            dataset_size.point(graph.points[name], graph.folder(SIZES), folders, pretrained)
         except Exception as error:
             with log.open("a") as output:
                 traceback.print_exc(file=output)

@@ -218,7 +218,8 @@ def parameters(namespace: dict[str, object], notebook: str | Path) -> SimpleName
         given = {name: namespace[name] for name in declared(notebook)}
     name, where = Path(notebook).stem, f"parameters of {Path(notebook).stem}"
     checked = check(notebook, given, where)
-    for stage, fault in constraints.faults({**constraints.earlier(checked), name: checked}):
+    taken = {stage: check_file(path) for stage, path in constraints.settings(checked).items()}
+    for stage, fault in constraints.faults({**constraints.earlier(checked), **taken, name: checked}):
         if stage == name:
             raise ValueError(f"{where}: {fault}")
     namespace.update(vars(checked), **{CHECKED: True})
@@ -269,11 +270,11 @@ def read_flat(path: Path) -> dict[str, object]:
 
 
 def preset(folder: str | Path) -> dict[str, SimpleNamespace]:
-    """The checked parameters of all notebooks by name, from the files of one preset's folder.
+    """The checked parameters of notebooks by name, from the files of one preset's folder: those it has a file of.
 
     Raises:
-        ValueError: no such folder, a file missing or belonging to no notebook, a wrong parameter, or one that doesn't
-            fit those of another stage; in one line.
+        ValueError: no such folder, no file in it or one that belongs to no notebook, none of a stage that another one
+            needs, a wrong parameter, or one that doesn't fit those of another stage; in one line.
     """
     folder = runs.resolve(folder)
     if not folder.is_dir():
@@ -282,9 +283,18 @@ def preset(folder: str | Path) -> dict[str, SimpleNamespace]:
     for path in sorted(folder.iterdir()):
         if not path.name.startswith("."):  # what file managers and editors leave
             _require_notebook(path)
-    values = {name: check_file(folder / f"{name}.yaml") for name in notebook_names()}
+    files = {name: folder / f"{name}.yaml" for name in notebook_names()}
+    values = {name: check_file(path) for name, path in files.items() if path.is_file()}
+    if not values:
+        raise ValueError(f"{runs.relative(folder)}: no parameter file; add one a notebook to run, as 01-synthesis.yaml")
+    for stage, own in values.items():
+        for earlier in constraints.needed(own):
+            if earlier not in values:
+                raise ValueError(
+                    f"{runs.relative(files[earlier])}: no such parameter file; add it, as {stage} needs it"
+                )
     for stage, fault in constraints.faults(values):
-        raise ValueError(f"{runs.relative(folder / f'{stage}.yaml')}: {fault}")
+        raise ValueError(f"{runs.relative(files[stage])}: {fault}")
     return values
 
 
