@@ -14,12 +14,13 @@ import yaml
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
 
+import committed
 import tiny
 from visionclip import runs, study
 from visionclip.study.notebooks import normalise
 
 NAMES, PRESETS = study.notebook_names(), study.presets()
-FILES = [f"{preset}/{name}" for preset in PRESETS for name in NAMES]
+FILES = [f"{preset}/{path.stem}" for preset in PRESETS for path in sorted((runs.ROOT / "params" / preset).glob("*"))]
 LOCAL_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|tmp|work|mnt|data|opt|usr|var)/")
 
 
@@ -100,7 +101,7 @@ def test_the_first_cell_has_title_links_question_and_what_is_done(name):
     place = NAMES.index(name)
     beside = [NAMES[other] for other in (place - 1, place + 1) if 0 <= other < len(NAMES)]
     linked = re.findall(r"\((\S+)\)", links)[1:]
-    assert linked == [*(f"{other}.ipynb" for other in beside), f"../reports/cpu/{name}.html"]
+    assert linked == [*(f"{other}.ipynb" for other in beside), f"../reports/{committed.FOLDERS[name]}/{name}.html"]
     (here,) = set(re.findall(r"\[(\d\d) [^\]]+\]", chain))  # the chain of the study, and where one is in it
     assert here == name[:2]
     assert re.fullmatch(r"\*\*Question\.\*\* [^?]+\?.*", question)
@@ -129,10 +130,10 @@ def test_every_figure_has_a_caption(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_the_committed_run_saw_and_asks_for_one_exercise(name):
-    answer = runs.read_json(runs.ROOT / "reports/cpu/numbers.json")[name]["answer"]
+    size = {committed.CPU: "At `cpu`", committed.ABLATIONS: "At `cpu`, which has left this out since"}
     (cell,) = [cell for cell in read(name).cells if cell.source.startswith("## What we saw, and an exercise")]
     _, saw, exercise = re.split(r"\n+- ", cell.source)
-    assert saw == f"At `cpu`: {answer}"
+    assert saw == f"{size[committed.FOLDERS[name]]}: {committed.numbers(name)['answer']}"
     assert exercise.startswith("*Try it*: ")
 
 
@@ -153,10 +154,11 @@ def test_every_parameter_has_a_meaning_and_every_number_its_limits(name):
             assert parameter.allowed, parameter.name
 
 
-def test_every_preset_has_a_valid_file_for_every_notebook_and_no_other():
+def test_every_preset_has_a_valid_file_for_every_notebook_and_no_other_but_cpu_leaves_the_ablations_out():
     assert sorted(path.name for path in (runs.ROOT / "params").iterdir()) == PRESETS
     for preset in PRESETS:
-        assert list(study.preset(f"params/{preset}")) == NAMES
+        left_out = ("05", "06", "08") if preset == "cpu" else ()
+        assert list(study.preset(f"params/{preset}")) == [name for name in NAMES if name[:2] not in left_out]
 
 
 @pytest.mark.parametrize("file", FILES)

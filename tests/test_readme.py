@@ -2,13 +2,13 @@
 
 import re
 
+import committed
 from visionclip import runs, study
 from visionclip.data.folders import DEVELOPMENT
 from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.scoring import PHANTOMS
 
 README = (runs.ROOT / "README.md").read_text("utf-8")
-NUMBERS = runs.read_json(runs.ROOT / "reports" / "cpu" / "numbers.json")
 
 
 def rows(first: str) -> dict[str, list[str]]:
@@ -26,19 +26,20 @@ def test_the_minutes_are_those_of_the_run():
     quoted = {name: cells[-1] for name, cells in rows("notebook").items()}
     assert list(quoted) == study.notebook_names()
     for name, minutes in quoted.items():
-        # the points of 05 run beside 03, its own notebook in a second
-        assert float(minutes.split(",")[0]) == round(NUMBERS[name]["seconds"] / 60, 1), name
+        # the points of 05 are jobs of their own, its notebook takes a second
+        assert float(minutes.split(",")[0]) == round(committed.numbers(name)["seconds"] / 60, 1), name
 
 
 def test_every_row_has_its_notebook_its_answer_and_where_the_figures_are():
     for name, (_, answer, _) in rows("notebook").items():
         assert f"| [{name}](notebooks/{name}.ipynb) |" in README
-        assert answer == f"{NUMBERS[name]['answer']} [Figures](reports/cpu/{name}.html)"
+        figures = f"[Figures](reports/{committed.FOLDERS[name]}/{name}.html)"
+        assert answer == f"{committed.numbers(name)['answer']} {figures}"
 
 
 def test_the_scores_are_those_of_the_run():
     quoted = rows("real photographs")
-    of_04 = NUMBERS["04-zero-shot"]["results"]
+    of_04 = committed.numbers("04-zero-shot")["results"]
     results = [one for one in of_04 if one["dataset"] != PHANTOMS and one["split"] != DEVELOPMENT]
     assert len(quoted) == len(results)
     for one in results:

@@ -414,6 +414,16 @@ def test_a_preset_leaves_out_the_stages_that_it_has_no_file_of(copy):
     assert (stage.returncode, stage.stderr) == (2, line)
 
 
+def test_seeds_need_the_stage_that_they_repeat(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tiny.study(tmp_path))
+    for path in (tmp_path / "params/cpu").glob("*"):
+        if path.stem not in ("01-synthesis", "02-captions"):
+            path.unlink()
+    assert Graph({"preset": "cpu"}).stages == ["01-synthesis", "02-captions"]
+    with pytest.raises(ValueError, match=r"^seeds: 1; cpu has no params/cpu/03-pretrain.yaml; add it$"):
+        Graph({"preset": "cpu", "seeds": "1"})
+
+
 def test_a_stage_without_the_file_of_an_earlier_one_is_refused(copy):
     file = copy / "params/cpu/03-pretrain.yaml"
     text = file.read_text()

@@ -121,7 +121,7 @@ def tower_key(parameters: Mapping) -> str:
 
 
 def _tower(parameters: Mapping) -> tuple[str, str]:
-    return parameters.get("tower", ""), parameters.get("lock", "none")  # cards of before have neither
+    return parameters.get("tower", ""), parameters.get("lock", "none")  # SMALL has neither
 
 
 def shares(sources: Sequence[str]) -> dict[str, float]:

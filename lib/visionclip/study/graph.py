@@ -120,6 +120,8 @@ class Graph:
         for stage in self.parameters:
             check(stage, self.paths(stage), "table of stages")
         seeds = [seed for seed in str(config.get("seeds", "")).split(",") if seed]
+        if seeds and SEEDED[0] not in self.parameters:
+            raise ValueError(f"seeds: {','.join(seeds)}; {self.preset} has no {self.file(SEEDED[0])}; add it")
         for seed in seeds:
             if not seed.isdigit() or int(seed) == self.parameters["03-pretrain"].seed or seeds.count(seed) > 1:
                 raise ValueError(f"seeds: {','.join(seeds)}; give numbers other than that of 03-pretrain, each once")
