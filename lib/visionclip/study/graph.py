@@ -7,6 +7,7 @@ With ``seeds`` the model is trained once more for each of them and scored as the
 
 A stage runs again when its notebook or its parameter file changes, an earlier stage was run again, or one of its
 ``reasons`` is another: the library code that it imports (comments and docstrings aside), the folders that it is given,
+the parameters that it takes over from another stage,
 the vocabulary and every file of the folders from elsewhere that it reads: photographs, marks, a tower.
 """
 
