@@ -1,0 +1,95 @@
+"""What generated eyes cost in place of drawn ones, set by set, and the largest share of them that costs little enough.
+
+The paper's training set is generated whole and is compared with nothing. Here the same eyes are drawn by the renderer,
+in part or not at all, so that an arm differs in who drew its eyes and in nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas
+
+from visionclip.evaluation.choices import Scores
+from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
+
+BESIDE, ALONE = 0.02, 0.05  # AUC that a share beside drawn eyes may lose on any set, and that generated eyes alone may
+MEAN = "mean of the sets"
+
+
+def costs(scores: Scores, reference: str, shares: Mapping[str, float]) -> list[dict]:
+    """One row an arm of ``shares`` (its share of generated eyes, 0 to 1) and set, and one of the mean of the sets.
+
+    ``scores`` are of each arm on each set, float R: one a seed, as ``choices`` has them. Of each row the ``auc`` (0 to
+    1) and its ``difference`` to the arm ``reference``, seed by seed, with t-intervals; the loss that is ``allowed``,
+    and whether the difference is ``within`` it.
+    """
+    rows = []
+    for arm, share in shares.items():
+        allowed = ALONE if share == 1 else BESIDE
+        for name in (MEAN, *scores[reference]):
+            own, base = _of(scores[arm], name), _of(scores[reference], name)
+            difference = over_seeds(own - base)
+            row = {"arm": arm, "share": share, "dataset": name, "auc": score_over_seeds(own), "difference": difference}
+            rows.append({**row, "allowed": allowed, "within": bool((own - base).mean() >= -allowed)})
+    return rows
+
+
+def table(rows: Sequence[Mapping]) -> pandas.DataFrame:
+    """A row an arm, a column a set: the difference, and * where more is lost than is allowed."""
+    cells = [
+        {
+            "arm": row["arm"],
+            "dataset": row["dataset"],
+            "cell": f"{row['difference']:+.3f}{'' if row['within'] else ' *'}",
+        }
+        for row in rows
+    ]
+    arms, sets = (dict.fromkeys(cell[key] for cell in cells) for key in ("arm", "dataset"))
+    whole = pandas.DataFrame(cells, columns=["arm", "dataset", "cell"])
+    return whole.pivot(index="arm", columns="dataset", values="cell").reindex(index=[*arms], columns=[*sets])
+
+
+def largest(rows: Sequence[Mapping]) -> float:
+    """The largest share (0 to 1) of which an arm loses at most ``BESIDE`` on every set; 0 where none does."""
+    kept = {
+        row["arm"]: row["share"]
+        for row in rows
+        if all(other["difference"].value >= -BESIDE for other in rows if other["arm"] == row["arm"])
+    }
+    return max(kept.values(), default=0.0)
+
+
+def verdict(rows: Sequence[Mapping]) -> str:
+    """Whether generated eyes can take the place of drawn ones, and whether they add anything, in a sentence or two.
+
+    To *add* is to be better than drawn eyes alone on the mean of the sets, its interval over seeds above 0.
+    """
+    if not rows:
+        return "What generated eyes are worth in place of drawn ones was not tried."
+    told = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = {row["dataset"]: row["difference"] for row in rows if row["arm"] == arm}
+        mean = own.pop(MEAN)
+        worst = min(own, key=lambda name: own[name].value)
+        told.append(f"{arm} {mean:+.3f} (worst set {worst}, {own[worst]:+.3f})")
+    added = [row["arm"] for row in rows if row["dataset"] == MEAN and _surely_above(row["difference"])]
+    adds = (
+        f"better than the renderer alone by more than chance: {', '.join(added)}"
+        if added
+        else ("none is better than the renderer alone by more than chance")
+    )
+    share = largest(rows)
+    most = (
+        f"the largest share that loses at most {BESIDE} AUC on every set is {share:.0%}"
+        if share
+        else (f"every share loses more than {BESIDE} AUC on some set")
+    )
+    return f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(told)}. Of them {adds}; {most}."
+
+
+def _of(sets: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    return np.mean([*sets.values()], axis=0) if name == MEAN else sets[name]
+
+
+def _surely_above(difference: Interval) -> bool:
+    return difference.low is not None and difference.low > 0

@@ -1,0 +1,47 @@
+"""What generated eyes cost is told set by set, against what is allowed."""
+
+import numpy as np
+
+from visionclip.evaluation import generated_share
+
+SCORES = {
+    "everything": {"a": np.array([0.80, 0.82, 0.81]), "b": np.array([0.70, 0.71, 0.72])},
+    "half": {"a": np.array([0.81, 0.83, 0.82]), "b": np.array([0.69, 0.70, 0.71])},
+    "alone": {"a": np.array([0.80, 0.82, 0.81]), "b": np.array([0.64, 0.65, 0.66])},
+    "better": {"a": np.array([0.90, 0.92, 0.91]), "b": np.array([0.80, 0.82, 0.82])},
+}
+
+
+def costs(**shares: float) -> list[dict]:
+    return generated_share.costs(SCORES, "everything", shares)
+
+
+def test_an_arm_is_held_against_the_reference_on_every_set_and_in_the_mean():
+    rows = costs(half=0.5, alone=1.0)
+    assert [row["dataset"] for row in rows] == [generated_share.MEAN, "a", "b"] * 2
+    assert np.allclose([row["difference"].value for row in rows], [0, 0.01, -0.01, -0.03, 0, -0.06])
+    assert [row["within"] for row in rows] == [True, True, True, True, True, False]
+    assert {row["arm"]: row["allowed"] for row in rows} == {"half": 0.02, "alone": 0.05}
+
+
+def test_the_table_marks_what_loses_too_much():
+    table = generated_share.table(costs(half=0.5, alone=1.0))
+    assert list(table.columns) == [generated_share.MEAN, "a", "b"]
+    assert table.loc["alone", "b"] == "-0.060 *"
+    assert table.loc["half", "b"] == "-0.010"
+
+
+def test_the_largest_share_loses_little_on_every_set():
+    assert generated_share.largest(costs(half=0.5, alone=1.0)) == 0.5
+    assert generated_share.largest(costs(alone=1.0)) == 0.0
+
+
+def test_the_verdict_names_the_worst_set_and_says_whether_anything_is_added():
+    said = generated_share.verdict(costs(half=0.5, alone=1.0))
+    assert "alone -0.030 (worst set b, -0.060)" in said
+    assert "none is better than the renderer alone by more than chance" in said
+    assert said.endswith("the largest share that loses at most 0.02 AUC on every set is 50%.")
+    said = generated_share.verdict(costs(alone=1.0, better=0.5))
+    assert "better than the renderer alone by more than chance: better;" in said
+    assert "every share loses more than 0.02 AUC on some set" in generated_share.verdict(costs(alone=1.0))
+    assert "was not tried" in generated_share.verdict([])
