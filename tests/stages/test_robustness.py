@@ -78,6 +78,14 @@ def test_what_is_not_changed_costs_nothing(queries):
     assert mean_difference(positives[:, :1], ranked[:, :1], ranked[:, :1]) == Interval(None)
 
 
+def test_a_pair_says_whether_any_eye_of_a_training_set_has_both(model):
+    rows = robustness.pairs(*model, 2, 32, ["en"], 2, 0)
+    assert len(rows) == 2 * len(robustness.PAIRS)
+    assert [row["trained"] for row in rows] == ["yes"] * 12 + ["no"] * 6
+    assert all(0 <= row["auc"].value <= 1 for row in rows)
+    assert frozenset(("pm", "rvo")) not in robustness.trained_together(1)
+
+
 def test_unusual_eyes_are_those_of_before(drawn, model, queries):
     ranked = robustness.rankings(model[0], drawn.eyes.pixels, queries)
     rows = robustness.beyond(model[0], queries, drawn, ranked, 2, 32, 0)

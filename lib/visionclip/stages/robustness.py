@@ -3,7 +3,7 @@ of no retina. Nothing is trained; phantoms are drawn anew, and every factor of t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,17 @@ OWN: dict[str, tuple[str, ...]] = {
     "cataract": ("lens_opacity",),
 }
 SHARED = ("camera", "pigment", "age", "field_radius", "blur", "exposure", READABLE)
-PAIRS = (("dr_grade", "dme"), ("dr_grade", "gc"), ("amd", "gc"), ("pm", "gc"), ("dr_grade", "cataract"), ("amd", "em"))
+PAIRS = (  # of the last three no eye of a training set has both
+    ("dr_grade", "dme"),
+    ("dr_grade", "gc"),
+    ("amd", "gc"),
+    ("pm", "gc"),
+    ("dr_grade", "cataract"),
+    ("amd", "em"),
+    ("pm", "rvo"),
+    ("pm", "dr_grade"),
+    ("dr_grade", "rvo"),
+)
 # Factors fixed beyond what training phantoms are drawn with (``phantom.factors.photograph`` and ``healthy``).
 UNUSUAL: dict[str, dict[str, object]] = {
     "wide field": {"field_radius": 4.9},
@@ -230,8 +240,8 @@ def pairs(
     network: VisionCLIP, tokenizer, count: int, size: int, languages: Sequence[str], prompts: int, seed: int
 ) -> list[dict]:
     """Each disease of each of ``PAIRS`` in eyes that have both, against eyes with the other alone: a row each with its
-    AUC, and beside it that of eyes with it alone against healthy ones."""
-    rows = []
+    AUC, beside it that of eyes with it alone against healthy ones, and whether training sets show both in one eye."""
+    rows, known = [], trained_together(seed)
     for first, second in PAIRS:
         kinds: list[dict[str, int]] = [{first: 1, second: 1}, {first: 1}, {second: 1}, {}]
         eyes = [_eye(kind, seed, place) for kind in kinds for place in range(count)]
@@ -248,8 +258,15 @@ def pairs(
                 intervals.mean_auc(queries[place].positive[None, part], ranked[None, place, part])
                 for part in (both, single)
             ]
-            rows.append({"condition": _named(disease), "with": _named(other), "auc": aucs[0], "alone": aucs[1]})
+            row = {"condition": _named(disease), "with": _named(other), "auc": aucs[0], "alone": aucs[1]}
+            rows.append({**row, "trained": "yes" if {disease, other} in known else "no"})
     return rows
+
+
+def trained_together(seed: int, count: int = 20000) -> set[frozenset[str]]:
+    """The pairs of diseases that any of ``count`` eyes has which are drawn as those of training sets are."""
+    eyes = conditions.balanced(count, streams.rng(seed, "eyes to count pairs in"))
+    return {frozenset(pair) for eye in eyes for pair in combinations([name for name in DISEASES if eye[name]], 2)}
 
 
 def beyond(
