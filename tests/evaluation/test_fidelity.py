@@ -40,10 +40,37 @@ def test_kernel_distance_is_near_zero_for_one_distribution_and_grows_with_a_shif
     rng = np.random.default_rng(0)
     one, same, other = rng.standard_normal((3, 300, 8)) + np.array([0, 0, 1])[:, None, None]
     floor = fidelity.kernel_distance(one, same, rng)
-    assert abs(floor["mean"]) < 0.1
-    assert fidelity.kernel_distance(one, other, rng)["mean"] > 10 * abs(floor["mean"]) + 0.1
+    assert floor.low < 0 < floor.high
+    far = fidelity.kernel_distance(one, other, rng)
+    assert far.low > 10 * abs(floor.value)
     with pytest.raises(ValueError, match="at least two"):
         fidelity.kernel_distance(one[:1], other, rng)
+    assert fidelity.kernel_distance(one[:3], other, rng).low is None
+
+
+def test_the_interval_of_a_distance_is_as_wide_as_other_images_change_it():
+    rng = np.random.default_rng(0)
+    shift = np.array([0, 0.5])[:, None, None]
+    drawn = [fidelity.kernel_distance(*(rng.standard_normal((2, 100, 4)) + shift), rng, 50) for _ in range(60)]
+    spread = np.std([one.value for one in drawn])
+    half = np.mean([(one.high - one.low) / 2 for one in drawn])
+    assert half / (1.96 * spread) == pytest.approx(1, abs=0.35)
+
+
+def test_neighbourhoods_part_what_is_wrong_from_what_is_missing():
+    rng = np.random.default_rng(0)
+    real = np.concatenate([rng.standard_normal((100, 2)), rng.standard_normal((100, 2)) + 20])
+    same = np.concatenate([rng.standard_normal((100, 2)), rng.standard_normal((100, 2)) + 20])
+    alike = fidelity.neighbourhoods(real, same)
+    assert min(alike[name].value for name in ("precision", "recall", "coverage")) > 0.9
+    missing = fidelity.neighbourhoods(real, same[:100])
+    assert missing["precision"].value > 0.9
+    assert 0.4 < missing["recall"].value <= 0.5
+    assert 0.4 < missing["coverage"].value <= 0.5
+    wrong = fidelity.neighbourhoods(real, np.concatenate([same, rng.standard_normal((200, 2)) - 50]))
+    assert wrong["precision"].value < 0.5 < wrong["coverage"].value
+    with pytest.raises(ValueError, match="more than 5"):
+        fidelity.neighbourhoods(real[:5], same)
 
 
 def test_an_image_of_which_it_is_not_known_is_not_scored():

@@ -92,9 +92,13 @@ def test_the_referee_s_figures_are_of_every_condition(referee, drawn):
     shown = referees.label_table(judged, {**judged, "gc>=1": dict.fromkeys(judged["gc>=1"], None)}).set_index(
         "condition"
     )
-    assert shown.loc["eye_side>=1", "held-out phantoms with it"] == judged["eye_side>=1"]["positives"]
-    assert shown.loc["eye_side>=1", "AUC, generated eyes"].startswith(f"{judged['eye_side>=1']['auc']:.2f} [")
-    assert shown.loc["gc>=1", "AUC, generated eyes"] == "–"
+    side = conditions.plain("eye_side>=1")
+    assert shown.loc[side, "held-out phantoms with it"] == judged["eye_side>=1"]["positives"]
+    assert shown.loc[side, "AUC, generated eyes"].startswith(f"{judged['eye_side>=1']['auc']:.2f} [")
+    assert shown.loc["glaucoma", "AUC, generated eyes"] == "–"
+    called = referees.call_table(judged, judged).set_index("condition")
+    assert len(called.columns) == 4
+    assert called.loc[side, "sensitivity, generated"] == f"{judged['eye_side>=1']['recall']:.2f}"
 
 
 def test_a_rare_condition_is_found_where_its_sentences_say_more_than_of_other_eyes(drawn, tmp_path, monkeypatch):
@@ -112,7 +116,11 @@ def test_noise_is_further_from_phantoms_than_phantoms_are(referee, drawn):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
     found = referees.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
-    assert found["kid"]["mean"] > found["kid_floor"]["mean"]
+    assert found["kid"]["low"] > found["kid_floor"]["value"]
+    assert found["neighbours"]["coverage"]["value"] < found["neighbours_floor"]["coverage"]["value"]
+    table = referees.distance_table(found)
+    assert list(table.index) == ["KID", "precision", "recall", "coverage"]
+    assert table.loc["KID", "generated eyes"].startswith(f"{found['kid']['value']:.2f} [")
     assert found == referees.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
 
 

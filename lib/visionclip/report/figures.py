@@ -228,6 +228,22 @@ def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
     return figure
 
 
+def step_curves(table: pandas.DataFrame) -> Figure:
+    """What fewer evaluations cost, from ``referee.by_steps``: the referee's AUC and Dice, and KID with its limits, by
+    NFE, a line a generator (the part of a row's name before the comma)."""
+    named = table.assign(generator=[str(name).rpartition(", ")[0] for name in table.index]).sort_values("NFE")
+    figure, panels = _subplots(1, 3, figsize=(8, 2.6))
+    for axes, score in zip(panels, ("mean AUC", "mean Dice", "KID"), strict=True):
+        for generator, own in named.groupby("generator", sort=False):
+            axes.plot(own["NFE"], own[score], "o-", label=str(generator))
+            if score == "KID":
+                axes.fill_between(own["NFE"], own["KID low"].astype(float), own["KID high"].astype(float), alpha=0.2)
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="evaluations an image (NFE)", title=score)
+    panels[0].legend()
+    return figure
+
+
 def histogram(values: Sequence[int], label: str) -> Figure:
     """Counts of integers, one bar each."""
     figure, axes = _subplots(figsize=(6, 2.6))

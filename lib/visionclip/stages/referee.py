@@ -7,7 +7,7 @@ says of phantoms that it has not seen is the best that can be reached; then it i
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from visionclip import runs, streams
+from visionclip import conditions, runs, streams
 from visionclip.conditions import DISEASES
 from visionclip.data import labelled, phantoms
 from visionclip.data.labelled import LabelledImages
@@ -223,7 +223,8 @@ def by_steps(
     """What fewer steps cost: a row for each pipeline, at its own guidance, and number of steps.
 
     Columns are the evaluations of the network an image (NFE), images a second on this machine, the referee's mean AUC
-    over diseases and its mean Dice score over findings on the eyes of ``plan``, and their KID to held-out phantoms.
+    over diseases and its mean Dice score over findings on the eyes of ``plan``, and their KID to held-out phantoms with
+    its limits.
     """
     rows = {}
     for (name, pipeline), count in itertools.product(pipelines.items(), steps):
@@ -234,16 +235,17 @@ def by_steps(
         judged = judge(referee, pixels, plan.conditions)
         aucs = [row["auc"] for key, row in judged.items() if row["auc"] is not None and not key.startswith("eye_side")]
         dice = list(judge_masks(referee, drawn).values()) if plan.masks is not None else []
-        rng = streams.rng(seed, "subsets for KID")
+        rng = streams.rng(seed, "halves for KID")
         reference, made = (
             encode_images(referee.network, one, projected=False).numpy() for one in (held_out.pixels, pixels)
         )
+        far = fidelity.kernel_distance(reference, made, rng)
         rows[f"{name}, {count}"] = {
             "NFE": count * (1 if pipeline.config.guidance == 1 else 2),
             "images/s": rate,
             "mean AUC": np.mean(aucs) if aucs else np.nan,
             "mean Dice": np.mean(dice) if dice else np.nan,
-            "KID": fidelity.kernel_distance(reference, made, rng)["mean"],
+            **dict(zip(("KID", "KID low", "KID high"), (far.value, far.low, far.high), strict=True)),
         }
     return pandas.DataFrame(rows).T.astype({"NFE": int})
 
@@ -270,20 +272,35 @@ def plain(table: pandas.DataFrame) -> dict[str, dict[str, float | None]]:
 
 def distances(
     referee: Referee, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
-) -> dict[str, dict[str, float]]:
-    """KID of generated eyes to held-out phantoms, and its floor: originals to held-out phantoms, as many of each.
+) -> dict[str, dict]:
+    """How far generated eyes are from held-out phantoms, and the floor of it: originals, as many of them.
 
-    All are uint8 N×S×S×3, compared by the referee's features before their projection.
+    All are uint8 N×S×S×3, compared by the referee's features before their projection: ``kid`` and ``kid_floor``
+    (``fidelity.kernel_distance``), ``neighbours`` and ``neighbours_floor`` (``fidelity.neighbourhoods``), which are
+    empty where too few eyes were drawn.
     """
-    rng = streams.rng(seed, "subsets for KID")
+    rng = streams.rng(seed, "halves for KID")
     fair = originals[rng.permutation(len(originals))[: len(generated)]]
     reference, made, drawn = (
         encode_images(referee.network, pixels, projected=False).numpy() for pixels in (held_out, generated, fair)
     )
-    return {
-        "kid": fidelity.kernel_distance(reference, made, rng),
-        "kid_floor": fidelity.kernel_distance(reference, drawn, rng),
+    found: dict[str, dict] = {}
+    for end, features in (("", made), ("_floor", drawn)):
+        found[f"kid{end}"] = asdict(fidelity.kernel_distance(reference, features, rng))
+        enough = min(len(reference), len(features)) > fidelity.NEAREST
+        near = fidelity.neighbourhoods(reference, features) if enough else {}
+        found[f"neighbours{end}"] = {name: asdict(share) for name, share in near.items()}
+    return found
+
+
+def distance_table(found: Mapping[str, Mapping]) -> pandas.DataFrame:
+    """``distances`` as people read it: a row a measure, generated eyes beside their floor."""
+    rows = {
+        "KID": [found["kid"], found["kid_floor"]],
+        **{name: [own, found["neighbours_floor"][name]] for name, own in found["neighbours"].items()},
     }
+    columns = ("generated eyes", "phantoms (floor)")
+    return pandas.DataFrame({name: [f"{Interval.of(one):.2f}" for one in own] for name, own in rows.items()}, columns).T
 
 
 def nearest(referee: Referee, originals: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -308,10 +325,24 @@ def fidelity_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) 
     )
 
 
+def call_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
+    """Sensitivity and specificity of the referee's calls, at thresholds fixed on its own phantoms, a row a condition
+    that enough of either set have."""
+    shown = [
+        name for name in on_phantoms if any(one[name]["recall"] is not None for one in (on_phantoms, on_generated))
+    ]
+    rates = {"sensitivity": "recall", "specificity": "specificity"}
+    columns: dict[str, list] = {"condition": [conditions.plain(name) for name in shown]}
+    for of_set, judged in (("phantoms", on_phantoms), ("generated", on_generated)):
+        for title, key in rates.items():
+            columns[f"{title}, {of_set}"] = [f"{Interval(judged[name][key]):.2f}" for name in shown]
+    return pandas.DataFrame(columns)
+
+
 def label_table(on_phantoms: dict[str, dict], on_generated: dict[str, dict]) -> pandas.DataFrame:
     """As people read ``fidelity_table``: each AUC with its limits beside how many eyes have the condition."""
     sets = {"held-out phantoms": on_phantoms, "generated eyes": on_generated}
-    columns: dict[str, list] = {"condition": list(on_phantoms)}
+    columns: dict[str, list] = {"condition": [conditions.plain(condition) for condition in on_phantoms]}
     for name, judged in sets.items():
         rows = [judged[condition] for condition in on_phantoms]
         columns[f"{name} with it"] = [row["positives"] for row in rows]
