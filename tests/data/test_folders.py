@@ -85,6 +85,13 @@ def test_reported_rows_are_read_as_laid_out(folder):
     assert edema.classes[1].facts == [{"dme": 1, "dr_grade": 2}]
 
 
+def test_the_pixels_that_files_have_are_read_from_their_heads(folder):
+    picture(folder / "images/large.png", shape=(70, 50))
+    assert folders.native_sizes(folder, ["images/a.png", "images/large"]) == [30, 50]
+    with pytest.raises(FileNotFoundError):
+        folders.native_sizes(folder, ["images/none.png"])
+
+
 def test_labels_of_no_class_are_minus_one_and_counted(folder):
     dataset = folders.load(folder, 16)
     grade, edema = dataset.tasks

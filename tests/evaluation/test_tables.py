@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from visionclip.data.labelled import LabelledImages
 from visionclip.data.published import PUBLISHED
+from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.evaluation import metrics, tables
 from visionclip.evaluation.evidence import Rule
 from visionclip.evaluation.intervals import Interval
@@ -105,7 +107,7 @@ def test_tables_of_nothing_are_empty():
 
 def test_the_published_numbers_stand_with_their_majority():
     table = tables.published_table().set_index("dataset")
-    assert set(table["VisionCLIP accuracy"]) == {"0.431", "0.739", "0.925"}
+    assert set(table["VisionCLIP, accuracy or ACA (unknown)"]) == {"0.431", "0.739", "0.925"}
     assert table.notna().all().all()
 
 
@@ -131,19 +133,35 @@ def test_thresholds_of_phantoms_stand_with_what_they_do_on_real_eyes():
     row = {"dataset": "clinic", "split": "test", "task": "gc", "condition": "gc>=1", "threshold": 0.5, "n": 9}
     rates = {"positive": 4, "sensitivity": Interval(0.75, 0.4, 0.9), "specificity": Interval(0.6)}
     (shown,) = tables.threshold_table([row | rates]).to_dict("records")
-    assert list(shown.values()) == ["clinic (test)", "gc", "4 of 9", "gc>=1 at +0.50", "0.750 [0.400, 0.900]", "0.600"]
+    assert list(shown.values()) == ["clinic (test)", "gc", "4 of 9", "+0.50", "0.750 [0.400, 0.900]", "0.600"]
 
 
 def test_evidence_is_shown_beside_the_sentences_alone():
     def rows(*aucs):
-        return [{"dataset": "d", "split": "test", "task": "t", "n": 9, "auc": Interval(auc)} for auc in aucs]
+        about = {"dataset": "d", "split": "test", "task": "t", "n": 9}
+        return [{**about, "auc": Interval(auc), "gain": Interval(auc and auc - 0.5, -0.1, 0.4)} for auc in aucs]
 
     shown = tables.evidence_table(rows(0.75, None), rows(0.5, None))
     assert shown.columns.tolist() == ["dataset", "task", "n", "sentences", "with findings", "difference"]
     assert shown.values.tolist() == [
-        ["d (test)", "t", 9, "0.500", "0.750", "+0.250"],
+        ["d (test)", "t", 9, "0.500", "0.750", "+0.250 [-0.100, +0.400]"],
         ["d (test)", "t", 9, "–", "–", "–"],
     ]
+
+
+def test_reported_photographs_come_first_and_phantoms_last():
+    rows = [result(PHANTOMS, Interval(0.9)), result("a_dev", Interval(0.8), split="development")]
+    shown = tables.score_table([*rows, result("clinic", Interval(0.7))])
+    assert shown["dataset"].tolist() == ["clinic (test)", "a_dev (development)", f"{PHANTOMS} (test)"]
+
+
+def test_a_set_is_shown_with_its_patients_its_native_pixels_and_its_classes():
+    eyes = LabelledImages(np.zeros((3, 4, 4, 3), np.uint8), [{}] * 3, ["d"] * 3, ["a", "b", "c"], ["p", "p", "q"])
+    classes = [ClassOf("no glaucoma", [{"gc": 0}]), ClassOf("glaucoma", [{"gc": 1}])]
+    dataset = Dataset("d", "test", eyes, [Task("gc", False, classes, np.array([0, 1, 1]))])
+    shown = tables.dataset_table([dataset], {"d": [800, 600, 700]})
+    assert shown.values.tolist() == [["d (test)", 3, 2, "600 to 800", "gc", "1 no glaucoma, 2 glaucoma"]]
+    assert tables.dataset_table([dataset], {})["pixels"].tolist() == ["drawn"]
 
 
 def test_what_was_tuned_on_stands_beside_what_is_reported():

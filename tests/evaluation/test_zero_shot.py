@@ -132,6 +132,35 @@ def test_a_task_that_can_not_be_scored_is_left_out_with_its_reason_and_the_other
     assert scoring.fit_temperature(alone, logits) == 1
 
 
+def test_a_gain_is_the_difference_of_both_scores_and_paired():
+    classes = [ClassOf(str(grade), [{"dr_grade": grade}]) for grade in range(3)]
+    task = Task("dr_grade", True, classes, np.arange(60) % 3)
+    dataset = Dataset("clinic", "test", photographs(60), [task])
+    rng = np.random.default_rng(0)
+    better = rng.normal(size=(60, 3)) + np.eye(3)[task.targets]
+    worse = better + rng.normal(size=(60, 3))
+    gain = scoring.gains(dataset, {"dr_grade": better}, {"dr_grade": worse})["dr_grade"]
+    one, other = (scoring.evaluate(dataset, {"dr_grade": own}, 0, 100)[0]["auc"] for own in (better, worse))
+    assert gain.value == pytest.approx(one.value - other.value)
+    assert gain.low < gain.value < gain.high
+    assert gain.high - gain.low < (one.high - one.low) + (other.high - other.low)  # paired: surer than two alone
+    assert scoring.gains(dataset, {"dr_grade": better}, {"dr_grade": better})["dr_grade"].value == 0
+
+
+def test_a_probability_that_is_what_it_says_lies_on_the_diagonal():
+    rng = np.random.default_rng(0)
+    logits = np.stack([np.zeros(4000), rng.normal(0, 1.5, 4000)], 1)
+    truth = (rng.random(4000) < 1 / (1 + np.exp(-logits[:, 1]))).astype(int)
+    classes = [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])]
+    dataset = Dataset("clinic", "test", photographs(4000), [Task("gc", False, classes, truth)])
+    rows = scoring.reliability(dataset, {"gc": logits})["gc"]
+    assert [row["n"] for row in rows] == [800] * scoring.RELIABLE
+    assert all(abs(row["predicted"] - row["observed"].value) < 0.06 for row in rows)
+    surer = scoring.reliability(dataset, {"gc": logits}, temperature=0.2)["gc"]
+    assert surer[0]["predicted"] < rows[0]["predicted"] - 0.05
+    assert surer[0]["observed"] == rows[0]["observed"]
+
+
 def test_an_image_of_no_class_has_no_say_in_the_temperature():
     classes = [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])]
     task, logits = Task("gc", False, classes, np.array([0, 1] * 5)), np.random.default_rng(0).normal(size=(12, 2))

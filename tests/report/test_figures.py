@@ -10,6 +10,7 @@ import pytest
 from matplotlib import font_manager
 from PIL import Image
 
+from visionclip.evaluation.intervals import Interval
 from visionclip.report import figures
 
 PICTURE = np.full((16, 16, 3), 120, np.uint8)
@@ -47,6 +48,16 @@ DRAWN = {
     "loss_curves": lambda: figures.loss_curves({"conditions": [0.7, 0.4], "maps": [1.0, 0.2]}),
     "temperature_curve": lambda: figures.temperature_curve([0.07, 0.05]),
     "fidelity_bars": lambda: figures.fidelity_bars(pandas.DataFrame({"phantoms": [0.9], "generated": [None]}, ["gc"])),
+    "step_curves": lambda: figures.step_curves(
+        pandas.DataFrame(
+            {"NFE": [1, 4], "mean AUC": [0.7, 0.8], "mean Dice": [0.4, 0.5]}
+            | {"KID": [0.9, 0.4], "KID low": [0.8, 0.3], "KID high": [1.0, 0.5]},
+            ["student, 1", "student, 4"],
+        )
+    ),
+    "reliability": lambda: figures.reliability(
+        {"clinic: glaucoma": {"as it is": [{"predicted": 0.2, "observed": Interval(0.3, 0.1, 0.5), "n": 9}]}}
+    ),
     "histogram": lambda: figures.histogram([3, 4, 4], "characters"),
     "rank_frequency": lambda: figures.rank_frequency([5, 1, 2]),
     "recall_bars": lambda: figures.recall_bars(

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
+from PIL import Image
 
 from visionclip import conditions, runs
 from visionclip.data import archives, listing, prepared
@@ -117,6 +118,21 @@ def protocol_rows(folder: str | Path, protocol: str) -> dict[str, str] | None:
         raise ValueError(f"protocol: {protocol!r} is not known; choose flair or own")
     published = _published(runs.resolve(folder))
     return {"split": published.own} if protocol == "own" and published and published.own else None
+
+
+def native_sizes(folder: str | Path, files: Sequence[str]) -> list[int]:
+    """The shorter side in pixels of each of these files of a dataset folder, as it lies there; only its head is read.
+
+    Raises:
+        FileNotFoundError: an image isn't there.
+        ValueError: it could be several.
+    """
+    folder = runs.resolve(folder)
+    sides = []
+    for file in _lookup(folder, files):
+        with Image.open(folder / file) as picture:
+            sides.append(min(picture.size))
+    return sides
 
 
 def credit(name: str) -> str:

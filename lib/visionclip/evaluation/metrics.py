@@ -81,6 +81,13 @@ def scores_with_intervals(
     }
 
 
+def one_against_rest(targets: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each of the K classes present whether N images are of it, bool K×N, and their log-odds of it against the rest,
+    float64 K×N: what ``auc`` is the mean over."""
+    present = np.unique(targets)
+    return present[:, None] == targets, np.stack([_ranking(logits, label) for label in present])
+
+
 def temperature(targets: np.ndarray, logits: np.ndarray) -> float:
     """The number that logits N×K are to be divided by so that their softmax fits the targets best (Guo et al. 2017).
 
@@ -144,10 +151,8 @@ def _of_confusion(confusion: np.ndarray, present: np.ndarray, ordinal: bool) -> 
 
 
 def _auc_interval(targets: np.ndarray, logits: np.ndarray, groups: Sequence[str] | None) -> Interval:
-    present = np.unique(targets)
-    if present.size < 2:
-        return Interval(None)
-    return mean_auc(present[:, None] == targets, np.stack([_ranking(logits, label) for label in present]), groups)
+    positives, rankings = one_against_rest(targets, logits)
+    return mean_auc(positives, rankings, groups) if len(positives) > 1 else Interval(None)
 
 
 def _confusion_intervals(

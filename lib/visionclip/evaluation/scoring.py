@@ -16,10 +16,12 @@ from visionclip.data import folders
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, NothingToScore, Task
 from visionclip.evaluation import metrics
+from visionclip.evaluation.intervals import Interval, mean_difference, share
 
 PHANTOMS = "held-out phantoms"
 OF_CLASS = ("aca", "accuracy", "macro_f1", "kappa")  # scores that depend on which class is predicted
 OF_CONFIDENCE = ("ece", "brier")
+RELIABLE = 5  # bins of a reliability diagram
 LEARNT = 0.6  # mean AUC: a model that reaches less has learnt too little to tell what another set is worth
 LIKELIEST, BY_THRESHOLDS = "likeliest", "by thresholds"  # how a grade is predicted
 
@@ -175,6 +177,38 @@ def evaluate_all(
 ) -> list[dict]:
     """What ``evaluate`` gives of every dataset, one after another; ``logits`` are by its name and its task's."""
     return [result for one in datasets for result in evaluate(one, logits[one.name], seed, resamples, temperature)]
+
+
+def gains(dataset: Dataset, logits: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    """By how much the AUC of each task is higher by ``logits`` than by ``other``, N×K each for the same images, with a
+    paired interval over images (``intervals.mean_difference``)."""
+    members, found = np.array(dataset.images.members), {}
+    for task in scorable(dataset).tasks:
+        targets, of_task = known(task, logits[task.name])
+        positives, first = metrics.one_against_rest(targets, of_task)
+        second = metrics.one_against_rest(targets, known(task, other[task.name])[1])[1]
+        found[task.name] = mean_difference(positives, first, second, members[task.targets >= 0])
+    return found
+
+
+def reliability(dataset: Dataset, logits: Mapping[str, np.ndarray], temperature: float = 1.0) -> dict[str, list[dict]]:
+    """Of each two-class task how often the second class is true where its ``predicted`` probability (0 to 1, mean of
+    the bin, after division by ``temperature``) is about so: the ``observed`` share with Wilson's interval, and ``n``,
+    a row for each of up to ``RELIABLE`` bins of about as many images each."""
+    found, members = {}, np.array(dataset.images.members)
+    for task in two_class_tasks(dataset):
+        targets, of_task = known(task, logits[task.name])
+        probability, groups = special.softmax(of_task / temperature, axis=1)[:, 1], members[task.targets >= 0]
+        bins = np.array_split(np.argsort(probability, kind="stable"), min(RELIABLE, len(targets)))
+        found[task.name] = [
+            {
+                "predicted": float(probability[own].mean()),
+                "observed": share(targets[own] == 1, groups[own]),
+                "n": len(own),
+            }
+            for own in bins
+        ]
+    return found
 
 
 def roc_curves(dataset: Dataset, logits: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

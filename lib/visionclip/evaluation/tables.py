@@ -9,6 +9,7 @@ import pandas
 
 from visionclip.data import folders
 from visionclip.data.published import PUBLISHED
+from visionclip.data.tasks import Dataset
 from visionclip.evaluation.evidence import Rule
 from visionclip.evaluation.intervals import Comparison, Interval
 from visionclip.evaluation.scoring import BY_THRESHOLDS, LIKELIEST, OF_CLASS, PHANTOMS
@@ -47,10 +48,34 @@ def table(rows: Iterable[Mapping], titles: Sequence[str], **texts: str) -> panda
     )
 
 
+def in_order(results: Iterable[Mapping]) -> list[Mapping]:
+    """Results of reported photographs first, then of those to choose by, then of phantoms."""
+
+    def rank(one: Mapping) -> int:
+        return 2 if one["dataset"] == PHANTOMS else int(one.get("split") == folders.DEVELOPMENT)
+
+    return sorted(results, key=rank)
+
+
 def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: every score with its interval, and what chance and the commonest class reach."""
     titles = ("dataset", "task", "n", "AUC", "ACA (chance)", "accuracy (majority)", "macro F1", "QWK")
-    return table(results, titles, dataset="{dataset} ({split})")
+    return table(in_order(results), titles, dataset="{dataset} ({split})")
+
+
+def dataset_table(datasets: Sequence[Dataset], native: Mapping[str, Sequence[int]]) -> pandas.DataFrame:
+    """One row a task of each set: its images and patients, the pixels that its files have (``native`` by name, the
+    shorter side of each), and how many images are of each class."""
+    rows = []
+    for one in datasets:
+        sizes = sorted(native.get(one.name, ()))
+        span = " to ".join(dict.fromkeys(str(size) for size in (sizes[0], sizes[-1]))) if sizes else "drawn"
+        about = {"dataset": one.name, "split": one.split, "patients": len(set(one.images.members)), "pixels": span}
+        for task in one.tasks:
+            counts = [f"{int((task.targets == place).sum())} {of.name}" for place, of in enumerate(task.classes)]
+            rows.append({**about, "task": task.name, "images": len(one), "classes": ", ".join(counts)})
+    titles = ("dataset", "images", "patients", "pixels", "task", "classes")
+    return table(in_order(rows), titles, dataset="{dataset} ({split})")
 
 
 def rule_table(rules: Mapping[str, Rule]) -> pandas.DataFrame:
@@ -67,23 +92,22 @@ def rule_table(rules: Mapping[str, Rule]) -> pandas.DataFrame:
 
 def threshold_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task of ``evidence.at_thresholds``: the threshold fixed on phantoms, and what it does on these eyes."""
-    texts = {"n": "{positive} of {n}", "at": "{condition} at {threshold:+z.2f}"}
+    texts = {"n": "{positive} of {n}", "threshold": "{limit:+z.2f}"}
     texts |= {"sensitivity": "{sensitivity}", "specificity": "{specificity}"}
+    rows = [{**row, "limit": row["threshold"]} for row in in_order(rows)]
     return table(rows, ("dataset", "task", *texts), dataset="{dataset} ({split})", **texts)
 
 
 def evidence_table(results: Sequence[Mapping], by_sentences: Sequence[Mapping]) -> pandas.DataFrame:
-    """One row a task: its AUC by sentences alone, with the evidence of findings, and the difference."""
+    """One row a task: its AUC by sentences alone, with the evidence of findings, and the difference, ``gain`` of a
+    result, with its paired interval."""
     rows = []
-    for with_evidence, alone in zip(results, by_sentences, strict=True):
-        before, after = (Interval.of(one["auc"]) for one in (alone, with_evidence))
-        defined = before.value is not None and after.value is not None
-        difference = f"{after.value - before.value:+.3f}" if defined else "–"  # type: ignore[operator]
-        rows.append({**with_evidence, "sentences": before, "with findings": after, "difference": difference})
+    for both, alone in zip(results, by_sentences, strict=True):
+        before, after = (str(Interval(Interval.of(one["auc"]).value)) for one in (alone, both))
+        difference = f"{Interval.of(both['gain']):+.3f}"
+        rows.append({**both, "sentences": before, "with findings": after, "difference": difference})
     titles = ("dataset", "task", "n", "sentences", "with findings", "difference")
-    return table(
-        rows, titles, dataset="{dataset} ({split})", sentences="{sentences}", **{"with findings": "{with findings}"}
-    )
+    return table(in_order(rows), titles, dataset="{dataset} ({split})")
 
 
 def tuned_table(results: Sequence[Mapping], tuned: Sequence[Mapping]) -> pandas.DataFrame:
@@ -155,13 +179,13 @@ def referral_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
 def detection_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a task: detection scores with intervals, and calibration before and after the temperature."""
     scores = ("average precision", "sensitivity at 90 % specificity", "ECE", "Brier", "ECE, scaled", "Brier, scaled")
-    return table(results, ("dataset", "task", *scores))
+    return table(in_order(results), ("dataset", "task", *scores), dataset="{dataset} ({split})")
 
 
 def auc_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """Name, AUC and limits of every task, for a forest plot; NaN where there is none."""
     rows = [
-        {"name": f"{result['dataset']}: {result['task']}", **asdict(Interval.of(result["auc"]))} for result in results
+        {"name": f"{one['dataset']}: {one['task']}", **asdict(Interval.of(one["auc"]))} for one in in_order(results)
     ]
     aucs = pandas.DataFrame(rows, columns=["name", "value", "low", "high"])
     return aucs.astype({"value": float, "low": float, "high": float})
@@ -180,7 +204,9 @@ def control_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
         for row in rows
     ]
     texts = {"AUC": "{auc:.3f}", "single prompts": SPREAD.format("single prompts"), "rank of its sentence": "{rank}"}
-    return table(starred, ("dataset", "task", "AUC", *rivals, "single prompts", "rank of its sentence"), **texts)
+    return table(
+        in_order(starred), ("dataset", "task", "AUC", *rivals, "single prompts", "rank of its sentence"), **texts
+    )
 
 
 def rank_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
@@ -215,14 +241,21 @@ def missing_table(folder: Path) -> pandas.DataFrame:
 
 
 def published_table() -> pandas.DataFrame:
-    """VisionCLIP's published accuracies with what always predicting the commonest class gives."""
+    """VisionCLIP's published figures with what always predicting the commonest class, and guessing, give: whether they
+    are accuracy or ACA it doesn't say."""
     rows = [
-        {"dataset": one.name, **vars(one), "difference": one.accuracy - one.majority}
+        {
+            "dataset": one.name,
+            **vars(one),
+            "aca": 1 / len(one.plan.tasks[0].classes),
+            "difference": one.accuracy - one.majority,
+        }
         for one in PUBLISHED
         if one.accuracy is not None and one.majority is not None
     ]
-    texts = {"VisionCLIP accuracy": "{accuracy:.3f}", "majority accuracy": "{majority:.3f}"}
-    return table(rows, ("dataset", *texts, "difference"), **texts, difference="{difference:+.3f}")
+    texts = {"VisionCLIP, accuracy or ACA (unknown)": "{accuracy:.3f}", "majority accuracy": "{majority:.3f}"}
+    texts |= {"above it": "{difference:+.3f}", "chance ACA": "{aca:.3f}"}
+    return table(rows, ("dataset", *texts), **texts)
 
 
 def headline(results: Sequence[Mapping]) -> list[dict[str, str]]:

@@ -334,6 +334,28 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figu
     return figure
 
 
+def reliability(diagrams: Mapping[str, Mapping[str, Sequence[Mapping]]]) -> Figure:
+    """A panel a task, by its name; in it a line a way to read probabilities, by its name, of rows ``predicted``,
+    ``observed`` (an Interval), as ``scoring.reliability`` has them. On the diagonal a probability is what it says."""
+    columns = min(4, len(diagrams))
+    lines = -(-len(diagrams) // columns)
+    figure, panels = _subplots(lines, columns, figsize=(2.1 * columns, 2.1 * lines + 0.3), squeeze=False)
+    for axes in panels.flat[len(diagrams) :]:
+        axes.set_axis_off()
+    for axes, (name, ways) in zip(panels.flat, diagrams.items(), strict=False):
+        axes.plot([0, 1], [0, 1], **CHANCE)
+        for way, rows in ways.items():
+            values = np.array([[row["predicted"], row["observed"].value] for row in rows])
+            limits = np.array([[row["observed"].low, row["observed"].high] for row in rows])
+            axes.errorbar(*values.T, np.abs(limits - values[:, 1:]).T, fmt="o-", markersize=3, capsize=2, label=way)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.set_title(textwrap.fill(name, 24), fontsize=8)
+    panels.flat[0].legend(fontsize=7)
+    figure.supxlabel("probability predicted", fontsize=9)
+    figure.supylabel("share observed", fontsize=9)
+    return figure
+
+
 def attack_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], rate: float = 0.01) -> Figure:
     """Receiver operating characteristics of membership attacks, (false, true) positive rates by name, on logarithmic
     axes: what matters is who is found while hardly anybody is accused wrongly, at ``rate`` (dashed), and chance is the
