@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from visionclip import runs
+from visionclip import runs, study
 from visionclip.report import cards
 
 ITEMS = {"claim-2024": 44, "tripod-ai": 27}
@@ -88,6 +88,32 @@ def test_what_was_not_run_is_said_so(tmp_path):
     assert [card.name for card in filled] == list(cards.NAMES)
     for card in filled:
         assert cards.UNKNOWN in answers(filled, card.name)
+
+
+def test_photographs_that_chose_are_no_external_test(run):
+    row = {"task": "glaucoma", "n": 40, "auc": {"value": 0.75, "low": 0.7, "high": 0.8}}
+    sets = [("held-out phantoms", "held out"), ("eyes_dev", "development"), ("clinic", "test")]
+    results = [{**row, "dataset": name, "split": split} for name, split in sets]
+    tuned = [{**row, "dataset": "clinic", "split": "train"}]
+    finished(run, "04-zero-shot", {}, {"results": results, "tuned": tuned, "controls": []})
+    (claim,) = [card for card in cards.fill(run, "cpu") if card.name == "claim-2024"]
+    said = {item["n"]: item["answer"] for _, items in claim.sections for item in items}
+    assert said["33"] == "clinic (test): glaucoma n=40"
+    assert "clinic (train), eyes_dev (development)" in said["19"]
+    assert said["30"].endswith("nothing else in this run")
+    finished(run, "05-dataset-size", {}, {})
+    (claim,) = [card for card in cards.fill(run, "cpu") if card.name == "claim-2024"]
+    assert {item["n"]: item["answer"] for _, items in claim.sections for item in items}["30"].endswith(
+        "sizes and seeds (05)"
+    )
+
+
+@pytest.mark.parametrize("name", cards.NAMES)
+def test_what_a_card_quotes_is_a_parameter_of_its_stage(name):
+    source = (cards.FOLDER / f"{name}.yaml").read_text("utf-8")
+    for stage, parameter in re.findall(r"of\('([^']+)', '([^']+)'\)", source):
+        known = vars(study.check_file(runs.ROOT / f"params/smoke/{stage}.yaml"))
+        assert parameter in known, f"{stage} has no {parameter}"
 
 
 def test_commands_that_cards_name_are_there():

@@ -6,7 +6,7 @@ Answers are templates over ``facts``; what an unfinished stage would say reads "
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,9 @@ def facts(run: Path, preset: str) -> dict[str, object]:
         "kid": number("01-synthesis", "fidelity", "kid", "value"),
         "kid_floor": number("01-synthesis", "fidelity", "kid_floor", "value"),
         "tested": _tested(scored.get("results")),
+        "external": _tested(_reported(scored.get("results"))),
+        "chosen_by": _chosen_by(scored),
+        "robust": _robust(set(cards)),
         "results": _results(scored.get("results")),
         "controls": _controls(scored.get("controls")),
         "explained": _explained(numbers.get("07-explanation", {}).get("localisation")),
@@ -159,11 +162,33 @@ def _fidelity(fidelity: Mapping) -> str:
 
 def _tested(results: list | None) -> str:
     if not results:
-        return UNKNOWN
+        return UNKNOWN if results is None else "(no photographs)"
     tasks = defaultdict(list)
     for result in results:
         tasks[f"{result['dataset']} ({result['split']})"].append(f"{result['task']} n={result['n']}")
     return "; ".join(f"{name}: {', '.join(of_set)}" for name, of_set in tasks.items())
+
+
+def _reported(results: list | None) -> list | None:
+    """The results of photographs that took no part in choices."""
+    return results and [
+        row for row in results if row["dataset"] not in conclusions.DRAWN and row["split"] != conclusions.DEVELOPMENT
+    ]
+
+
+def _chosen_by(scored: Mapping) -> str:
+    """The sets that the drawing was chosen by, as far as 04 found them."""
+    of_04 = [row for row in scored.get("results") or [] if row["split"] == conclusions.DEVELOPMENT]
+    named = dict.fromkeys(f"{row['dataset']} ({row['split']})" for row in (scored.get("tuned") or []) + of_04)
+    return ", ".join(named) or "train splits of IDRiD and PALM and a part of ODIR-5K, which were not there in this run"
+
+
+def _robust(finished: Set[str]) -> str:
+    """What the finished stages vary, beside the wording."""
+    asked = {"05-dataset-size": "sizes and seeds", "06-transfer": "parts left out", "08-diversity": "poorer sets"}
+    asked |= {"10-robustness": "factors of drawn eyes, and sixteen corruptions"}
+    made = [f"{what} ({name[:2]})" for name, what in asked.items() if name in finished]
+    return ", ".join(made) or "nothing else in this run"
 
 
 def _real_first(rows: list | None) -> list:
@@ -208,9 +233,10 @@ def _explained(rows: list | None) -> str:
 def _duplicates(rows: list | None) -> str:
     if not rows:
         return UNKNOWN
-    leaks = [row for row in rows if row["compared with"] != "itself" and row["near-duplicate pairs"]]
-    pairs = [f"{row['tested set']} with {row['compared with']}: {row['near-duplicate pairs']}" for row in leaks]
-    return "; ".join(pairs) or "none between tested and training images"
+    found = [row for row in rows if row["near-duplicate pairs"]]
+    pairs = [f"{row['tested set']} with {row['compared with']}: {row['near-duplicate pairs']}" for row in found]
+    leaks = any(row["compared with"] != "itself" for row in found)
+    return "; ".join(([] if leaks else ["none between tested and training images"]) + pairs)
 
 
 def _appearance(rows: list | None) -> str:
