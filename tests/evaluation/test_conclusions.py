@@ -49,6 +49,18 @@ def test_zero_shot_names_the_lowest_and_the_highest_and_no_set_to_choose_by():
     assert "mean AUC is 0.850 over 2 tasks (0.800 to 0.900)" in said
 
 
+def test_failures_are_of_reported_photographs():
+    row = {"dataset": "clinic", "split": "test", "task": "referable_dr", "condition": "dr_grade>=2", "positive": 63}
+    rows = [row | {"sensitivity": Interval(0.65, 0.5, 0.8)}, row | {"sensitivity": Interval(0.9)}]
+    rows += [row | {"split": "development", "sensitivity": Interval(0.1)}]
+    grade = {"dataset": "clinic", "split": "test", "task": "dr_grade"}
+    grades = [{**grade, "grade": name, "predicted": count} for name, count in (("none", 9), ("mild", 0), ("severe", 0))]
+    said = conclusions.failures(rows, grades)
+    assert "finds 0.650 [0.500, 0.800] of 63 eyes with moderate retinopathy or worse (clinic)" in said
+    assert said.endswith("of the 3 classes of retinopathy grade (clinic) it never names mild, severe.")
+    assert conclusions.failures(rows[2:], []) == ""
+
+
 def arm(name, value, p=None, difference=None):
     against = (
         None if difference is None else Comparison(Interval(difference, difference - 0.01, difference + 0.01), p, p)
@@ -74,10 +86,13 @@ def test_maps_are_held_against_marks_and_without_any_against_masks():
     def row(dataset, finding, value):
         return {"dataset": dataset, "finding": finding, "split": "test", "average_precision": Interval(value)}
 
-    rows, matrix = [row("phantoms", "disc", 0.9)], [{"rank": 1}, {"rank": 3}, {"rank": None}]
+    rows, matrix = [row("phantoms", "disc", 0.9)], [{"dataset": "clinic", "rank": rank} for rank in (1, 3, None)]
     said = conclusions.localisation(rows, matrix, ["test"])
     assert "masks of held-out phantoms" in said
-    assert "best of all in 1 of 2 tasks" in said
+    assert "best of all in 1 of 2 tasks on photographs." in said
+    drawn = [*matrix, {"dataset": "held-out phantoms", "rank": 1}]
+    both = conclusions.localisation(rows, drawn, ["test"])
+    assert both.endswith("1 of 2 tasks on photographs and 1 of 1 task on drawn eyes.")
     chosen = {**row("clinic", "exudate", 0.1), "split": "train"}
     assert "average precision 0.900 (optic disc);" in conclusions.localisation([*rows, chosen], matrix, ["test"])
     unscored = [*rows, row("clinic", "exudate", None)]

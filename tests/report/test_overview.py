@@ -54,8 +54,9 @@ def test_an_empty_run_has_nothing_to_show(tmp_path):
 
 
 def test_scores_stand_beside_cited_ones_of_the_same_measure():
-    row = {"dataset": "clinic", "task": "gc", "n": 20, "chance_aca": 0.5, "aca": None}
+    row = {"dataset": "clinic", "split": "test", "task": "gc", "n": 20, "chance_aca": 0.5, "aca": None}
     row |= {"auc": {"value": 0.8, "low": 0.7, "high": 0.9}}
+    assert overview.comparison([row | {"split": "development"}], "AUC") == ""
     assert overview.comparison([row], "AUC").rstrip().endswith("</svg>")
     assert overview.comparison([row], "ACA") == ""
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tiny_run import SAID, SOURCES, build, code, failed, finish, log, notebook, study
 from visionclip import runs
-from visionclip.report import cards, pages
+from visionclip.report import cards, overview, pages
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,9 @@ def test_every_sentence_with_a_number_on_the_index_is_read_from_the_numbers(tmp_
     assert said == {own["answer"] for own in numbers.values() if own["answer"]}
     shown = {dd.text for dd in page.select(".headline dd")}
     assert shown == {row["value"] for own in numbers.values() if not own["answer"] for row in own["headline"]}
+    assert page.select_one(".answer p").text == overview.answer(numbers["04-zero-shot"])
     for paragraph in page.main("p"):
-        if "total" not in paragraph.get("class", []):
+        if not paragraph.find_parent(class_="answer") and "total" not in paragraph.get("class", []):
             assert not re.search(r"\d", paragraph.text.replace("04-zero-shot", "")), paragraph.text
     assert [image["alt"] for image in page("img")] == [
         f"Zero-shot {measure} of this run beside cited figures and chance" for measure in ("AUC", "ACA")
@@ -135,9 +136,19 @@ def test_a_stage_that_was_not_run_leads_to_its_page_in_other_reports(tmp_path):
     other = tmp_path / "reports/overnight/04-zero-shot.html"
     other.parent.mkdir(parents=True)
     other.write_text("of another run")
+    runs.write_json(other.with_name("numbers.json"), {"04-zero-shot": {"answer": "AUC is 0.7."}})
     rows = soup(build(tmp_path) / "index.html").select(".stages tbody tr")
+    said = next(row for row in rows if row.th.text.startswith("04")).select_one(".said").text
+    assert said == "Of overnight, another run: AUC is 0.7."
     links = [[link["href"] for link in row.select(".status a")] for row in rows]
     assert links == [["../overnight/04-zero-shot.html"] if row.th.text.startswith("04") else [] for row in rows]
+
+
+def test_a_page_does_not_quote_an_earlier_run(tmp_path):
+    prose = new_markdown_cell("## What we saw\n\n- At `cpu`: AUC 0.9.\n- *Try it*: more images.")
+    text = pages.prepare(new_notebook(cells=[prose])).cells[0].source
+    assert "0.9" not in text
+    assert "*Try it*" in text
 
 
 def test_index_has_question_status_duration_headline_and_total(reports):

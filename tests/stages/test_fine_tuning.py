@@ -241,7 +241,7 @@ def test_what_it_is_worth_is_read_off_the_curve_from_scratch():
     (found,) = fine_tuning.worths(ROWS)
     assert found["worth"].labels.value == pytest.approx(20 * np.sqrt(10))
     assert fine_tuning.headline([found]) == [
-        f"a: pretraining on phantoms is worth 63 labelled photographs (zero-shot AUC {found['auc']})"
+        f"a: pretraining on phantoms is worth 63 labelled photographs (zero-shot AUC {found['auc']})."
     ]
     high = [one | {"auc": 0.9} if one["method"] == ZERO_SHOT else one for one in ROWS]
     (never,) = fine_tuning.worths(high)

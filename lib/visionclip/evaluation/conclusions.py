@@ -81,6 +81,36 @@ def zero_shot(results: Sequence[Mapping]) -> str:
     return f"On real photographs, which trained nothing, AUC is {extremes}, over {tasks}; {phantoms}."
 
 
+def failures(at_thresholds: Sequence[Mapping], grades: Sequence[Mapping]) -> str:
+    """What goes wrong on reported photographs, from rows of ``evidence.at_thresholds`` and ``grades.recalls``: the
+    condition that is missed most at the phantoms' threshold, and the grades that are never named; empty without any."""
+
+    def reported(rows: Sequence[Mapping]) -> list[Mapping]:
+        return [row for row in rows if row["dataset"] not in DRAWN and row["split"] != DEVELOPMENT]
+
+    told = []
+    found = [row for row in reported(at_thresholds) if Interval.of(row["sensitivity"]).value is not None]
+    if found:
+        least = min(found, key=lambda row: Interval.of(row["sensitivity"]).value or 0.0)
+        told.append(
+            f"at the threshold that phantoms fixed it finds {Interval.of(least['sensitivity'])} of {least['positive']} "
+            f"eyes with {plain(least['condition'])} ({least['dataset']})"
+        )
+    for (dataset, task), own in _grouped(reported(grades), "dataset", "task").items():
+        never = [str(row["grade"]) for row in own if not row["predicted"]]
+        if never:
+            several = _counted(len(own), "class", "classes")
+            told.append(f"of the {several} of {plain(task)} ({dataset}) it never names {', '.join(never)}")
+    return f"But {'; '.join(told)}." if told else ""
+
+
+def _grouped(rows: Sequence[Mapping], *keys: str) -> dict[tuple, list[Mapping]]:
+    groups: dict[tuple, list[Mapping]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
 def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: str) -> str:
     """Which part of the phantoms costs most on photographs when it is left out, from ``transfer.compare``'s rows, and
     how well phantoms are told from photographs, from ``distance.evaluate``'s."""
@@ -112,9 +142,15 @@ def localisation(localised: Sequence[Mapping], matrix: Sequence[Mapping], report
     scored = [(score, row) for row in localised if (score := Interval.of(row["average_precision"])).value is not None]
     marked = [one for one in scored if one[1]["dataset"] not in DRAWN and one[1]["split"] in reported]
     shown = marked or [one for one in scored if one[1]["dataset"] in DRAWN]
-    ranked = [row["rank"] for row in matrix if row["rank"] is not None]
-    word = f"the right sentence is the best of all in {ranked.count(1)} of {_counted(len(ranked), 'task')}."
-    word = word if ranked else "no task could rank its sentences."
+    tasks = {"photographs": [row for row in matrix if row["dataset"] not in DRAWN]}
+    tasks["drawn eyes"] = [row for row in matrix if row["dataset"] in DRAWN]
+    best = [
+        f"{[row['rank'] for row in ranked].count(1)} of {_counted(len(ranked), 'task')} on {where}"
+        for where, own in tasks.items()
+        if (ranked := [row for row in own if row["rank"] is not None])
+    ]
+    word = f"the right sentence is the best of all in {' and '.join(best)}."
+    word = word if best else "no task could rank its sentences."
     if not shown:
         return f"No map could be scored; {word}"
     ordered = sorted(shown, key=lambda one: one[0].value or 0)

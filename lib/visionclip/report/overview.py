@@ -15,6 +15,7 @@ from PIL import Image
 
 from visionclip.data import folders
 from visionclip.data import images as imaging
+from visionclip.evaluation import conclusions
 from visionclip.evaluation.intervals import Interval
 from visionclip.report import figures
 
@@ -99,15 +100,33 @@ def _address(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def answer(scored: Mapping) -> str:
+    """What the numbers of 04 say of real eyes, good and bad; empty without any."""
+    if not scored.get("results"):
+        return ""
+    failures = conclusions.failures(scored.get("at_thresholds", []), scored.get("grades", []))
+    return f"{conclusions.zero_shot(scored['results'])} {failures}".strip()
+
+
+def elsewhere(reports: Path, file: str) -> dict[str, str]:
+    """The folders beside ``reports`` that have this page, with the answer that their numbers hold."""
+    found = {}
+    for path in sorted(reports.parent.glob(f"*/{file}")):
+        numbers = path.parent / "numbers.json"
+        if path.parent != reports and numbers.is_file():
+            found[path.parent.name] = json.loads(numbers.read_text("utf-8")).get(path.stem, {}).get("answer", "")
+    return found
+
+
 def comparison(results: Sequence[Mapping], measure: str) -> str:
-    """A forest plot (SVG) of a run's zero-shot scores by ``measure`` (AUC or ACA), chance, and cited figures;
-    empty without a score."""
+    """A forest plot (SVG) of a run's zero-shot scores by ``measure`` (AUC or ACA), chance, and cited figures; empty
+    without a score. What was chosen by stands in 04 alone."""
     score, chance = {"AUC": ("auc", None), "ACA": ("aca", "chance_aca")}[measure]
     own = [
         {"name": f"{row['dataset']}: {row['task']}", "n": row["n"], "chance": row[chance] if chance else 0.5}
         | asdict(Interval.of(row[score]))
-        for row in results
-        if Interval.of(row[score]).value is not None
+        for row in sorted(results, key=lambda one: one["dataset"] in conclusions.DRAWN)
+        if Interval.of(row[score]).value is not None and row["split"] != folders.DEVELOPMENT
     ]
     if not own:
         return ""

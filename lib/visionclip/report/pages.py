@@ -112,7 +112,8 @@ def build(
     index = environment.get_template("index.html.j2").render(
         preset=preset,
         stages=stages,
-        elsewhere={page.name: _elsewhere(reports, page.file) for page in stages if page.status == "not run"},
+        elsewhere={page.name: overview.elsewhere(reports, page.file) for page in stages if page.status == "not run"},
+        answer=overview.answer(scored.numbers if scored else {}),
         cards=filled,
         failed=[page for page in (*stages, *failed_points) if page.status == "failed"],
         total=computing_time(_times(run)),
@@ -131,11 +132,6 @@ def build(
         if stale.name not in files:
             stale.unlink()
     return reports / "index.html"
-
-
-def _elsewhere(reports: Path, file: str) -> list[str]:
-    """The folders beside ``reports`` that have this page."""
-    return sorted(path.parent.name for path in reports.parent.glob(f"*/{file}") if path.parent != reports)
 
 
 def _write(path: Path, text: str) -> None:
@@ -341,6 +337,7 @@ def prepare(notebook: NotebookNode, question: str = "") -> NotebookNode:
     section = "output of the cell"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            cell.source = re.sub(EARLIER, "", cell.source, flags=re.M)
             section = [section, *(text for tag, text in html.blocks(cell.source) if tag in html.HEADINGS)][-1]
         if "parameters" in _tags(cell):
             cell.metadata["parameters"] = parameters(cell, given)
@@ -361,6 +358,7 @@ def prepare(notebook: NotebookNode, question: str = "") -> NotebookNode:
     return notebook
 
 
+EARLIER = r"^- At `\w+`.*\n?"  # what a notebook quotes of a committed run, which is not the run of the page
 MADE = ("Parameters", "Checks", "Save")  # sections that say how a page was made, not what was found
 
 

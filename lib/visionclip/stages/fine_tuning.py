@@ -320,7 +320,7 @@ def headline(valued: Sequence[dict]) -> list[str]:
         worth: Worth = one["worth"]
         some = f", reached in {worth.reached} of {worth.seeds} seeds" if 0 < worth.reached < worth.seeds else ""
         what = f"pretraining on {one['start']} is worth {worth} labelled photographs{some}"
-        sentences.append(f"{one['task']}: {what} (zero-shot AUC {one['auc']})")
+        sentences.append(f"{one['task']}: {what} (zero-shot AUC {one['auc']}).")
     return sentences
 
 
