@@ -19,10 +19,11 @@ LIBRARY = Path(visionclip.__file__).parent
 PAGES = [*runs.ROOT.glob("*.md"), *(runs.ROOT / "docs").rglob("*.md")]
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also names what there was
 README, CONTRIBUTING = ((runs.ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+TEXTS = [page.read_text("utf-8") for page in (runs.ROOT / "README.md", *sorted(runs.ROOT.glob("docs/*.md")))]
 COMMANDS = [runs.ROOT / name for name in ("Makefile", ".pre-commit-config.yaml")]
 MAKEFILE = (runs.ROOT / "Makefile").read_text("utf-8")
 PIPELINE, RENDER, POINT = "transformers import pipeline", "phantom import render", "model.point("
-READ = "your_photograph.examine("
+READ = "your_photograph.read("
 
 
 def identity(page: Path) -> str:
@@ -30,8 +31,8 @@ def identity(page: Path) -> str:
 
 
 def blocks(language: str) -> list[str]:
-    """README's fenced examples in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+    """The fenced examples in a language, of README and of what it leads to."""
+    return [block for text in TEXTS for block in re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)]
 
 
 def example(words: str) -> str:
@@ -41,7 +42,7 @@ def example(words: str) -> str:
 
 
 def command_lines() -> list[list[str]]:
-    """README's shell lines as words, without comments."""
+    """Their shell lines as words, without comments."""
     lines = (line for block in blocks("sh") for line in block.splitlines())
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -136,7 +137,7 @@ def test_every_target_of_make_and_every_preset_exists(page):
 
 def test_the_shell_lines_name_what_there_is():
     notebooks = [words for words in command_lines() if words[0] == "papermill"]
-    assert len(notebooks) == 2
+    assert len(notebooks) == 3
     assert notebooks[0][1] == "--help-notebook"
     for words in notebooks:
         (path,) = [word for word in words if word.startswith("notebooks/")]
@@ -151,7 +152,7 @@ def test_the_shell_lines_name_what_there_is():
 
 
 def test_folders_that_are_named_are_there():
-    for name in re.findall(r"--profile (\S+?)[ `]", README):
+    for name in re.findall(r"--profile (\S+?)[ `]", (runs.ROOT / "docs/cluster.md").read_text("utf-8")):
         assert (runs.ROOT / name).is_dir(), name
     (row,) = re.findall(r"^\| `lib/visionclip/` \|(.*)$", README, re.M)
     for name in re.findall(r"`([\w/]+)`", row):
@@ -220,7 +221,7 @@ def test_the_example_of_the_pipeline_runs(tmp_path, monkeypatch):
 
 
 def test_the_example_of_a_dataset_is_a_plan(tmp_path):
-    (block,) = blocks("yaml")
+    (block,) = [block for block in blocks("yaml") if "tasks:" in block]
     (tmp_path / "tasks.yaml").write_text(block, "utf-8")
     plan = tasks.load_plan(tmp_path / "tasks.yaml")
     assert [task.name for task in plan.tasks] == ["glaucoma"]
@@ -228,7 +229,7 @@ def test_the_example_of_a_dataset_is_a_plan(tmp_path):
 
 
 def test_the_example_of_a_tower_is_of_parameters_that_there_are():
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", (runs.ROOT / "docs/own-data.md").read_text("utf-8"), re.M | re.S)
+    (block,) = [block for block in blocks("yaml") if block.startswith("tower:")]
     given, declared = yaml.safe_load(block), study.declared("03-pretrain")
     assert set(given) == {"tower", "lock"}
     for name, value in given.items():

@@ -31,7 +31,8 @@ def test_the_minutes_are_those_of_the_run():
 
 
 def test_every_row_has_its_notebook_its_answer_and_where_the_figures_are():
-    for name, (_, answer, _) in rows("notebook").items():
+    for name, (_, answer, preset, _) in rows("notebook").items():
+        assert preset.startswith("`cpu`")
         assert f"| [{name}](notebooks/{name}.ipynb) |" in README
         figures = f"[Figures](reports/{committed.FOLDERS[name]}/{name}.html)"
         assert answer == f"{committed.numbers(name)['answer']} {figures}"
@@ -39,13 +40,16 @@ def test_every_row_has_its_notebook_its_answer_and_where_the_figures_are():
 
 def test_the_scores_are_those_of_the_run():
     quoted = rows("real photographs")
-    of_04 = committed.numbers("04-zero-shot")["results"]
-    results = [one for one in of_04 if one["dataset"] != PHANTOMS and one["split"] != DEVELOPMENT]
+    of_04 = committed.numbers("04-zero-shot")
+    at_thresholds = {(one["dataset"], one["split"], one["task"]): one for one in of_04["at_thresholds"]}
+    results = [one for one in of_04["results"] if one["dataset"] != PHANTOMS and one["split"] != DEVELOPMENT]
     assert len(quoted) == len(results)
     for one in results:
-        scores = [str(Interval.of(one[score])) for score in ("auc", "aca")]
-        accuracy = one["accuracy"]["value"], one["majority_accuracy"]
-        assert quoted[task(one)] == [str(one["n"]), *scores, *(f"{of:.3f}" for of in (*accuracy, one["chance_aca"]))]
+        aca = f"{Interval.of(one['aca'])} ({one['chance_aca']:.3f})"
+        accuracy = f"{one['accuracy']['value']:.3f} ({one['majority_accuracy']:.3f})"
+        asked = at_thresholds.get((one["dataset"], one["split"], one["task"]), {})
+        rates = [str(Interval.of(asked.get(rate))) for rate in ("sensitivity", "specificity")]
+        assert quoted[task(one)] == [str(one["n"]), str(Interval.of(one["auc"])), aca, accuracy, *rates]
 
 
 def test_its_picture_is_there_and_is_described():

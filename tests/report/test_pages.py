@@ -64,7 +64,7 @@ def test_every_sentence_with_a_number_on_the_index_is_read_from_the_numbers(tmp_
     assert said == {own["answer"] for own in numbers.values() if own["answer"]}
     shown = {dd.text for dd in page.select(".headline dd")}
     assert shown == {row["value"] for own in numbers.values() if not own["answer"] for row in own["headline"]}
-    assert page.select_one(".answer p").text == overview.answer(numbers["04-zero-shot"])
+    assert page.select_one(".answer p").text == overview.conclusion(numbers["04-zero-shot"])
     for paragraph in page.main("p"):
         if not paragraph.find_parent(class_="answer") and "total" not in paragraph.get("class", []):
             assert not re.search(r"\d", paragraph.text.replace("04-zero-shot", "")), paragraph.text

@@ -88,11 +88,11 @@ def failures(at_thresholds: Sequence[Mapping], grades: Sequence[Mapping]) -> str
     def reported(rows: Sequence[Mapping]) -> list[Mapping]:
         return [row for row in rows if row["dataset"] not in DRAWN and row["split"] != DEVELOPMENT]
 
-    told = []
+    clauses = []
     found = [row for row in reported(at_thresholds) if Interval.of(row["sensitivity"]).value is not None]
     if found:
         least = min(found, key=lambda row: Interval.of(row["sensitivity"]).value or 0.0)
-        told.append(
+        clauses.append(
             f"at the threshold that phantoms fixed it finds {Interval.of(least['sensitivity'])} of {least['positive']} "
             f"eyes with {plain(least['condition'])} ({least['dataset']})"
         )
@@ -100,8 +100,8 @@ def failures(at_thresholds: Sequence[Mapping], grades: Sequence[Mapping]) -> str
         never = [str(row["grade"]) for row in own if not row["predicted"]]
         if never:
             several = _counted(len(own), "class", "classes")
-            told.append(f"of the {several} of {plain(task)} ({dataset}) it never names {', '.join(never)}")
-    return f"But {'; '.join(told)}." if told else ""
+            clauses.append(f"of the {several} of {plain(task)} ({dataset}) it never names {', '.join(never)}")
+    return f"But {'; '.join(clauses)}." if clauses else ""
 
 
 def _grouped(rows: Sequence[Mapping], *keys: str) -> dict[tuple, list[Mapping]]:
@@ -113,7 +113,7 @@ def _grouped(rows: Sequence[Mapping], *keys: str) -> dict[tuple, list[Mapping]]:
 
 def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: str) -> str:
     """Which part of the phantoms costs most on photographs when it is left out, from ``transfer.compare``'s rows, and
-    how well phantoms are told from photographs, from ``distance.evaluate``'s."""
+    how well phantoms are clauses from photographs, from ``distance.evaluate``'s."""
     compared = [row for row in rows if row["against"] and row["task"] == rows[0]["task"]]
     if not compared or rows[0]["task"] in DRAWN:
         return "Without photographs nothing is said of what holds on real eyes."
@@ -131,7 +131,7 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
     apart = [Interval.of(row["auc"]).value for row in separable if row["first"] == SIMPLY_PHANTOMS]
     defined = [value for value in apart if value is not None]
     parts += (
-        [f"phantoms are told from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
+        [f"phantoms are clauses from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
     )
     return "; ".join(parts) + "."
 

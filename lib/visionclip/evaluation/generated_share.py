@@ -66,12 +66,12 @@ def verdict(rows: Sequence[Mapping]) -> str:
     """
     if not rows:
         return "What generated eyes are worth in place of drawn ones was not tried."
-    told = []
+    clauses = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = {row["dataset"]: row["difference"] for row in rows if row["arm"] == arm}
         mean = own.pop(MEAN)
         worst = min(own, key=lambda name: own[name].value)
-        told.append(f"{arm} {mean:+.3f} (worst set {worst}, {own[worst]:+.3f})")
+        clauses.append(f"{arm} {mean:+.3f} (worst set {worst}, {own[worst]:+.3f})")
     added = [row["arm"] for row in rows if row["dataset"] == MEAN and _surely_above(row["difference"])]
     adds = (
         f"better than the renderer alone by more than chance: {', '.join(added)}"
@@ -84,7 +84,7 @@ def verdict(rows: Sequence[Mapping]) -> str:
         if share
         else (f"every share loses more than {BESIDE} AUC on some set")
     )
-    return f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(told)}. Of them {adds}; {most}."
+    return f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(clauses)}. Of them {adds}; {most}."
 
 
 def _of(sets: Mapping[str, np.ndarray], name: str) -> np.ndarray:

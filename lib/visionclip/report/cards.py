@@ -185,9 +185,9 @@ def _chosen_by(scored: Mapping) -> str:
 
 def _robust(finished: Set[str]) -> str:
     """What the finished stages vary, beside the wording."""
-    asked = {"05-dataset-size": "sizes and seeds", "06-transfer": "parts left out", "08-diversity": "poorer sets"}
-    asked |= {"10-robustness": "factors of drawn eyes, and sixteen corruptions"}
-    made = [f"{what} ({name[:2]})" for name, what in asked.items() if name in finished]
+    varied = {"05-dataset-size": "sizes and seeds", "06-transfer": "parts left out", "08-diversity": "poorer sets"}
+    varied |= {"10-robustness": "factors of drawn eyes, and sixteen corruptions"}
+    made = [f"{what} ({name[:2]})" for name, what in varied.items() if name in finished]
     return ", ".join(made) or "nothing else in this run"
 
 

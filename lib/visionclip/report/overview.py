@@ -100,7 +100,7 @@ def _address(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def answer(scored: Mapping) -> str:
+def conclusion(scored: Mapping) -> str:
     """What the numbers of 04 say of real eyes, good and bad; empty without any."""
     if not scored.get("results"):
         return ""

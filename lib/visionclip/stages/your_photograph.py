@@ -19,10 +19,13 @@ from visionclip.conditions import DISEASES, FINDINGS, VOCABULARY, Conditions
 from visionclip.data import field_of_view, images
 from visionclip.data.folders import PICTURES
 from visionclip.evaluation import evidence, pointing, refusal
+from visionclip.evaluation import reference as references
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.reference import CHANCE, Reference, Worth
+from visionclip.models import visionclip
 from visionclip.models.visionclip import VisionCLIP
 
+PUBLISHED = "weights/visionclip"  # folder of the model that reads where none is named
 STANDING_IN: tuple[dict[str, int], ...] = (
     {"dr_grade": 3, "dme": 1},
     {"gc": 1},
@@ -172,6 +175,17 @@ def keep_uploads(uploaded: Sequence[Mapping], folder: Path) -> list[Path]:
         path.write_bytes(bytes(one["content"]))
         paths.append(path)
     return paths
+
+
+def read(photographs: str | Path | Sequence[str | Path], model: str | Path = PUBLISHED) -> list[Examined]:
+    """What the model saved in the folder ``model`` sees in each of these files, or in those of a folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``find``, ``examine`` and ``visionclip.load``.
+    """
+    network, tokenizer, processor = visionclip.load(runs.resolve(model))
+    beside = references.load(runs.resolve(model), network)
+    return examine(network, tokenizer, processor.size, beside, find(photographs))
 
 
 def examine(
