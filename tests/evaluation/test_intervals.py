@@ -304,3 +304,13 @@ def test_a_detectable_difference_is_found_four_times_in_five():
     assert found == pytest.approx(0.8, abs=0.04)
     assert intervals.detectable(np.array([0.1])) is None
     assert intervals.detectable(np.array([0.1, 0.1])) is None
+
+
+def test_a_difference_of_scores_on_different_images_is_as_wide_as_both_together():
+    one, other = Interval(0.8, 0.7, 0.85), Interval(0.5, 0.3, 0.6)
+    found = intervals.difference(one, other)
+    assert found.value == pytest.approx(0.3)
+    assert found.low == pytest.approx(0.3 - np.hypot(0.1, 0.1))
+    assert found.high == pytest.approx(0.3 + np.hypot(0.05, 0.2))
+    assert intervals.difference(one, Interval(0.5)) == Interval(pytest.approx(0.3))
+    assert intervals.difference(one, Interval(None)) == Interval(None)

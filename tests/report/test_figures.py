@@ -63,7 +63,9 @@ DRAWN = {
     "recall_bars": lambda: figures.recall_bars(
         pandas.DataFrame({"direction": ["a", "b"], "k": ["R@1"] * 2, "recall": [0.3, 0.4], "chance": [0.1, 0.1]})
     ),
-    "confusion": lambda: figures.confusion(np.array([[5, 1], [0, 0]]), ["no", "yes"], "eyes"),
+    "confusions": lambda: figures.confusions(
+        {"glaucoma": (np.array([[5, 1], [0, 0]]), ["no", "yes"]), "grade": (np.eye(3, dtype=int), list("abc"))}, "eyes"
+    ),
     "prompt_matrix": lambda: figures.prompt_matrix(
         np.array([[0.9, 0.5], [0.4, 0.6]]), ["clinic: gc", "clinic: amd"], ["gc", "amd"], [["gc"], []]
     ),

@@ -69,6 +69,24 @@ def test_corruption_is_measured_against_the_same_images(drawn, model):
     assert found.mean.low <= found.mean.value <= found.mean.high
 
 
+def test_a_gap_is_between_the_first_and_the_last_third():
+    def third(dataset, value):
+        return {"dataset": dataset, "quality": "brightness", "auc": Interval(value, value - 0.1, value + 0.1)}
+
+    (row,) = robustness.gaps([third("a", 0.8), third("a", 0.5), third("a", 0.6), third("b", 0.9)])
+    assert (row["first"].value, row["last"].value) == (0.8, 0.6)
+    assert row["gap"].value == pytest.approx(-0.2)
+    assert row["gap"].high - row["gap"].low == pytest.approx(0.2 * 2**0.5)
+
+
+def test_the_worst_eyes_have_the_condition_and_are_ranked_lowest(drawn, queries):
+    ranked = np.stack([np.arange(len(drawn.eyes), dtype=float)] * len(queries))
+    worst = robustness.worst_eyes(drawn.eyes.pixels, queries, ranked)
+    assert set(worst) == {one.task.name for one in queries}
+    first = np.flatnonzero(queries[0].positive)
+    np.testing.assert_array_equal(worst[queries[0].task.name], drawn.eyes.pixels[first[: robustness.WORST]])
+
+
 def test_what_is_not_changed_costs_nothing(queries):
     positives = np.stack([one.positive for one in queries])
     ranked = np.random.default_rng(0).normal(size=positives.shape)

@@ -148,6 +148,19 @@ def share(successes: np.ndarray, groups: Sequence | np.ndarray | None = None) ->
     return Interval(value, max(min(centre - half, value), 0.0), min(max(centre + half, value), 1.0))  # but for rounding
 
 
+def difference(one: Interval, other: Interval) -> Interval:
+    """``one`` minus ``other``, of scores on different images, with limits from theirs (Zou & Donner, Statistics in
+    Medicine 2008: the squares of their arms add up); without limits where either has none."""
+    if one.value is None or other.value is None:
+        return Interval(None)
+    value = one.value - other.value
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Interval(value)
+    below = np.hypot(one.value - one.low, other.high - other.value)
+    above = np.hypot(one.high - one.value, other.value - other.low)
+    return Interval(value, float(value - below), float(value + above))
+
+
 def over_seeds(values: Sequence[float | None] | np.ndarray) -> Interval:
     """Mean of the scores of R repeated runs with the t-interval of that mean.
 

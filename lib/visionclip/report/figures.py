@@ -271,17 +271,25 @@ def recall_bars(table: pandas.DataFrame) -> Figure:
     return figure
 
 
-def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """Counts K×K (rows: truth), coloured by the share of each row."""
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 0.55 * len(classes) + 2.2
-    figure, axes = _subplots(figsize=(side + 0.6, side - 0.6))
-    colours = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False}
-    seaborn.heatmap(share, annot=counts, fmt="d", annot_kws={"fontsize": 8}, ax=axes, **colours)
-    axes.set_xticklabels(classes, rotation=40, ha="right", fontsize=8)
-    axes.set_yticklabels(classes, rotation=0, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="truth")
-    axes.set_title(title, fontsize=10)
+def confusions(matrices: Mapping[str, tuple[np.ndarray, Sequence[str]]], title: str) -> Figure:
+    """A panel a task, by its name: counts K×K (rows: truth) of its K classes, coloured by the share of each row."""
+    columns = min(3, len(matrices))
+    lines = -(-len(matrices) // columns)
+    largest = max(len(classes) for _, classes in matrices.values())
+    side = 0.42 * largest + 1.9
+    figure, panels = _subplots(lines, columns, figsize=(side * columns, side * lines), squeeze=False)
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "fmt": "d", "annot_kws": {"fontsize": 8}}
+    for axes in panels.flat[len(matrices) :]:
+        axes.set_axis_off()
+    for axes, (name, (counts, classes)) in zip(panels.flat, matrices.items(), strict=False):
+        seaborn.heatmap(counts / np.maximum(counts.sum(1, keepdims=True), 1), annot=counts, ax=axes, **look)
+        words = [textwrap.fill(one, 16) for one in classes]
+        axes.set_xticklabels(words, rotation=40, ha="right", fontsize=7)
+        axes.set_yticklabels(words, rotation=0, fontsize=7)
+        axes.set_title(textwrap.fill(name, 26), fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.supxlabel("predicted", fontsize=9)
+    figure.supylabel("truth", fontsize=9)
     return figure
 
 

@@ -219,10 +219,11 @@ def _bins(values: pandas.Series, used: np.ndarray, count: int) -> list[tuple[str
     return [(name, inside) for name, inside in parts if inside.sum() >= 2]
 
 
-def worst_eyes(drawn: Drawn, queries: Sequence[Question], ranked: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """Of each condition the ``WORST`` eyes that have it and are ranked lowest, rows for a gallery."""
+def worst_eyes(pixels: np.ndarray, queries: Sequence[Question], ranked: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Of each condition the ``WORST`` of N eyes, uint8 N×S×S×3, that have it and are ranked lowest, rows for a
+    gallery."""
     return {
-        one.task.name: list(drawn.eyes.pixels[_lowest(one.positive, scores)])
+        one.task.name: list(pixels[_lowest(one.positive, scores)])
         for one, scores in zip(queries, ranked, strict=True)
         if one.positive.sum() >= WORST
     }
@@ -409,6 +410,20 @@ def by_quality(network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequ
                     {"dataset": dataset.name, "quality": quality, "bin": name, "images": int(inside.sum()), "auc": auc}
                 )
     return rows
+
+
+def gaps(rows: Sequence[Mapping]) -> list[dict]:
+    """One row a set and quality of ``by_quality``: the AUC of its ``first`` third and of its ``last``, and the ``gap``,
+    the last minus the first. Which thirds are compared is fixed before they are seen."""
+    sets: dict[tuple, list[Mapping]] = {}
+    for row in rows:
+        sets.setdefault((row["dataset"], row["quality"]), []).append(row)
+    return [
+        {"dataset": name, "quality": quality, "first": own[0]["auc"], "last": own[-1]["auc"]}
+        | {"gap": intervals.difference(own[-1]["auc"], own[0]["auc"])}
+        for (name, quality), own in sets.items()
+        if len(own) > 1
+    ]
 
 
 def refusals(drawn: Drawn, datasets: Sequence[Dataset], count: int, seed: int) -> list[dict]:
