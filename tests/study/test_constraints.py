@@ -81,6 +81,11 @@ REFUSED = [
     ("06-transfer", {"arms": ["captions alone"]}, "add 'everything'"),
     ("06-transfer", {"seeds": [1, 1]}, "seeds has 1 twice"),
     (
+        "11-privacy",
+        {"generator": "nowhere"},
+        "generator is 'nowhere'; no unet/config.json there; give a saved pipeline",
+    ),
+    (
         "05-dataset-size",
         {"pretrained": "runs/smoke/03-pretrain"},
         "pretrained is 'runs/smoke/03-pretrain'; no parameter file of 03-pretrain; give params/NAME/03-pretrain.yaml",
@@ -146,6 +151,7 @@ def mine(tmp_path, monkeypatch):
         shutil.copy(root / name, tmp_path)
     (tmp_path / "weights/visionclip").mkdir(parents=True)
     (tmp_path / "weights/visionclip/model.safetensors").touch()
+    shutil.copytree(root / "weights/generator/unet", tmp_path / "weights/generator/unet")
     return tmp_path / "params/mine"
 
 

@@ -190,7 +190,8 @@ def denoising_losses(
     Members have a lower one where a generator remembers them (Carlini et al., USENIX Security 2023; Matsumoto et al.
     2023).
     """
-    network, schedule = pipeline.unet, generator.noise_schedule(settings.prediction)
+    network = pipeline.unet
+    schedule = generator.noise_schedule(network.config.prediction)
     times = torch.linspace(0, len(schedule.betas) - 1, TIMES + 2)[1:-1].round().long().repeat(NOISES)
     count, grid = len(times), network.config.size // network.config.patch
     source = streams.torch_rng(settings.seed, "noises of the membership attack")
@@ -339,8 +340,8 @@ def shadow_losses(halves: Halves, count: int, updates: int, seed: int, folder: P
 
 
 def published(external: Path, photographs: str, size: int) -> Halves | None:
-    """The ``train`` split of a set as members and its reported split as controls, which a model that saw no photograph
-    can't tell apart but by how the two differ; None where the set has not both."""
+    """The ``train`` split of a set as members and its reported split as controls, which whoever saw no photograph can't
+    tell apart but by how the two differ; None where the set has not both."""
     folder = external / photographs
     if not photographs or folder not in folders.find(external) or not folders.has_rows(folder, folders.TRAIN):
         return None

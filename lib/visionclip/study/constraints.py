@@ -35,7 +35,8 @@ ARMS = {
         *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
         *("a quarter generated", "half generated", "three quarters generated", "generated alone"),
-        *("half generated, judged", "generated alone, judged"),
+        *("a quarter generated, judged", "half generated, judged"),
+        *("three quarters generated, judged", "generated alone, judged"),
         *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
     ),
     "08-diversity": (
@@ -292,6 +293,12 @@ def _pretrained(pretrained: str) -> str:
     stage, path = FILES["pretrained"], runs.resolve(pretrained)
     there = path.name == f"{stage}.yaml" and path.is_file()
     return "" if there else f"pretrained is {pretrained!r}; no parameter file of {stage}; give params/NAME/{stage}.yaml"
+
+
+@rule("11-privacy")
+def _unseen(generator: str) -> str:
+    there = (runs.resolve(generator) / "unet" / "config.json").is_file()
+    return "" if there else f"generator is {generator!r}; no unet/config.json there; give a saved pipeline"
 
 
 @rule("06-transfer")
