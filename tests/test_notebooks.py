@@ -130,7 +130,8 @@ def test_every_figure_has_a_caption(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_the_committed_run_saw_and_asks_for_one_exercise(name):
-    size = {committed.CPU: "At `cpu`", committed.ABLATIONS: "At `cpu`, which has left this out since"}
+    size = dict.fromkeys((committed.CPU, committed.ABLATIONS), "At `cpu`") | {committed.OVERNIGHT: "At `overnight`"}
+    size[committed.ABLATIONS] += ", which has left this out since"
     (cell,) = [cell for cell in read(name).cells if cell.source.startswith("## What we saw, and an exercise")]
     _, saw, exercise = re.split(r"\n+- ", cell.source)
     assert saw == f"{size[committed.FOLDERS[name]]}: {committed.numbers(name)['answer']}"

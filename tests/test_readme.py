@@ -32,7 +32,7 @@ def test_the_minutes_are_those_of_the_run():
 
 def test_every_row_has_its_notebook_its_answer_and_where_the_figures_are():
     for name, (_, answer, preset, _) in rows("notebook").items():
-        assert preset.startswith("`cpu`")
+        assert preset == committed.PRESETS[committed.FOLDERS[name]]
         assert f"| [{name}](notebooks/{name}.ipynb) |" in README
         figures = f"[Figures](reports/{committed.FOLDERS[name]}/{name}.html)"
         assert answer == f"{committed.numbers(name)['answer']} {figures}"

@@ -21,7 +21,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --hide-scrollbars"
 )
-COMMITTED = [runs.ROOT / "reports" / name for name in (committed.CPU, committed.ABLATIONS)]
+COMMITTED = [runs.ROOT / "reports" / name for name in sorted(set(committed.FOLDERS.values()))]
 POLICY = re.compile(r'<meta content="[^"]*" http-equiv="Content-Security-Policy"/?>|<meta http-equiv="Content-S[^>]*>')
 WIDTHS = (390, 1280)  # a phone and a desk: frames, since a headless window is at least 500 pixels wide
 FRAME = '<iframe style="border:0;width:{}px;height:900px" srcdoc="{}"></iframe>'
