@@ -131,7 +131,7 @@ def test_without_a_reference_nothing_is_predicted_and_maps_are_shown(model, give
     assert (eye.predicted, eye.nearest) == ([], [])
     assert eye.sentence.startswith("nothing is said: "), "which is not that nothing is seen"
     assert eye.maps.any()
-    assert your_photograph.conclusion([eye], True).endswith("0 were refused; of the others nothing is said.")
+    assert your_photograph.conclusion([eye], True).endswith("none was refused; of the rest nothing is said.")
 
 
 def test_the_table_has_a_row_for_each_photograph_and_condition(examined):
@@ -142,7 +142,7 @@ def test_the_table_has_a_row_for_each_photograph_and_condition(examined):
     assert rows[-1]["condition"] is None
     assert all(row["probability"] is None or 0 <= row["probability"] <= 1 for row in rows)
     said = your_photograph.conclusion(examined, True)
-    assert said.startswith("Of 5 drawn eyes that stand in for photographs 2 were refused; seen in the others: diabetic")
+    assert said.startswith("Of 5 drawn eyes that stand in for photographs 2 were refused; seen in the rest: diabetic")
 
 
 def test_photographs_are_files_or_those_of_a_folder(given, tmp_path):

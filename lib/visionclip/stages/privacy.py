@@ -355,8 +355,8 @@ def published(external: Path, photographs: str, size: int) -> Halves | None:
 
 
 def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) -> str:
-    """The answer in a sentence, from the rows of these attacks: on the generator of all members, on that of a few, and
-    on the model. It is of losses alone: what is near, or bears a mark, says ``beside``.
+    """The answer in a sentence, from the rows of these attacks by losses: on the generator of all members, on that of a
+    few, and on the model. What is near, or bears a mark, says ``beside``.
 
     Members are given away where the AUC is surely above 0.5, or where more of them are found at 1 % false alarms than
     luck explains: a few can be, while all others are hidden among the controls.
@@ -368,14 +368,13 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
         auc: Interval = row["auc"]
         sure = (auc.value if auc.low is None else auc.low) or 0.0
         luck = privacy.by_luck(round(row["tpr"].value * row["members"]), row["members"], row["controls"])
-        leaks = sure > 0.5 or luck < SIGNIFICANT / 2
-        gives = "gives away whom it learnt from" if leaks else "is not shown to give away whom it learnt from"
-        chance = privacy.by_chance(row["controls"])
-        return f"{gives}: AUC {auc} (chance 0.5), {row['tpr']} found at 1 % false alarms (chance {chance:.3f})"
+        gives = "gives away" if sure > 0.5 or luck < SIGNIFICANT / 2 else "is not shown to give away"
+        return f"{gives} whom it learnt from (AUC {auc}, {row['tpr']} found at 1 % false alarms)"
 
     return (
-        f"By its losses a generator of {of_all['members']} {source} {found(of_all)}; a small VisionCLIP of the same "
-        f"{found(of_model)}; of {of_few['members']} that a generator learnt by heart {of_few['tpr']} are found."
+        f"By losses a generator of {of_all['members']} {source} {found(of_all)}, a small VisionCLIP {found(of_model)}, "
+        f"and of {of_few['members']} learnt by heart {of_few['tpr']} are found (chance: AUC 0.5, "
+        f"{privacy.by_chance(of_all['controls']):.3f} found)."
     )
 
 
@@ -386,12 +385,11 @@ def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: fl
 
     def stated_of(kind: str, row: Mapping) -> str:
         found: Neighbours = row["near"]
-        how = "nearer" if found.p < SIGNIFICANT else "not shown to be nearer"
-        chance = f"ratio {found.ratio.value:.3f}, p {found.p:.3f}"
-        return f"by {kind} its images are {how} to members than chance has it ({chance})"
+        sure = "" if found.p < SIGNIFICANT else "not surely "
+        return f"{sure}by {kind} (ratio {found.ratio.value:.3f}, p {found.p:.3f})"
 
-    distances = "; ".join(stated_of(kind, row) for kind, row in near.items())
     return (
-        f"{distances[0].upper()}{distances[1:]}; a text burnt into {share:.0%} of the members is found in "
-        f"{marks['generated']} of its images, by chance in {privacy.by_chance(controls):.3f}."
+        f"Its images are nearer to members than chance has it {', '.join(stated_of(*row) for row in near.items())}; a "
+        f"text burnt into {share:.0%} of the members is found in {marks['generated']} of them (chance "
+        f"{privacy.by_chance(controls):.3f})."
     )

@@ -318,5 +318,5 @@ def conclusion(examined: Sequence[Examined], drawn: bool) -> str:
     seen = sorted({own.names[1] for one in fit for own in one.seen})
     refused = len(examined) - len(fit)
     measured = any(own.worth for one in fit for own in one.predicted)
-    others = f"seen in the others: {', '.join(seen) or 'nothing'}" if measured else "of the others nothing is said"
-    return f"Of {len(examined)} {kind} {refused} were refused; {others}."
+    others = f"seen in the rest: {', '.join(seen) or 'nothing'}" if measured else "of the rest nothing is said"
+    return f"Of {len(examined)} {kind} {refused or 'none'} {'was' if refused < 2 else 'were'} refused; {others}."
