@@ -9,6 +9,24 @@ from visionclip.evaluation.encoding import encode_images, encode_texts
 from visionclip.models.visionclip import VisionCLIP, sized
 
 
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """fp32, as bf16 rounds by the batch."""
+    encoding.KEPT.clear()
+    monkeypatch.setattr(encoding, "bf16_is_fast", lambda _: False)
+
+
+def test_in_bf16_embeddings_and_cells_are_nearly_the_same(pyramid, held_out, monkeypatch):
+    exact = encode_images(pyramid, held_out.pixels[:5]), *encoding.encode_cells(pyramid, held_out.pixels[:5])
+    encoding.KEPT.clear()
+    monkeypatch.setattr(encoding, "bf16_is_fast", lambda _: True)
+    fast = encode_images(pyramid, held_out.pixels[:5]), *encoding.encode_cells(pyramid, held_out.pixels[:5])
+    assert not torch.equal(exact[0], fast[0])
+    for one, other in zip(exact, fast, strict=True):
+        assert other.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(one, other, dim=1).min() > 0.99
+
+
 def test_embeddings_have_unit_length_and_do_not_hang_on_the_batch(untrained, held_out):
     network, _ = untrained
     network.train()

@@ -1,7 +1,8 @@
 """Images and sentences as embeddings, in inference mode and batch by batch."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from visionclip.models import saved
 from visionclip.models.visionclip import VisionCLIP, required
 from visionclip.progress import progress
 from visionclip.text.familiarity import warn
+from visionclip.training.loop import bf16_is_fast
 
 SETS = 12  # whose features are kept: a few megabytes each
 KEPT: OrderedDict[str, torch.Tensor] = OrderedDict()
@@ -29,9 +31,8 @@ def encode_images(
     network.train(False)
     key = _key(network, pixels)
     if key not in KEPT:
-        plain = network.config.plain_colours
         parts = progress(images.to_tensor(pixels).split(batch_size), "encode images")
-        _keep(key, [network.get_pooled_features(images.standardise(part.to(network.device), plain)) for part in parts])
+        _keep(key, [_seen(network, network.get_pooled_features, part) for part in parts])
     KEPT.move_to_end(key)  # the one asked for last goes last
     features = KEPT[key]
     return network.project(features.to(network.device)).cpu() if projected else features
@@ -52,13 +53,18 @@ def encode_cells(
     for start in progress(range(0, len(pixels), batch_size), "find what is named"):
         part = images.to_tensor(images.resized(pixels[start : start + batch_size], size))
         with torch.no_grad():
-            features, cells = network.get_features(
-                images.standardise(part.to(network.device), network.config.plain_colours)
-            )
+            features, cells = _seen(network, network.get_features, part)
         encoded.append(features)
-        yield required(cells)
+        yield required(cells).float()
     if size == pixels.shape[1]:
         _keep(_key(network, pixels), encoded)
+
+
+def _seen(network: VisionCLIP, features: Callable, part: torch.Tensor) -> Any:
+    """``features`` of images uint8 B×3×S×S, in bf16 where that is faster, which moves a score in its fourth digit."""
+    seen = images.standardise(part.to(network.device), network.config.plain_colours)
+    with torch.autocast(seen.device.type, torch.bfloat16, enabled=bf16_is_fast(seen.device)):
+        return features(seen)
 
 
 def _key(network: VisionCLIP, pixels: np.ndarray) -> str:
