@@ -15,7 +15,7 @@ from visionclip.stages import synthesis, your_photograph
 from visionclip.study.weights import write_digests
 
 LANGUAGES, PROMPTS = ("zh", "en"), 6
-PUBLISHED, HELD_OUT = "weights/visionclip", 600  # phantoms that rules come from
+HELD_OUT = 600  # phantoms that rules come from
 
 
 def read(photographs: Sequence[str], model: Path, out: Path) -> None:
@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     worth.add_argument("--external", default="data/external", help="folder with one folder a dataset")
     worth.add_argument("--phantoms", type=int, default=HELD_OUT, help="drawn eyes that rules come from")
     for command in (look, worth):
-        command.add_argument("--model", type=runs.resolve, default=PUBLISHED, help="folder of a saved model")
+        command.add_argument(
+            "--model", type=runs.resolve, default=your_photograph.PUBLISHED, help="folder of a saved model"
+        )
     given = parser.parse_args(arguments)
     try:
         if given.command == "read":

@@ -160,7 +160,7 @@ def test_a_set_is_shown_with_its_patients_its_native_pixels_and_its_classes():
     classes = [ClassOf("no glaucoma", [{"gc": 0}]), ClassOf("glaucoma", [{"gc": 1}])]
     dataset = Dataset("d", "test", eyes, [Task("gc", False, classes, np.array([0, 1, 1]))])
     shown = tables.dataset_table([dataset], {"d": [800, 600, 700]})
-    assert shown.values.tolist() == [["d (test)", 3, 2, "600 to 800", "gc", "1 no glaucoma, 2 glaucoma"]]
+    assert shown.values.tolist() == [["d (test)", 3, "2", "600 to 800", "gc", "1 no glaucoma, 2 glaucoma"]]
     assert tables.dataset_table([dataset], {})["pixels"].tolist() == ["drawn"]
 
 

@@ -226,12 +226,13 @@ def test_private_training_needs_no_photograph_for_its_basis(halves, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("p", "words"), [(0.004, "chance has it by pixels (ratio"), (0.3, "chance has it not surely by pixels (ratio")]
+    ("p", "words"),
+    [(0.004, "by pixels are nearer to members than chance"), (0.3, "by pixels are not shown to be nearer (ratio")],
 )
 def test_what_losses_do_not_show_is_stated_too(p, words):
     near = {"pixels": {"near": measures.Neighbours(Interval(0.95), Interval(1.0, 0.9, 1.1), p, 0.7)}}
     sentence = privacy.beside(near, {"generated": Interval(0.6, 0.5, 0.7)}, 0.5, 200)
     assert words in sentence
     assert f"(ratio 0.950, p {p:.3f})" in sentence
-    assert "a text burnt into 50% of the members is found in 0.600 [0.500, 0.700] of them" in sentence
+    assert "text in 50%, 0.600 [0.500, 0.700] of the images show it" in sentence
     assert sentence.endswith(f"(chance {3 / 201:.3f}).")

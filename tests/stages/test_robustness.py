@@ -73,7 +73,7 @@ def test_a_gap_is_between_the_first_and_the_last_third():
     def third(dataset, value):
         return {"dataset": dataset, "quality": "brightness", "auc": Interval(value, value - 0.1, value + 0.1)}
 
-    (row,) = robustness.gaps([third("a", 0.8), third("a", 0.5), third("a", 0.6), third("b", 0.9)])
+    (row,) = robustness.gaps([third("a", 0.8), third("a", 0.5), third("a", 0.6), third("b", 0.9), third("b", 0.8)])
     assert (row["first"].value, row["last"].value) == (0.8, 0.6)
     assert row["gap"].value == pytest.approx(-0.2)
     assert row["gap"].high - row["gap"].low == pytest.approx(0.2 * 2**0.5)

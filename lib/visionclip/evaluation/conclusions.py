@@ -100,7 +100,7 @@ def failures(at_thresholds: Sequence[Mapping], grades: Sequence[Mapping]) -> str
         never = [str(row["grade"]) for row in own if not row["predicted"]]
         if never:
             several = _counted(len(own), "class", "classes")
-            clauses.append(f"of the {several} of {plain(task)} ({dataset}) it never names {', '.join(never)}")
+            clauses.append(f"of the {several} of {plain(task)} ({dataset}) the likeliest is never {' or '.join(never)}")
     return f"But {'; '.join(clauses)}." if clauses else ""
 
 
@@ -113,7 +113,7 @@ def _grouped(rows: Sequence[Mapping], *keys: str) -> dict[tuple, list[Mapping]]:
 
 def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: str) -> str:
     """Which part of the phantoms costs most on photographs when it is left out, from ``transfer.compare``'s rows, and
-    how well phantoms are clauses from photographs, from ``distance.evaluate``'s."""
+    how well phantoms are told from photographs, from ``distance.evaluate``'s."""
     compared = [row for row in rows if row["against"] and row["task"] == rows[0]["task"]]
     if not compared or rows[0]["task"] in DRAWN:
         return "Without photographs nothing is said of what holds on real eyes."
@@ -131,7 +131,7 @@ def transfer(rows: Sequence[Mapping], separable: Sequence[Mapping], reference: s
     apart = [Interval.of(row["auc"]).value for row in separable if row["first"] == SIMPLY_PHANTOMS]
     defined = [value for value in apart if value is not None]
     parts += (
-        [f"phantoms are clauses from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
+        [f"phantoms are told from photographs with AUC {min(defined):.2f} to {max(defined):.2f}"] if defined else []
     )
     return "; ".join(parts) + "."
 

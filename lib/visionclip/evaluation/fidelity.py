@@ -55,7 +55,8 @@ def kernel_distance(one: np.ndarray, other: np.ndarray, rng: np.random.Generator
     The unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (KID, Binkowski et al. 2018), on
     features scaled to unit mean square; about 0, also slightly below, for sets of one distribution. Its standard error
     is the spread over random halves of both sets (the delete-half jackknife, Shao & Wu 1989), as a bootstrap would
-    show an image twice and find it near itself. With fewer than four images of either there are no limits.
+    show an image twice and find it near itself; for sets that hardly differ it is too wide by a half or so. With fewer
+    than four images of either there are no limits.
 
     Raises:
         ValueError: a set has fewer than two images.

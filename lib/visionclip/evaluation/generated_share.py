@@ -50,7 +50,8 @@ def table(rows: Sequence[Mapping]) -> pandas.DataFrame:
 
 
 def largest(rows: Sequence[Mapping]) -> float:
-    """The largest share (0 to 1) of which an arm loses at most ``BESIDE`` on every set; 0 where none does."""
+    """The largest share (0 to 1) of which an arm loses at most ``BESIDE`` on every set in the mean over seeds, which a
+    few seeds don't make sure; 0 where none does."""
     kept = {
         row["arm"]: row["share"]
         for row in rows
@@ -62,7 +63,8 @@ def largest(rows: Sequence[Mapping]) -> float:
 def verdict(rows: Sequence[Mapping]) -> str:
     """Whether generated eyes can take the place of drawn ones, and whether they add anything, in a sentence or two.
 
-    To *add* is to be better than drawn eyes alone on the mean of the sets, its interval over seeds above 0.
+    To *add* is to be better than drawn eyes alone on the mean of the sets, its interval over seeds above 0, which is
+    not corrected for how many arms were tried.
     """
     if not rows:
         return "What generated eyes are worth in place of drawn ones was not tried."
@@ -72,19 +74,15 @@ def verdict(rows: Sequence[Mapping]) -> str:
         mean = own.pop(MEAN)
         worst = min(own, key=lambda name: own[name].value)
         clauses.append(f"{arm} {mean:+.3f} (worst set {worst}, {own[worst]:+.3f})")
-    added = [row["arm"] for row in rows if row["dataset"] == MEAN and _surely_above(row["difference"])]
-    adds = (
-        f"better than the renderer alone by more than chance: {', '.join(added)}"
-        if added
-        else ("none is better than the renderer alone by more than chance")
-    )
+    better = [row["arm"] for row in rows if row["dataset"] == MEAN and _surely_above(row["difference"])]
+    adds = f"{', '.join(better) or 'none'} is better than the renderer alone, its interval above 0"
     share = largest(rows)
-    most = (
-        f"the largest share that loses at most {BESIDE} AUC on every set is {share:.0%}"
-        if share
-        else (f"every share loses more than {BESIDE} AUC on some set")
+    most = f"the largest share that loses at most {BESIDE} AUC on every set, in the mean over seeds, is {share:.0%}"
+    none = f"every share loses more than {BESIDE} AUC on some set"
+    return (
+        f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(clauses)}. Of them {adds}; "
+        f"{most if share else none}."
     )
-    return f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(clauses)}. Of them {adds}; {most}."
 
 
 def _of(sets: Mapping[str, np.ndarray], name: str) -> np.ndarray:

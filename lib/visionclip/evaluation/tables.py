@@ -64,13 +64,18 @@ def score_table(results: Sequence[Mapping]) -> pandas.DataFrame:
 
 
 def dataset_table(datasets: Sequence[Dataset], native: Mapping[str, Sequence[int]]) -> pandas.DataFrame:
-    """One row a task of each set: its images and patients, the pixels that its files have (``native`` by name, the
-    shorter side of each), and how many images are of each class."""
+    """One row a task of each set: its images, its patients where they are known, the pixels that its files have
+    (``native`` by name, the shorter side of each), and how many images are of each class."""
     rows = []
     for one in datasets:
         sizes = sorted(native.get(one.name, ()))
         span = " to ".join(dict.fromkeys(str(size) for size in (sizes[0], sizes[-1]))) if sizes else "drawn"
-        about = {"dataset": one.name, "split": one.split, "patients": len(set(one.images.members)), "pixels": span}
+        about = {
+            "dataset": one.name,
+            "split": one.split,
+            "patients": str(len(set(one.images.groups))) if one.images.groups else "–",
+            "pixels": span,
+        }
         for task in one.tasks:
             counts = [f"{int((task.targets == place).sum())} {of.name}" for place, of in enumerate(task.classes)]
             rows.append({**about, "task": task.name, "images": len(one), "classes": ", ".join(counts)})
@@ -151,7 +156,7 @@ def grade_table(results: Sequence[Mapping]) -> pandas.DataFrame:
     """Two rows a graded task: the likeliest grade predicted, and the median one."""
     rows = [
         {**result, "prediction": name, **{score: scored[score] for score in OF_CLASS}}
-        for result in results
+        for result in in_order(results)
         if "by_thresholds" in result
         for name, scored in ((LIKELIEST, result), (BY_THRESHOLDS, result["by_thresholds"]))
     ]
@@ -162,18 +167,18 @@ def recall_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a grade of ``grades.recalls``: its recall by both ways of predicting, and how often it is predicted."""
     texts = {f"recall, {LIKELIEST}": "{recall}", f"recall, {BY_THRESHOLDS}": "{recall_by_thresholds}"}
     texts |= {"predicted": "{predicted} and {predicted_by_thresholds}"}
-    return table(rows, ("dataset", "task", "grade", "n", *texts), dataset="{dataset} ({split})", **texts)
+    return table(in_order(rows), ("dataset", "task", "grade", "n", *texts), dataset="{dataset} ({split})", **texts)
 
 
 def against_none_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a grade of ``grades.against_none``."""
-    return table(rows, ("dataset", "grade", "n", "none", "AUC"), dataset="{dataset} ({split})")
+    return table(in_order(rows), ("dataset", "grade", "n", "none", "AUC"), dataset="{dataset} ({split})")
 
 
 def referral_table(rows: Sequence[Mapping]) -> pandas.DataFrame:
     """One row a dataset of ``grades.false_referrals``."""
     called = {"healthy, called referable": "{false_referrals}"}
-    return table(rows, ("dataset", "referable", "healthy", *called), dataset="{dataset} ({split})", **called)
+    return table(in_order(rows), ("dataset", "referable", "healthy", *called), dataset="{dataset} ({split})", **called)
 
 
 def detection_table(results: Sequence[Mapping]) -> pandas.DataFrame:

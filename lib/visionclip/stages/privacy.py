@@ -383,13 +383,12 @@ def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: fl
     than chance has it, by each kind of distance (a generator's rows of ``neighbours``), and how many repeat a mark
     that a ``share`` of the members bore (``found_marks``, by so many ``controls``)."""
 
-    def stated_of(kind: str, row: Mapping) -> str:
+    def nearer(kind: str, row: Mapping) -> str:
         found: Neighbours = row["near"]
-        sure = "" if found.p < SIGNIFICANT else "not surely "
-        return f"{sure}by {kind} (ratio {found.ratio.value:.3f}, p {found.p:.3f})"
+        sure = "are nearer to members than chance has it" if found.p < SIGNIFICANT else "are not shown to be nearer"
+        return f"by {kind} {sure} (ratio {found.ratio.value:.3f}, p {found.p:.3f})"
 
     return (
-        f"Its images are nearer to members than chance has it {', '.join(stated_of(*row) for row in near.items())}; a "
-        f"text burnt into {share:.0%} of the members is found in {marks['generated']} of them (chance "
-        f"{privacy.by_chance(controls):.3f})."
+        f"Generated images {' and '.join(nearer(*row) for row in near.items())}; of a generator whose members bore a "
+        f"text in {share:.0%}, {marks['generated']} of the images show it (chance {privacy.by_chance(controls):.3f})."
     )

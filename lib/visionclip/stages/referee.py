@@ -32,6 +32,7 @@ from visionclip.stages import pretrain
 from visionclip.training.contrastive import Settings
 
 LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # its words, captions an image, prompts of a condition
+COMPARED = 2000  # eyes of a set whose features are compared, all with all
 THRESHOLD_EYES = 1000  # originals on which its thresholds are fixed
 CARD = "referee.json"  # of what it was found to be like, beside its weights
 FOLDER = "referee/model"  # of the referee that a stage trained, below its own
@@ -275,14 +276,15 @@ def distances(
 ) -> dict[str, dict]:
     """How far generated eyes are from held-out phantoms, and the floor of it: originals, as many of them.
 
-    All are uint8 N×S×S×3, compared by the referee's features before their projection: ``kid`` and ``kid_floor``
-    (``fidelity.kernel_distance``), ``neighbours`` and ``neighbours_floor`` (``fidelity.neighbourhoods``), which are
-    empty where too few eyes were drawn.
+    All are uint8 N×S×S×3, of which ``COMPARED`` at most are compared, by the referee's features before their
+    projection: ``kid`` and ``kid_floor`` (``fidelity.kernel_distance``), ``neighbours`` and ``neighbours_floor``
+    (``fidelity.neighbourhoods``), which are empty where too few eyes were drawn.
     """
     rng = streams.rng(seed, "halves for KID")
     fair = originals[rng.permutation(len(originals))[: len(generated)]]
     reference, made, drawn = (
-        encode_images(referee.network, pixels, projected=False).numpy() for pixels in (held_out, generated, fair)
+        encode_images(referee.network, pixels[rng.permutation(len(pixels))[:COMPARED]], projected=False).numpy()
+        for pixels in (held_out, generated, fair)
     )
     found: dict[str, dict] = {}
     for end, features in (("", made), ("_floor", drawn)):

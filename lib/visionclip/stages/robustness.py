@@ -37,7 +37,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "cataract": ("lens_opacity",),
 }
 SHARED = ("camera", "pigment", "age", "field_radius", "blur", "exposure", READABLE)
-PAIRS = (  # of the last three no eye of a training set has both
+PAIRS = (  # of the last three no eye of a balanced set, as 01 draws it, has both
     ("dr_grade", "dme"),
     ("dr_grade", "gc"),
     ("amd", "gc"),
@@ -60,6 +60,7 @@ UNUSUAL: dict[str, dict[str, object]] = {
     "sharpened too much": {"sharpening": 2.8, "sharpening_radius": 0.05},
     "many ghosts and dust": {"ghosts": 8, "dust": 20},
 }
+THIRDS = 3  # parts of a set by a quality
 WORST = 5  # eyes of each condition that are shown
 
 
@@ -190,7 +191,7 @@ def by_factor(drawn: Drawn, queries: Sequence[Question], ranked: np.ndarray, bin
                 )
     for factor in SHARED:
         for name, inside in _bins(drawn.factors[factor], np.ones(len(drawn.eyes), bool), bins):
-            enough = (positives[:, inside].sum(1) >= 2) & ((~positives[:, inside]).sum(1) >= 2)
+            enough = _enough(positives[:, inside])
             if enough.any():
                 auc = intervals.mean_auc(positives[enough][:, inside], ranked[enough][:, inside])
                 rows.append(
@@ -241,7 +242,8 @@ def pairs(
     network: VisionCLIP, tokenizer, count: int, size: int, languages: Sequence[str], prompts: int, seed: int
 ) -> list[dict]:
     """Each disease of each of ``PAIRS`` in eyes that have both, against eyes with the other alone: a row each with its
-    AUC, beside it that of eyes with it alone against healthy ones, and whether training sets show both in one eye."""
+    AUC, beside it that of eyes with it alone against healthy ones, and whether balanced sets, as 01 draws them, show
+    both in one eye."""
     rows, known = [], trained_together(seed)
     for first, second in PAIRS:
         kinds: list[dict[str, int]] = [{first: 1, second: 1}, {first: 1}, {second: 1}, {}]
@@ -390,7 +392,7 @@ def corrupt(
 def by_quality(network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequence[str], prompts: int) -> list[dict]:
     """Mean AUC of photographs by thirds of what tells their quality, which ``refusal`` measures: light and detail.
 
-    It is that of ``fully_labelled`` photographs.
+    It is that of ``fully_labelled`` photographs, over the tasks that every third has two eyes with and two without.
     """
     dataset = fully_labelled(dataset)
     queries = questions(network, tokenizer, dataset, languages, prompts)
@@ -401,15 +403,19 @@ def by_quality(network: VisionCLIP, tokenizer, dataset: Dataset, languages: Sequ
     rows = []
     for quality in ("brightness", "detail of 2 px"):
         values = pandas.Series(measured[:, refusal.MEASURES.index(quality)])
-        for name, inside in _bins(values, np.ones(len(values), bool), 3):
+        thirds = _bins(values, np.ones(len(values), bool), THIRDS)
+        enough = np.all([_enough(positives[:, inside]) for _, inside in thirds], axis=0)
+        for name, inside in thirds if enough.any() else ():
             groups = np.array(dataset.images.members)[inside]
-            enough = (positives[:, inside].sum(1) >= 2) & ((~positives[:, inside]).sum(1) >= 2)
-            if enough.any():
-                auc = intervals.mean_auc(positives[enough][:, inside], ranked[enough][:, inside], groups)
-                rows.append(
-                    {"dataset": dataset.name, "quality": quality, "bin": name, "images": int(inside.sum()), "auc": auc}
-                )
+            auc = intervals.mean_auc(positives[enough][:, inside], ranked[enough][:, inside], groups)
+            row = {"dataset": dataset.name, "quality": quality, "bin": name}
+            rows.append({**row, "images": int(inside.sum()), "auc": auc})
     return rows
+
+
+def _enough(positives: np.ndarray) -> np.ndarray:
+    """Which of K tasks have two of N images, bool K×N, that are positive, and two that aren't."""
+    return (positives.sum(1) >= 2) & ((~positives).sum(1) >= 2)
 
 
 def gaps(rows: Sequence[Mapping]) -> list[dict]:
@@ -422,7 +428,7 @@ def gaps(rows: Sequence[Mapping]) -> list[dict]:
         {"dataset": name, "quality": quality, "first": own[0]["auc"], "last": own[-1]["auc"]}
         | {"gap": intervals.difference(own[-1]["auc"], own[0]["auc"])}
         for (name, quality), own in sets.items()
-        if len(own) > 1
+        if len(own) == THIRDS
     ]
 
 
