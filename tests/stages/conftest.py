@@ -57,16 +57,16 @@ tasks:
 @pytest.fixture(scope="package", autouse=True)
 def _each_set_is_drawn_once() -> Iterator[None]:
     """Drawing starts processes, which takes longer than all that is done with a few phantoms."""
-    drawn, draw = {}, transfer.draw
+    drawn, draw = {}, transfer.Sets._draw
 
-    def once(*given: object, **named: object) -> LabelledImages:
-        key = repr((given, sorted(named.items())))
+    def once(sets: transfer.Sets, arm: transfer.Arm, *given: object) -> LabelledImages:
+        key = repr((arm.fixed, given, sets.ranges))
         if key not in drawn:
-            drawn[key] = draw(*given, **named)
+            drawn[key] = draw(sets, arm, *given)
         return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "draw", once)
+        patch.setattr(transfer.Sets, "_draw", once)
         yield
 
 

@@ -177,8 +177,13 @@ def test_predictions_are_kept_and_of_the_right_tasks(real, tmp_path, trained):
 
 
 def test_seeds_draw_and_train_anew_and_arms_share_what_they_draw_alike(real, tmp_path, trained, monkeypatch):
-    drawn, draw = [], transfer.draw
-    monkeypatch.setattr(transfer, "draw", lambda *given, **named: drawn.append(given[1:]) or draw(*given, **named))
+    drawn, draw = [], transfer.Sets._rendered
+
+    def noted(self, arm):
+        drawn.append((self.count, self.size, self.seed))
+        return draw(self, arm)
+
+    monkeypatch.setattr(transfer.Sets, "_rendered", noted)
     names = [transfer.REFERENCE, "no healthy twins", "captions alone", "no augmentation"]
     found = transfer.predict_all(tmp_path, names, [0, 1], real, 32, 2, 32)
     assert list(found) == names
@@ -247,6 +252,26 @@ def test_generated_eyes_stand_in_for_the_same_eyes(generator):
     assert set(whole.sources) == {synthesis.GENERATED}
     with pytest.raises(ValueError, match="needs a generator; give the pipeline of 01-synthesis"):
         transfer.draw(transfer.ARMS["half generated"], 12, 32, 0)
+
+
+def test_an_arm_s_eyes_are_the_same_alone_and_in_company(generator, monkeypatch):
+    def drawn_again(judge, first, pipeline, plan, tries, seed, bf16):
+        return 255 - first, np.arange(len(first)) % 3 == 0
+
+    monkeypatch.setattr(transfer.referees, "drawn_again", drawn_again)
+    sampled, sample = [], transfer.sampling.sample
+    monkeypatch.setattr(
+        transfer.sampling, "sample", lambda *given, **named: sampled.append(1) or sample(*given, **named)
+    )
+    names = ["half generated", "half generated, judged", "generated alone", "generated alone, judged", "as published"]
+    arms = [transfer.ARMS[name] for name in names]
+    sets = transfer.Sets(arms, 12, 32, 0, generator, "judge")
+    together = [sets.of(arm) for arm in arms]
+    assert len(sampled) == 2, "the eyes of all, and those without twins"
+    for arm, own in zip(arms, together, strict=True):
+        alone = transfer.draw(arm, 12, 32, 0, pipeline=generator, judge="judge")
+        assert alone.sources == own.sources
+        assert np.abs(alone.pixels.astype(int) - own.pixels).max() <= 1, "but for the batch"
 
 
 def test_what_the_referee_doubts_still_is_left_to_the_renderer(generator, monkeypatch):

@@ -8,8 +8,9 @@ may choose how phantoms are drawn; ``choices`` says by which rule.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,12 +30,14 @@ from visionclip.stages import pretrain
 from visionclip.stages import referee as referees
 from visionclip.stages.referee import Referee
 from visionclip.stages.synthesis import GENERATED, HELD_OUT, draw_set
+from visionclip.streams import Stream
 from visionclip.text.grammar import PLAIN, Style
 from visionclip.training.contrastive import Settings
 
 REFERENCE = "everything"
 ALL = "mean of the tasks"
 TRAINING = "training phantoms of the ablation"
+NEEDED = "an arm with {} needs a {}; give {} of 01-synthesis"
 TRIES = 3  # generations of an eye that the referee doubts
 TWINS = 0.35  # healthy twins, as a share of the other eyes
 LANGUAGES, CAPTIONS, PROMPTS = ("en",), 4, 6  # of the arms: words, captions an image, prompts
@@ -64,9 +67,9 @@ class Arm:
     plain_colours: bool = False
 
     @property
-    def drawing(self) -> str:
-        """What tells drawn sets apart: arms with the same drawing share their eyes."""
-        return keys.digest([dict(self.fixed), self.twins, self.generated, self.rejection])
+    def eyes(self) -> str:
+        """What tells arms apart by their eyes, whoever draws them."""
+        return keys.digest([dict(self.fixed), self.twins])
 
 
 CAMERA = {"camera": "canon", "colour": "neutral", "exposure": 1.0}
@@ -215,37 +218,98 @@ def draw(
     pipeline: VisionCLIPDDPMPipeline | None = None,
     judge: Referee | None = None,
 ) -> LabelledImages:
-    """``count`` phantoms as the arm draws them, with finding maps, prepared as photographs are.
+    """``Sets`` of one arm alone: ``count`` phantoms as it draws them.
+
+    Raises as ``Sets.of``.
+    """
+    return Sets([arm], count, size, seed, pipeline, judge, workers, ranges).of(arm)
+
+
+@dataclass(eq=False)
+class Sets:
+    """The training sets of ``arms`` under one seed, ``count`` phantoms each with finding maps, prepared as photographs
+    are. What several arms share is drawn once.
 
     Those that are generated are the same eyes, by the ``pipeline`` from their conditions and layouts, so that arms of
-    another share differ in nothing but who draws them. Of an arm with rejection those that the ``judge`` doubts are
-    generated again, ``TRIES`` times in all, and what it doubts still is left to the renderer.
-
-    Raises:
-        ValueError: eyes are to be generated, and there is no pipeline; or judged, and there is no judge.
+    another share differ in nothing but who draws them, and a smaller share is part of a larger one. Of an arm with
+    rejection those that the ``judge`` doubts are generated again, ``TRIES`` times in all, and what it doubts still is
+    left to the renderer. ``workers`` processes draw (0: as many as cores), ``ranges`` say how factors vary.
     """
-    if arm.generated and pipeline is None:
-        raise ValueError("transfer: an arm with generated eyes needs a generator; give the pipeline of 01-synthesis")
-    if arm.rejection and judge is None:
-        raise ValueError("transfer: an arm with rejection needs a referee; give that of 01-synthesis")
-    eyes, drawn_from = phantoms.with_healthy_twins(count, arm.twins, seed, TRAINING)
-    label = f"phantoms, seed {seed}, {size} px"
-    drawn = phantoms.draw(eyes, drawn_from, size, label, workers, arm.fixed, masks="findings", ranges=ranges)
-    if pipeline is None or not arm.generated:
-        return drawn
-    places = streams.rng(seed, "eyes that are generated").permutation(count)[: round(count * arm.generated)]
-    own, layouts = [eyes[place] for place in places], "layout" if pipeline.unet.config.layout else None
-    drawn_from = [drawn_from[place] for place in places]
-    label, side = f"layouts, seed {seed}", pipeline.unet.config.size
-    plan = phantoms.draw(own, drawn_from, side, label, workers, arm.fixed, masks=layouts, ranges=ranges)
-    pixels = sampling.sample(pipeline, plan.vectors, plan.masks, seed=seed, places=places)
-    if judge is not None and arm.rejection:
-        pixels, doubted = referees.drawn_again(judge, pixels, pipeline, plan, TRIES, seed, bf16=False)
-        places, pixels = places[~doubted], pixels[~doubted]
-    drawn.pixels[places] = images.resized(pixels, size)
-    generated = set(places.tolist())
-    sources = [GENERATED if place in generated else source for place, source in enumerate(drawn.sources)]
-    return replace(drawn, sources=sources)
+
+    arms: Sequence[Arm]
+    count: int
+    size: int
+    seed: int
+    pipeline: VisionCLIPDDPMPipeline | None = None
+    judge: Referee | None = None
+    workers: int = 0
+    ranges: phantom.Ranges = phantom.USUAL
+    kept: dict = field(default_factory=dict)
+
+    def of(self, arm: Arm) -> LabelledImages:
+        """What the arm learns from.
+
+        Raises:
+            ValueError: eyes are to be generated, and there is no pipeline; or judged, and there is no judge.
+        """
+        drawer, judge = self.pipeline, self.judge
+        if arm.generated and drawer is None:
+            raise ValueError(f"transfer: {NEEDED.format('generated eyes', 'generator', 'the pipeline')}")
+        if arm.rejection and judge is None:
+            raise ValueError(f"transfer: {NEEDED.format('rejection', 'referee', 'that')}")
+        drawn = self._once(self._rendered, arm)
+        if not arm.generated or drawer is None:
+            return drawn
+        pixels, kept = self._once(self._generated, arm, drawer), np.ones(self.count, bool)
+        if arm.rejection and judge is not None:
+            pixels, doubted = self._once(self._judged, arm, drawer, judge)
+            kept = ~doubted
+        first = slice(round(self.count * arm.generated))
+        places = self._places[first][kept[first]]
+        mixed = drawn.pixels.copy()
+        mixed[places] = images.resized(pixels[first][kept[first]], self.size)
+        generated = set(places.tolist())
+        sources = [GENERATED if place in generated else source for place, source in enumerate(drawn.sources)]
+        return replace(drawn, pixels=mixed, sources=sources)
+
+    def _once(self, make: Callable[..., Any], arm: Arm, *makers: object) -> Any:
+        key = make.__name__, arm.eyes
+        if key not in self.kept:
+            self.kept[key] = make(arm, *makers)
+        return self.kept[key]
+
+    @property
+    def _places(self) -> np.ndarray:
+        """The places of all eyes in the order in which they are generated, int N."""
+        return streams.rng(self.seed, "eyes that are generated").permutation(self.count)
+
+    def _eyes(self, arm: Arm) -> tuple[list[dict[str, int]], list[Stream]]:
+        return phantoms.with_healthy_twins(self.count, arm.twins, self.seed, TRAINING)
+
+    def _rendered(self, arm: Arm) -> LabelledImages:
+        eyes, drawn_from = self._eyes(arm)
+        label = f"phantoms, seed {self.seed}, {self.size} px"
+        return self._draw(arm, eyes, drawn_from, self.size, label, "findings")
+
+    def _draw(self, arm: Arm, eyes: list, drawn_from: list, size: int, label: str, masks: str | None) -> LabelledImages:
+        return phantoms.draw(eyes, drawn_from, size, label, self.workers, arm.fixed, masks=masks, ranges=self.ranges)
+
+    def _plan(self, arm: Arm, drawer: VisionCLIPDDPMPipeline) -> LabelledImages:
+        """The layouts of the largest share that any arm of these eyes wants, at the generator's size."""
+        share, config = max(other.generated for other in self.arms if other.eyes == arm.eyes), drawer.unet.config
+        eyes, drawn_from = self._eyes(arm)
+        places = self._places[: round(self.count * share)]
+        own = [eyes[place] for place in places], [drawn_from[place] for place in places]
+        masks = "layout" if config.layout else None
+        return self._draw(arm, *own, config.size, f"layouts, seed {self.seed}", masks)
+
+    def _generated(self, arm: Arm, drawer: VisionCLIPDDPMPipeline) -> np.ndarray:
+        plan = self._once(self._plan, arm, drawer)
+        return sampling.sample(drawer, plan.vectors, plan.masks, seed=self.seed, places=self._places[: len(plan)])
+
+    def _judged(self, arm: Arm, drawer: VisionCLIPDDPMPipeline, judge: Referee) -> tuple[np.ndarray, np.ndarray]:
+        plan, first = self._once(self._plan, arm, drawer), self._once(self._generated, arm, drawer)
+        return referees.drawn_again(judge, first, drawer, plan, TRIES, self.seed, bf16=False)
 
 
 def held_out(count: int, size: int, seed: int) -> Dataset:
@@ -324,16 +388,14 @@ def predict_all(
     pipeline: VisionCLIPDDPMPipeline | None = None,
     judge: Referee | None = None,
 ) -> dict[str, list[dict[str, np.ndarray]]]:
-    """For each arm what ``predict`` gives for every seed; arms with the same ``drawing`` share their eyes."""
+    """For each arm what ``predict`` gives for every seed; what several arms share is drawn once a seed."""
     found = defaultdict(list)
     makers = [sampling.key(pipeline), saved.key(judge.network) if judge else ""]
     for seed in seeds:
-        for drawing in dict.fromkeys(ARMS[name].drawing for name in names):
-            own = [name for name in names if ARMS[name].drawing == drawing]
-            # once, for the first that isn't kept
-            eyes = cache(partial(draw, ARMS[own[0]], count, size, seed, pipeline=pipeline, judge=judge))
-            for name in own:
-                found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed, makers))
+        sets = Sets([ARMS[name] for name in names], count, size, seed, pipeline, judge)
+        for name in names:
+            eyes = partial(sets.of, ARMS[name])  # drawn if the arm isn't kept
+            found[name].append(predict(folder, name, eyes, datasets, count, updates, size, seed, makers))
     return {name: found[name] for name in names}
 
 
