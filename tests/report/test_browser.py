@@ -168,4 +168,4 @@ def test_the_reports_in_the_repository_hold_and_are_small(tmp_path):
     for folder in COMMITTED:
         hold(folder, tmp_path)
     # 01, 04, 06, 07 and 10 show eyes and curves of 1.2 to 1.7 MB each
-    assert sum(path.stat().st_size for folder in COMMITTED for path in folder.iterdir()) <= 11 * 2**20
+    assert sum(path.stat().st_size for folder in COMMITTED for path in folder.iterdir()) <= 12 * 10**6
