@@ -11,7 +11,7 @@ from scipy import stats
 from visionclip import phantom
 from visionclip.data import folders
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import intervals, scoring, zero_shot
+from visionclip.evaluation import encoding, intervals, scoring, zero_shot
 from visionclip.evaluation.intervals import Comparison, Interval
 from visionclip.models import visionclip
 from visionclip.stages import fine_tuning
@@ -178,7 +178,9 @@ def test_what_cannot_be_parted_has_no_rows(datasets, start, tmp_path):
     assert fine_tuning.save(tmp_path / "model", start, alone, None, 0.5, 1, 0) is None
 
 
-def test_a_fine_tuned_model_is_saved_and_loaded_as_any_other(question, start, frozen, tmp_path):
+def test_a_fine_tuned_model_is_saved_and_loaded_as_any_other(question, start, frozen, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "bf16_is_fast", lambda _: False)  # as fine-tuning reads
+    encoding.KEPT.clear()
     logits = fine_tuning.save(tmp_path / "model", start, question, frozen, 0.5, 2, 0)
     network, tokenizer, processor = visionclip.load(tmp_path / "model")
     assert processor.size == 32

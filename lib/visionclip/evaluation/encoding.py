@@ -10,10 +10,10 @@ import torch
 from visionclip import keys
 from visionclip.data import images
 from visionclip.models import saved
+from visionclip.models.precision import bf16_is_fast
 from visionclip.models.visionclip import VisionCLIP, required
 from visionclip.progress import progress
 from visionclip.text.familiarity import warn
-from visionclip.training.loop import bf16_is_fast
 
 SETS = 12  # whose features are kept: a few megabytes each
 KEPT: OrderedDict[str, torch.Tensor] = OrderedDict()

@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 from visionclip import keys, streams
+from visionclip.models.precision import bf16_is_fast
 from visionclip.progress import progress
 from visionclip.training import checkpoints
 from visionclip.training.checkpoints import History
@@ -138,13 +139,6 @@ def _first_best(scores: list[float]) -> int:
 Given = TypeVar("Given", bound=Settings)
 Step = Callable[[Update], Mapping[str, torch.Tensor]]
 Groups = Iterable[Mapping[str, object]]
-
-
-def bf16_is_fast(device: torch.device) -> bool:
-    """True where bf16 multiplies faster than fp32: on GPUs that have it, and on processors with its instructions."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def on_this_machine(settings: Given) -> Given:
