@@ -103,7 +103,16 @@ MADE_BY = {
     | {"robustness", "10-robustness", "12-your-photograph"},
     "data/augment.py": LEARNING | {"fine_tuning", "09-fine-tuning"},
     "phantom/factors.py": DRAWING
-    | {"03-pretrain", "04-zero-shot", "07-explanation", "robustness", "10-robustness", "12-your-photograph"},
+    | {
+        "fine_tuning",
+        "09-fine-tuning",
+        "03-pretrain",
+        "04-zero-shot",
+        "07-explanation",
+        "robustness",
+        "10-robustness",
+        "12-your-photograph",
+    },
     "models/generator.py": {
         *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "11-privacy"),
     },

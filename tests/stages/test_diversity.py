@@ -64,8 +64,8 @@ def test_arms_with_the_same_eyes_share_them():
     drawings = {name: arm.drawing for name, arm in diversity.ARMS.items()}
     reference = drawings.pop(diversity.REFERENCE)
     different = {name for name, drawing in drawings.items() if drawing != reference}
-    assert different == {"one camera", "one anatomy", "one disease an eye"}
-    assert len({drawings[name] for name in different}) == 3
+    assert different == {"one camera", "one anatomy", "one disease an eye", diversity.UNSEEN}
+    assert len({drawings[name] for name in different}) == 4
 
 
 def test_captions_without_findings_know_the_diseases_and_keep_the_maps(training):
@@ -80,7 +80,7 @@ def test_each_set_is_drawn_once(monkeypatch):
     drawn = []
     monkeypatch.setattr(diversity, "draw", lambda arm, count, size, seed: drawn.append((arm.drawing, seed)))
     sets = diversity.draw_all(list(diversity.ARMS), [0, 1], 8, 32)
-    assert len(sets) == len(drawn) == len(set(drawn)) == 8
+    assert len(sets) == len(drawn) == len(set(drawn)) == 10
     assert all((arm.drawing, seed) in sets for arm in diversity.ARMS.values() for seed in (0, 1))
 
 
@@ -130,9 +130,9 @@ def test_held_out_phantoms_are_brought_to_the_size(training):
 
 def test_scores_are_kept(training, held_out, tmp_path, trained):
     first = evaluate(tmp_path, training, held_out)
-    assert set(first) == {scoring.PHANTOMS}
-    assert set(first[scoring.PHANTOMS]) == {task.name for task in held_out.tasks}
-    assert all(0 <= value <= 1 for value in first[scoring.PHANTOMS].values())
+    assert set(first["tasks"]) == {scoring.PHANTOMS}
+    assert set(first["tasks"][scoring.PHANTOMS]) == {task.name for task in held_out.tasks}
+    assert all(0 <= value <= 1 for value in first["tasks"][scoring.PHANTOMS].values())
     assert evaluate(tmp_path, training, held_out) == first
     assert len(trained) == 1
 
@@ -261,6 +261,55 @@ def test_the_verdict_says_what_is_resolved_and_what_could_hide():
     single = diversity.compare({name: seeds[:1] for name, seeds in SCORES.items()})
     assert "nothing is said" in diversity.verdict(single)
     assert diversity.table(single)["could hide"].tolist() == [""] * 6
+
+
+def test_of_the_unseen_arm_no_eye_has_the_disease(monkeypatch):
+    monkeypatch.setattr(diversity.phantoms, "draw", lambda eyes, *_, **__: eyes)
+    unseen, whole = (diversity.draw(diversity.ARMS[name], 200, 32, 0) for name in (diversity.UNSEEN, "everything"))
+    having = [place for place, eye in enumerate(whole) if eye["rvo"]]
+    assert having
+    assert not any(eye["rvo"] for eye in unseen)
+    assert unseen == [{**eye, "rvo": 0} for eye in whole]
+
+
+def test_a_withheld_disease_is_asked_for_in_three_ways(training, held_out, tmp_path, monkeypatch):
+    texts, encode = [], diversity.zero_shot.prompt_embeddings
+
+    def noted(network, tokenizer, task, *given):
+        texts.append([one.facts for one in task.classes])
+        return encode(network, tokenizer, task, *given)
+
+    monkeypatch.setattr(diversity.zero_shot, "prompt_embeddings", noted)
+    eyes = [{**eye, "rvo": int(place % 3 == 0)} for place, eye in enumerate(training.conditions)]
+    held_out = scoring.phantom_tasks(replace(training, conditions=eyes))
+    found = {
+        name: [evaluate(tmp_path, training, held_out, name, seed=seed) for seed in (0, 1)]
+        for name in ("everything", diversity.UNSEEN)
+    }
+    assert [[{"haemorrhage": 0}], [{"haemorrhage_amount": 2}]] in texts
+    rows = diversity.by_words(found)
+    assert [row["way"] for row in rows] == [*diversity.WAYS]
+    assert {row["dataset"] for row in rows} == {scoring.PHANTOMS}
+    of_task = [seed["tasks"][scoring.PHANTOMS]["rvo"] for seed in found[diversity.UNSEEN]]
+    assert rows[0]["unseen"].value == pytest.approx(np.mean(of_task)), "by its name, as the task asks"
+    assert "withheld" not in evaluate(tmp_path, training, held_out, "one wording")
+    assert diversity.by_words({"everything": found["everything"]}) == []
+
+
+def test_the_sentence_says_by_which_words_an_unseen_disease_is_found():
+    scores = {
+        "everything": [{"withheld": {"eyes": dict.fromkeys(diversity.WAYS, 0.8)}}] * 3,
+        diversity.UNSEEN: [
+            {"withheld": {"eyes": {"its name": 0.5, "its definition": 0.4 + change, "its findings": 0.7 + change}}}
+            for change in (0.0, 0.01, 0.02)
+        ],
+    }
+    said = diversity.says_of_unseen(diversity.by_words(scores))
+    assert said.startswith("eyes: retinal vein occlusion that no eye had is found best by its findings, AUC 0.710 [")
+    assert "not surely" not in said
+    scores[diversity.UNSEEN][0]["withheld"]["eyes"]["its findings"] = 0.3
+    assert "not surely above chance" in diversity.says_of_unseen(diversity.by_words(scores))
+    assert "takes the arm" in diversity.says_of_unseen([])
 
 
 def test_photographs_for_development_are_scored_beside_the_phantoms(study, training):

@@ -163,7 +163,7 @@ def test_shown_photographs_are_the_richest_of_those_that_chose_nothing():
     splits = ["train", "test", "test", "test"]
     own = Marks("idrid", np.full((4, 16, 16, 3), 120, np.uint8), [*"abcd"], splits, masks, known, [])
     photographs = explanation.shown(clear(), [own], 3)
-    assert photographs.places == [3, 2, 1]
+    assert photographs.places == [3, 1, 2], "one with blood and exudates, one with exudates alone, then the second"
     assert photographs.masks.shape == (3, 3, 16, 16)
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from visionclip import phantom
 from visionclip.data import folders
 from visionclip.data.tasks import Dataset
-from visionclip.evaluation import encoding, intervals, scoring, zero_shot
+from visionclip.evaluation import encoding, intervals, label_efficiency, scoring, zero_shot
 from visionclip.evaluation.intervals import Comparison, Interval
 from visionclip.models import visionclip
 from visionclip.stages import fine_tuning
@@ -106,7 +106,16 @@ def test_what_is_there_and_what_is_not_is_said(datasets):
     here = "clinic_dev myopia, clinic_dev rare, other myopia, other rare"
     assert fine_tuning.described(datasets, names, some) == ["other rare: [10, 2]", f"not here: gout; here: {here}"]
     assert len(fine_tuning.described(datasets, ["all"], fine_tuning.questions(datasets, ["all"], 32))) == 4
-    assert "no dataset" in fine_tuning.described([], names, [])[0]
+
+
+def test_where_there_are_no_photographs_drawn_eyes_stand_in_and_are_called_so():
+    drawn = fine_tuning.drawn_eyes(32, 0)
+    (one,) = fine_tuning.questions([drawn], fine_tuning.DRAWN_TASKS, 32)
+    assert one.name == "drawn eyes referable_dr"
+    assert len(drawn) == fine_tuning.DRAWN_COUNT
+    assert label_efficiency.split(one.task, one.members, 0.5, 0) is not None
+    assert np.array_equal(drawn.images.pixels, fine_tuning.drawn_eyes(32, 0).images.pixels)
+    assert not np.array_equal(drawn.images.pixels, fine_tuning.drawn_eyes(32, 1).images.pixels)
 
 
 def test_towers_are_trained_on_fewer_pixels_than_others_read(datasets, start):
@@ -243,11 +252,11 @@ def test_what_it_is_worth_is_read_off_the_curve_from_scratch():
     (found,) = fine_tuning.worths(ROWS)
     assert found["worth"].labels.value == pytest.approx(20 * np.sqrt(10))
     assert fine_tuning.headline([found]) == [
-        f"a: pretraining on phantoms is worth 63 labelled photographs (zero-shot AUC {found['auc']})."
+        f"a: pretraining on phantoms is worth 63 labels (zero-shot AUC {found['auc']})."
     ]
     high = [one | {"auc": 0.9} if one["method"] == ZERO_SHOT else one for one in ROWS]
     (never,) = fine_tuning.worths(high)
-    assert "worth more than all 200 labelled photographs (zero-shot" in fine_tuning.headline([never])[0]
+    assert "worth more than all 200 labels (zero-shot" in fine_tuning.headline([never])[0]
     assert fine_tuning.worths([]) == []
 
 
@@ -266,7 +275,7 @@ def test_the_share_from_which_it_no_longer_helps_is_said():
     assert compared[0]["gain"].star == "*"
     assert "ahead of from scratch by more than chance in 1 of 3" in fine_tuning.surely(compared[:1] + 2 * [LEVEL])
     assert "no method that begins with it is ahead" in fine_tuning.surely([LEVEL])
-    assert "Without photographs" in fine_tuning.surely([])
+    assert "Nothing was compared" in fine_tuning.surely([])
     (sentence,) = fine_tuning.helps_until(compared)
     assert sentence == (
         "a, phantoms, full fine-tuning: not ahead of from scratch from 100 % (200 labels) on; "
@@ -279,6 +288,19 @@ def test_the_share_from_which_it_no_longer_helps_is_said():
     assert "ahead of from scratch at 1 %, 100 % alone; ahead by" in fine_tuning.helps_until(between)[0]
     assert fine_tuning.gains([]) == []
     assert fine_tuning.helps_until([]) == []
+
+
+def test_at_few_labels_intervals_are_apart_or_not():
+    rows = [*ROWS, *(one | {"method": fine_tuning.PROBE, "start": PRETRAINED} for one in ROWS if one["share"] == 0.01)]
+    points = fine_tuning.curves(rows)
+    (said,) = fine_tuning.at_few(points)
+    assert said.startswith("a: with 1 % of the labels (2) from scratch reaches 0.")
+    assert "; pretrained on phantoms, zero-shot 0." in said
+    assert "(above it, intervals apart), linear probe" in said
+    assert said.endswith("(intervals not apart)")
+    assert fine_tuning.at_few(points, 0.001) == []
+    of_one = fine_tuning.curves([one for one in rows if one["seed"] == 0])
+    assert "one seed, which has no interval" in fine_tuning.at_few(of_one)[0]
 
 
 def test_one_seed_has_no_interval_and_no_star():

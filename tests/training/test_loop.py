@@ -43,6 +43,17 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+def test_what_a_killed_run_left_half_written_goes_with_the_next_checkpoint(tmp_path):
+    left, other = tmp_path / ".c.safetensors.14881.partial", tmp_path / ".d.safetensors.14881.partial"
+    left.touch()
+    other.touch()
+    network, step, _ = learner()
+    loop.train(network, step, SETTINGS, "line", "key", tmp_path / "c.safetensors")
+    assert not left.exists()
+    assert other.exists(), "of another checkpoint"
+    assert (tmp_path / "c.safetensors").is_file()
+
+
 @pytest.mark.parametrize("stopped_at", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("schedule", loop.SCHEDULES)
 def test_a_run_stopped_anywhere_ends_as_one_that_was_not(tmp_path, stopped_at, schedule):

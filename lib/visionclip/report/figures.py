@@ -122,7 +122,7 @@ def gallery(
             place = axes[block * len(rows) + line, column]
             place.imshow(picture)
             if not column:
-                place.set_ylabel(name, fontsize=8)
+                place.set_ylabel(plain(name), fontsize=8)
             if not line:
                 place.set_title(_title(title), fontsize=7)
     if credit:

@@ -248,7 +248,8 @@ class Shown:
 def shown(held_out: LabelledImages, marked: Sequence[Marks], count: int) -> Shown:
     """``count`` photographs of a set that may be shown, where there is one, else phantoms.
 
-    Photographs are those with the most kinds of lesions, then the largest, of a split that chose nothing.
+    Photographs are of a split that chose nothing, those with the most kinds of lesions first, then the largest; of
+    those with the same kinds one, as long as there are others.
     """
     for one in marked:
         if folders.credit(one.name):
@@ -263,8 +264,10 @@ def _photographs(marked: Marks, count: int) -> Shown:
     lesions = [finding for finding in marked.masks if FINDINGS[finding].lesion]
     areas = np.array([marked.masks[finding].sum((1, 2)) for finding in lesions]).reshape(len(lesions), -1)
     reported = np.array([split in REPORTED for split in marked.splits])
-    order = np.lexsort((-areas.sum(0), -(areas > 0).sum(0), ~reported))
-    places = [int(place) for place in order[:count]]
+    richest = -areas.sum(0), -(areas > 0).sum(0), ~reported  # the last one counts first
+    kinds = pandas.DataFrame([reported, *(areas > 0)]).T.iloc[np.lexsort(richest)]
+    again = kinds.duplicated().sort_index().to_numpy()
+    places = [int(place) for place in np.lexsort((*richest[:2], again, ~reported))[:count]]
     masks = np.stack([mask[places] for mask in marked.masks.values()], axis=1)
     diseases = ["dr_grade"] * len(places)
     return Shown(

@@ -6,7 +6,7 @@ was pretrained on phantoms, used without labels, with its features as they are, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -18,11 +18,11 @@ from sklearn.metrics import roc_auc_score
 
 from visionclip import keys, runs
 from visionclip.conditions import plain
-from visionclip.data import images
+from visionclip.data import images, phantoms
 from visionclip.data.tasks import Dataset, Task
 from visionclip.evaluation import label_efficiency, probe, scoring, zero_shot
 from visionclip.evaluation.encoding import encode_images
-from visionclip.evaluation.intervals import Comparison, adjusted, paired, score_over_seeds
+from visionclip.evaluation.intervals import Comparison, Interval, adjusted, paired, score_over_seeds
 from visionclip.evaluation.label_efficiency import Split, Worth
 from visionclip.models import classifiers, saved, visionclip
 from visionclip.models.classifiers import Classifier, ImageTower, Sentences
@@ -39,6 +39,10 @@ TOWERS = (SCRATCH, FULL, LORA)  # learn from photographs, the others from what a
 PRETRAINED = "phantoms"  # what the tower of stage 03 has seen
 RANDOM = "random weights"
 ALL = "all"
+# Where there are no photographs: so many drawn eyes, and the question that is asked of them.
+DRAWN_EYES, IN_PLACE = "drawn eyes", "phantoms in place of photographs"
+DRAWN_COUNT, DRAWN_TASKS = 160, (f"{DRAWN_EYES} referable_dr",)
+FEW = 0.05  # of the labels: what pretraining is to beat surely
 ROW = ["task", "method", "start", "share", "labels", "scored", "auc", "seed"]  # of ``evaluate``
 # Cited, none rerun here: other splits, other labels and other measures than those of this stage.
 FIGURE, ABSTRACT = "MM-Retinal, read off a figure of its repository", "arXiv 2508.15986, abstract"
@@ -128,6 +132,15 @@ def load_starts(folders: Mapping[str, Path], size: int = 0) -> list[Start]:
     return [Start(name, *parts[:2], size or parts[2].size) for name, parts in loaded.items()]
 
 
+def drawn_eyes(size: int, seed: int) -> Dataset:
+    """Phantoms that stand in where there are no photographs, named so: they show what the figures look like, and say
+    nothing of real eyes."""
+    eyes = phantoms.balanced_eyes(DRAWN_COUNT, seed, IN_PLACE, 0.1)
+    drawn_from = [(seed, IN_PLACE, place) for place in range(DRAWN_COUNT)]
+    drawn = phantoms.draw(eyes, drawn_from, size, IN_PLACE, masks="findings")
+    return replace(scoring.phantom_tasks(drawn), name=DRAWN_EYES, split="in place of photographs")
+
+
 def questions(datasets: Sequence[Dataset], names: Sequence[str], training_size: int) -> list[Question]:
     """The two-class tasks of the sets, those of ``names`` ("palm pathologic_myopia") that are there, or ``ALL``, in the
     order of the names; towers that are trained see the photographs at ``training_size`` pixels."""
@@ -141,8 +154,6 @@ def questions(datasets: Sequence[Dataset], names: Sequence[str], training_size: 
 
 def described(datasets: Sequence[Dataset], names: Sequence[str], chosen: Sequence[Question]) -> list[str]:
     """One line a question with the photographs of its classes, and one of what was named and isn't there."""
-    if not datasets:
-        return ["no dataset with a `train` split or for development was found: what needs one is left out"]
     lines = [f"{one.name}: {np.bincount(one.task.targets[one.task.targets >= 0]).tolist()}" for one in chosen]
     absent = [name for name in names if name not in [ALL, *(one.name for one in chosen)]]
     there = [f"{one.name} {task.name}" for one in datasets for task in scoring.two_class_tasks(one)]
@@ -319,7 +330,7 @@ def headline(valued: Sequence[dict]) -> list[str]:
     for one in valued:
         worth: Worth = one["worth"]
         some = f", reached in {worth.reached} of {worth.seeds} seeds" if 0 < worth.reached < worth.seeds else ""
-        what = f"pretraining on {one['start']} is worth {worth} labelled photographs{some}"
+        what = f"pretraining on {one['start']} is worth {worth} labels{some}"
         sentences.append(f"{one['task']}: {what} (zero-shot AUC {one['auc']}).")
     return sentences
 
@@ -363,11 +374,39 @@ def helps_until(compared: Sequence[dict]) -> list[str]:
     return sentences
 
 
+def at_few(points: Sequence[dict], most: float = FEW) -> list[str]:
+    """One sentence a task and start: AUC from scratch with the largest share of the labels up to ``most`` (0 to 1),
+    beside it that of zero-shot, and of the linear probe with the same labels, and whether intervals are apart."""
+    sentences = []
+    for task in dict.fromkeys(point["task"] for point in points):
+        own = [point for point in points if point["task"] == task and point["share"] <= most]
+        if not (from_scratch := [one for one in own if one["method"] == SCRATCH]):
+            continue
+        scratch = max(from_scratch, key=lambda one: one["share"])
+        with_labels = f"with {100 * scratch['share']:g} % of the labels ({scratch['labels']})"
+        for start in dict.fromkeys(one["start"] for one in own if one["method"] == ZERO_SHOT):
+            beside = [one for one in own if one["start"] == start and _beside(one, scratch)]
+            scores = [f"{one['method']} {one['auc']} ({_apart(one['auc'], scratch['auc'])})" for one in beside]
+            reached = f"{with_labels} from scratch reaches {scratch['auc']}"
+            sentences.append(f"{plain(task)}: {reached}; pretrained on {start}, {', '.join(scores)}")
+    return sentences
+
+
+def _beside(point: Mapping, scratch: Mapping) -> bool:
+    return point["method"] == ZERO_SHOT or (point["method"] == PROBE and point["share"] == scratch["share"])
+
+
+def _apart(auc: Interval, scratch: Interval) -> str:
+    if auc.low is None or scratch.high is None:
+        return "one seed, which has no interval"
+    return "above it, intervals apart" if auc.low > scratch.high else "intervals not apart"
+
+
 def surely(compared: Sequence[dict]) -> str:
     """One sentence: at how many of the rows of ``gains`` the pretrained tower is ahead by more than chance, and where
     it is so with the fewest labels; that there are none, where nothing was compared."""
     if not compared:
-        return "Without photographs nothing is said of what it adds to labels."
+        return "Nothing was compared that says what it adds to labels."
     sure = [one for one in compared if one["gain"].star and _difference(one["gain"]) > 0]
     if not sure:
         return "Given labels too, no method that begins with it is ahead of from scratch by more than chance."

@@ -41,7 +41,7 @@ ARMS = {
     ),
     "08-diversity": (
         *(REFERENCE, "English only", "no findings", "one wording"),
-        *("one camera", "one anatomy", "one disease an eye"),
+        *("one camera", "one anatomy", "one disease an eye", "no vein occlusion"),
     ),
 }
 SAVED = "the folder of one, or of a finished 03-pretrain"

@@ -32,6 +32,8 @@ def save(
     about = {"key": key, "logged": json.dumps(names), "finished": json.dumps(optimizer is None)}
     with runs.atomic(path) as temporary:
         save_file(tensors, temporary, about)
+    for left in path.parent.glob(f".{path.name}.*.partial"):  # by a run that was killed while it wrote
+        left.unlink(missing_ok=True)
 
 
 def restore(
