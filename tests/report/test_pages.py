@@ -303,3 +303,15 @@ def test_importing_the_reports_does_not_import_torch():
     source = "import sys, json, visionclip.report.__main__; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False
+
+
+def test_numbers_have_six_digits_and_keep_their_shape():
+    rows = [{"low": 1e-9 / 3, "n": 3, "is": True}]
+    whole = {"auc": [0.123456789, 12345678, None], "name": "0.123456789", "rows": rows}
+    kept = pages._rounded(whole)
+    assert kept == {
+        "auc": [0.123457, 12345678, None],
+        "name": "0.123456789",
+        "rows": [{"low": 3.33333e-10, "n": 3, "is": True}],
+    }
+    assert kept["rows"][0]["is"] is True

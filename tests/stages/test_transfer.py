@@ -274,6 +274,24 @@ def test_an_arm_s_eyes_are_the_same_alone_and_in_company(generator, monkeypatch)
         assert np.abs(alone.pixels.astype(int) - own.pixels).max() <= 1, "but for the batch"
 
 
+def test_steps_change_how_an_eye_is_generated_and_not_which(generator, monkeypatch):
+    taken, sample = [], transfer.sampling.sample
+
+    def noted(pipeline, vectors, layouts, steps=None, **named):
+        taken.append(steps)
+        return sample(pipeline, vectors, layouts, steps, **named)
+
+    monkeypatch.setattr(transfer.sampling, "sample", noted)
+    arms = [transfer.ARMS[name] for name in ("generated alone", "generated alone, 1 step", "generated alone, 8 steps")]
+    sets = transfer.Sets(arms, 8, 32, 0, generator)
+    own, one, many = (sets.of(arm) for arm in arms)
+    assert taken == [None, 1, 8]
+    assert own.conditions == one.conditions == many.conditions
+    assert not np.array_equal(one.pixels, many.pixels)
+    assert np.array_equal(own.pixels, sets.of(arms[0]).pixels)
+    assert len(taken) == 3, "kept"
+
+
 def test_what_the_referee_doubts_still_is_left_to_the_renderer(generator, monkeypatch):
     tried = []
 

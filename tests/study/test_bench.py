@@ -58,6 +58,19 @@ def test_the_steps_that_are_not_measured_count_too():
     assert 30 < few / many < 300
 
 
+def test_generators_are_timed_on_one_thread_and_on_all_beside_a_pipeline_on_as_many(monkeypatch):
+    threads, noted = torch.get_num_threads(), []
+    monkeypatch.setattr(bench.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(bench, "ddpm_pipeline", lambda *_: noted.append(torch.get_num_threads()) or 0.5)
+    monkeypatch.setattr(bench, "generation", lambda *_: 2.0 * torch.get_num_threads())
+    rows = bench.generators(32, (16, 32))
+    assert noted == [1, 2]
+    assert [name for name, *_ in rows][5:] == [f"{name}, 2 threads" for name, *_ in rows[:5]]
+    assert rows[4][2:] == (2.0, "NFE 4; 4 times DDPMPipeline")
+    assert rows[9][2:] == (4.0, "NFE 4; 8 times DDPMPipeline")
+    assert torch.get_num_threads() == threads, "as it was"
+
+
 def test_an_environment_without_open_clip_is_one_line(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'No module named open_clip' >&2\nexit 1\n")

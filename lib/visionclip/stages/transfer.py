@@ -49,9 +49,9 @@ SHOWN = ("red", "green", "blue", "contrast", "sharpness", "dark width", "bright 
 class Arm:
     """An ablation arm: factors of the phantoms that are fixed, healthy twins as a share of the other eyes (0 to 1),
     strength of the augmentation (0 to 1), the weights of what is learnt beside the captions, and the share (0 to 1) of
-    the eyes that the generator draws from their layouts in place of the renderer, and whether the referee rejects those
-    whose label it doubts; the contrastive loss, whether the text tower has a warm-up, languages and style of captions
-    and prompts, and whether images are seen in plain RGB."""
+    the eyes that the generator draws from their layouts in place of the renderer, in how many steps (None: its own) and
+    whether the referee rejects those whose label it doubts; the contrastive loss, whether the text tower has a warm-up,
+    languages and style of captions and prompts, and whether images are seen in plain RGB."""
 
     fixed: Mapping[str, object] = field(default_factory=dict)
     twins: float = TWINS
@@ -59,6 +59,7 @@ class Arm:
     condition_weight: float = 3.0
     map_weight: float = 1.0
     generated: float = 0.0
+    steps: int | None = None
     rejection: bool = False
     loss: str = "multi_positive"
     warmup: bool = True
@@ -110,6 +111,9 @@ ARMS: dict[str, Arm] = {
     "half generated": Arm(generated=0.5),
     "three quarters generated": Arm(generated=0.75),
     "generated alone": Arm(generated=1.0),
+    "generated alone, 1 step": Arm(generated=1.0, steps=1),
+    "generated alone, 2 steps": Arm(generated=1.0, steps=2),
+    "generated alone, 8 steps": Arm(generated=1.0, steps=8),
     "a quarter generated, judged": Arm(generated=0.25, rejection=True),
     "half generated, judged": Arm(generated=0.5, rejection=True),
     "three quarters generated, judged": Arm(generated=0.75, rejection=True),
@@ -260,9 +264,9 @@ class Sets:
         drawn = self._once(self._rendered, arm)
         if not arm.generated or drawer is None:
             return drawn
-        pixels, kept = self._once(self._generated, arm, drawer), np.ones(self.count, bool)
+        pixels, kept = self._once(self._generated, arm, drawer, steps=arm.steps), np.ones(self.count, bool)
         if arm.rejection and judge is not None:
-            pixels, doubted = self._once(self._judged, arm, drawer, judge)
+            pixels, doubted = self._once(self._judged, arm, drawer, judge, steps=arm.steps)
             kept = ~doubted
         first = slice(round(self.count * arm.generated))
         places = self._places[first][kept[first]]
@@ -272,8 +276,8 @@ class Sets:
         sources = [GENERATED if place in generated else source for place, source in enumerate(drawn.sources)]
         return replace(drawn, pixels=mixed, sources=sources)
 
-    def _once(self, make: Callable[..., Any], arm: Arm, *makers: object) -> Any:
-        key = make.__name__, arm.eyes
+    def _once(self, make: Callable[..., Any], arm: Arm, *makers: object, steps: int | None = None) -> Any:
+        key = make.__name__, arm.eyes, steps
         if key not in self.kept:
             self.kept[key] = make(arm, *makers)
         return self.kept[key]
@@ -305,10 +309,12 @@ class Sets:
 
     def _generated(self, arm: Arm, drawer: VisionCLIPDDPMPipeline) -> np.ndarray:
         plan = self._once(self._plan, arm, drawer)
-        return sampling.sample(drawer, plan.vectors, plan.masks, seed=self.seed, places=self._places[: len(plan)])
+        places = self._places[: len(plan)]
+        return sampling.sample(drawer, plan.vectors, plan.masks, arm.steps, seed=self.seed, places=places)
 
     def _judged(self, arm: Arm, drawer: VisionCLIPDDPMPipeline, judge: Referee) -> tuple[np.ndarray, np.ndarray]:
-        plan, first = self._once(self._plan, arm, drawer), self._once(self._generated, arm, drawer)
+        plan = self._once(self._plan, arm, drawer)
+        first = self._once(self._generated, arm, drawer, steps=arm.steps)
         return referees.drawn_again(judge, first, drawer, plan, TRIES, self.seed, bf16=False)
 
 

@@ -257,19 +257,25 @@ def table(peers: str = "") -> pandas.DataFrame:
 
 
 def generators(size: int, channels: tuple[int, ...]) -> list[tuple[str, int, float, str]]:
-    """Rows of the diffusion model and its student, beside diffusers' own pipeline."""
-    reference = ddpm_pipeline(size, channels)
-    rows: list[tuple[str, int, float, str]] = [("diffusers' DDPMPipeline, 1000 steps", size, reference, "")]
-    student = weights.STUDENT
-    for name, steps, guidance in (
-        ("generator, 10 guided steps", 10, student.guidance),
-        ("its student", student.steps, 1),
-    ):
-        for precision in PRECISIONS:
-            rate = generation(size, channels, steps, guidance, precision == "bf16")
-            evaluations = steps * (1 if guidance == 1 else 2)
-            beside = f"NFE {evaluations}; {rate / reference:.0f} times DDPMPipeline"
-            rows.append((f"{name}, {precision}", size, rate, beside))
+    """Rows of the diffusion model and its student, beside diffusers' own pipeline: on one thread, and on as many as
+    there are cores."""
+    rows: list[tuple[str, int, float, str]] = []
+    before, student = torch.get_num_threads(), weights.STUDENT
+    for threads in dict.fromkeys((1, os.cpu_count() or 1)):
+        torch.set_num_threads(threads)
+        on = "" if threads == 1 else f", {threads} threads"
+        reference = ddpm_pipeline(size, channels)
+        rows.append((f"diffusers' DDPMPipeline, 1000 steps{on}", size, reference, ""))
+        for name, steps, guidance in (
+            ("generator, 10 guided steps", 10, student.guidance),
+            ("its student", student.steps, 1),
+        ):
+            for precision in PRECISIONS:
+                rate = generation(size, channels, steps, guidance, precision == "bf16")
+                evaluations = steps * (1 if guidance == 1 else 2)
+                beside = f"NFE {evaluations}; {rate / reference:.0f} times DDPMPipeline"
+                rows.append((f"{name}, {precision}{on}", size, rate, beside))
+    torch.set_num_threads(before)
     return rows
 
 

@@ -35,6 +35,7 @@ ARMS = {
         *("no minor lesions", "no healthy twins"),
         *("no augmentation", "no condition loss", "no finding maps", "captions alone"),
         *("a quarter generated", "half generated", "three quarters generated", "generated alone"),
+        *("generated alone, 1 step", "generated alone, 2 steps", "generated alone, 8 steps"),
         *("a quarter generated, judged", "half generated, judged"),
         *("three quarters generated, judged", "generated alone, judged"),
         *("one-hot loss", "no text warm-up", "Chinese in one wording", "plain RGB", "as published"),
