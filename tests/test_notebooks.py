@@ -77,6 +77,20 @@ def test_cells_are_short_and_define_nothing(name):
     assert not defined
 
 
+def is_code(text: str) -> bool:
+    try:
+        return any(isinstance(part, ast.Assign | ast.AugAssign | ast.Call) for part in ast.walk(ast.parse(text)))
+    except SyntaxError:
+        return False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prose_holds_no_code(name):
+    assert is_code("of_task = datasets[1:]\nprint(of_task)")
+    assert not is_code("## The answer")
+    assert [cell.source for cell in read(name).cells if cell.cell_type == "markdown" and is_code(cell.source)] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_opens_with_its_question_imports_and_parameters_and_ends_by_saving(name):
     cells = read(name).cells
