@@ -66,6 +66,13 @@ def test_every_file_has_its_digest_and_the_card_says_how_it_was_made(published):
     assert "license: cc-by-4.0" in card
 
 
+def test_nothing_published_says_where_it_was_trained(published):
+    configs = [*(published / "published").rglob("*.json"), *(runs.ROOT / weights.PUBLISHED).rglob("*.json")]
+    assert configs
+    for config in configs:
+        assert "_name_or_path" not in config.read_text(), config
+
+
 def test_the_published_referee_judges_with_its_thresholds(tmp_path, monkeypatch):
     trained = weights.train_referee(tmp_path / "made", 40, 2, 32, 0)
     taken = tiny_images.watch(monkeypatch)

@@ -24,6 +24,7 @@ from visionclip.training import denoising, distillation
 
 PUBLISHED = "weights"
 DIGESTS = "SHA256SUMS"
+TRAINED_AT = "_name_or_path"  # diffusers writes there where the student lay on the machine that trained it
 SIZE, ORIGINALS, SEED = 128, 20000, 0
 JUDGING = "phantoms of the referee"
 JUDGED_BY, JUDGE_UPDATES = 12000, 3000  # phantoms that the referee learns from, and its updates of 32
@@ -123,6 +124,8 @@ def publish(student: Path, out: Path, facts: Mapping[str, object]) -> None:
     shutil.rmtree(out, ignore_errors=True)
     pipeline.unet.half()
     pipeline.save_pretrained(out)
+    for config in (out / "model_index.json", out / "unet" / "config.json"):
+        runs.write_json(config, {key: value for key, value in runs.read_json(config).items() if key != TRAINED_AT})
     runs.share(out)
     (out / "README.md").write_text(CARD.format(**described), "utf-8")
     write_digests(out)
