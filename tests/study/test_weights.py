@@ -1,6 +1,7 @@
 """The published generator: trained in parts that go on where they were, saved in half precision with its digests."""
 
 import hashlib
+import re
 from dataclasses import replace
 
 import cv2
@@ -70,7 +71,7 @@ def test_nothing_published_says_where_it_was_trained(published):
     configs = [*(published / "published").rglob("*.json"), *(runs.ROOT / weights.PUBLISHED).rglob("*.json")]
     assert configs
     for config in configs:
-        assert "_name_or_path" not in config.read_text(), config
+        assert not re.search(r'"_name_or_path": "[^"]', config.read_text()), config
 
 
 def test_the_published_referee_judges_with_its_thresholds(tmp_path, monkeypatch):
