@@ -45,3 +45,15 @@ def test_the_verdict_names_the_worst_set_and_says_whether_anything_is_added():
     assert "better is better than the renderer alone, its interval above 0" in said
     assert "every share loses more than 0.02 AUC on some set" in generated_share.verdict(costs(alone=1.0))
     assert "was not tried" in generated_share.verdict([])
+
+
+def test_steps_are_followed_to_the_end_of_the_chain():
+    measured = {"teacher, 4": {"NFE": 8, "KID": 0.5}, "student, 1": {"NFE": 1, "KID": 0.9}, "student, 4": {"NFE": 4}}
+    found = generated_share.by_steps(SCORES, {"better": 4, "half": 1, "alone": 2}, measured)
+    assert list(found.index) == ["student, 1", "student, 4"], "what 01 didn't measure is left out"
+    assert found["NFE"].tolist() == [1, 4]
+    assert np.allclose(found[generated_share.DOWNSTREAM], [0.76, (0.9 + 0.92 + 0.91 + 0.8 + 0.82 + 0.82) / 6])
+    assert (found[f"{generated_share.DOWNSTREAM} low"] < found[generated_share.DOWNSTREAM]).all()
+    assert generated_share.by_steps(SCORES, {"half": 1}, {}).empty
+    one = {arm: {name: values[:1] for name, values in sets.items()} for arm, sets in SCORES.items()}
+    assert generated_share.by_steps(one, {"half": 1}, measured)[f"{generated_share.DOWNSTREAM} low"].isna().all()

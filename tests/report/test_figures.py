@@ -173,3 +173,12 @@ def test_lines_are_svg_and_pictures_are_fine_jpeg():
 def test_phantoms_and_generated_eyes_have_their_colour_everywhere():
     assert figures.colours(["generated", "held-out phantoms", "idrid", "odir"]) == ["C1", "C0", "C2", "C3"]
     assert figures.colours(["phantoms", "palm"]) == ["C0", "C2"]
+
+
+def test_steps_have_a_panel_for_each_score_there_is():
+    table = pandas.DataFrame({"NFE": [1, 4], "mean AUC": [0.7, 0.8], "AUC downstream": [0.6, 0.7]}, ["a, 1", "a, 4"])
+    drawn = figures.step_curves(table)
+    assert [axes.get_title() for axes in drawn.axes] == ["mean AUC", "AUC downstream"]
+    assert not any(axes.collections for axes in drawn.axes), "no limits, no band"
+    table[["AUC downstream low", "AUC downstream high"]] = [[0.5, 0.7], [0.6, 0.8]]
+    assert [len(axes.collections) for axes in figures.step_curves(table).axes] == [0, 1]

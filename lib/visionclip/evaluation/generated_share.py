@@ -13,7 +13,7 @@ from visionclip.evaluation.choices import Scores
 from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 
 BESIDE, ALONE = 0.02, 0.05  # AUC that a share beside drawn eyes may lose on any set, and that generated eyes alone may
-MEAN = "mean of the sets"
+MEAN, DOWNSTREAM = "mean of the sets", "AUC downstream"
 
 
 def costs(scores: Scores, reference: str, shares: Mapping[str, float]) -> list[dict]:
@@ -58,6 +58,23 @@ def largest(rows: Sequence[Mapping]) -> float:
         if all(other["difference"].value >= -BESIDE for other in rows if other["arm"] == row["arm"])
     }
     return max(kept.values(), default=0.0)
+
+
+def by_steps(scores: Scores, steps: Mapping[str, int], measured: Mapping[str, Mapping]) -> pandas.DataFrame:
+    """What fewer steps cost to the end of the chain: a row for each arm of ``steps`` (the steps in which its eyes were
+    generated) of which stage 01 measured a generator at as many steps (``referee.by_steps``, by "generator, steps").
+
+    The columns of 01 and ``DOWNSTREAM`` with its t-interval over seeds: the mean AUC over the sets of ``scores``.
+    """
+    generator = str([*measured][-1]).rpartition(", ")[0] if measured else ""  # a student stands after its teacher
+    rows = {}
+    for arm, count in sorted(steps.items(), key=lambda one: one[1]):
+        name = f"{generator}, {count}"
+        if name in measured:
+            auc = score_over_seeds(_of(scores[arm], MEAN))
+            limits = {f"{DOWNSTREAM} low": auc.low, f"{DOWNSTREAM} high": auc.high}
+            rows[name] = {**measured[name], DOWNSTREAM: auc.value, **limits}
+    return pandas.DataFrame(rows).T.astype(float).astype({"NFE": int} if rows else {})
 
 
 def verdict(rows: Sequence[Mapping]) -> str:

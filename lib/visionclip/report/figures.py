@@ -26,6 +26,7 @@ MANY = 1000  # marks of one line, above which they are a picture within a figure
 ACROSS = 9  # pictures beside each other in a gallery
 CHANCE = {"color": "0.5", "linestyle": ":", "linewidth": 1}  # the line of it in every figure
 OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
+STEP_SCORES = ("mean AUC", "mean Dice", "KID", "AUC downstream")  # of what is generated in so many steps
 ERRORS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # ticks of a logarithmic axis
 
 
@@ -229,18 +230,21 @@ def fidelity_bars(fidelity: pandas.DataFrame) -> Figure:
 
 
 def step_curves(table: pandas.DataFrame) -> Figure:
-    """What fewer evaluations cost, from ``referee.by_steps``: the referee's AUC and Dice, and KID with its limits, by
-    NFE, a line a generator (the part of a row's name before the comma)."""
+    """What fewer evaluations cost, from ``referee.by_steps`` or ``generated_share.by_steps``: each of ``STEP_SCORES``
+    that the table has, with its limits where it has them, by NFE, a line a generator (the part of a row's name before
+    the comma)."""
     named = table.assign(generator=[str(name).rpartition(", ")[0] for name in table.index]).sort_values("NFE")
-    figure, panels = _subplots(1, 3, figsize=(8, 2.6))
-    for axes, score in zip(panels, ("mean AUC", "mean Dice", "KID"), strict=True):
+    scores = [score for score in STEP_SCORES if score in table]
+    figure, panels = _subplots(1, len(scores), figsize=(2.7 * len(scores), 2.6), squeeze=False)
+    for axes, score in zip(panels[0], scores, strict=True):
         for generator, own in named.groupby("generator", sort=False):
             axes.plot(own["NFE"], own[score], "o-", label=str(generator))
-            if score == "KID":
-                axes.fill_between(own["NFE"], own["KID low"].astype(float), own["KID high"].astype(float), alpha=0.2)
+            if f"{score} low" in own:
+                limits = (own[f"{score} {end}"].astype(float) for end in ("low", "high"))
+                axes.fill_between(own["NFE"], *limits, alpha=0.2)
         axes.set_xscale("log", base=2)
         axes.set(xlabel="evaluations an image (NFE)", title=score)
-    panels[0].legend()
+    panels[0][0].legend()
     return figure
 
 

@@ -34,7 +34,7 @@ from visionclip.streams import Stream
 from visionclip.text.grammar import PLAIN, Style
 from visionclip.training.contrastive import Settings
 
-REFERENCE = "everything"
+REFERENCE, GENERATED_ALONE = "everything", "generated alone"
 ALL = "mean of the tasks"
 TRAINING = "training phantoms of the ablation"
 NEEDED = "an arm with {} needs a {}; give {} of 01-synthesis"
@@ -110,7 +110,7 @@ ARMS: dict[str, Arm] = {
     "a quarter generated": Arm(generated=0.25),
     "half generated": Arm(generated=0.5),
     "three quarters generated": Arm(generated=0.75),
-    "generated alone": Arm(generated=1.0),
+    GENERATED_ALONE: Arm(generated=1.0),
     "generated alone, 1 step": Arm(generated=1.0, steps=1),
     "generated alone, 2 steps": Arm(generated=1.0, steps=2),
     "generated alone, 8 steps": Arm(generated=1.0, steps=8),
