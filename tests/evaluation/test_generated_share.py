@@ -54,6 +54,11 @@ def test_steps_are_followed_to_the_end_of_the_chain():
     assert found["NFE"].tolist() == [1, 4]
     assert np.allclose(found[generated_share.DOWNSTREAM], [0.76, (0.9 + 0.92 + 0.91 + 0.8 + 0.82 + 0.82) / 6])
     assert (found[f"{generated_share.DOWNSTREAM} low"] < found[generated_share.DOWNSTREAM]).all()
+    limits = {"KID": 0.41, "KID low": 0.3, "KID high": 0.52, "mean AUC": 0.8, "mean Dice": 0.4, "images/s": 30.0}
+    whole = generated_share.by_steps(SCORES, {"half": 1}, {"student, 1": {"NFE": 1, **limits}})
+    table = generated_share.steps_table(whole)
+    assert list(table.columns) == ["NFE", "mean AUC", "mean Dice", "KID", generated_share.DOWNSTREAM]
+    assert table.loc["student, 1", "KID"] == "0.410 [0.300, 0.520]"
     assert generated_share.by_steps(SCORES, {"half": 1}, {}).empty
     one = {arm: {name: values[:1] for name, values in sets.items()} for arm, sets in SCORES.items()}
     assert generated_share.by_steps(one, {"half": 1}, measured)[f"{generated_share.DOWNSTREAM} low"].isna().all()

@@ -77,6 +77,15 @@ def by_steps(scores: Scores, steps: Mapping[str, int], measured: Mapping[str, Ma
     return pandas.DataFrame(rows).T.astype(float).astype({"NFE": int} if rows else {})
 
 
+def steps_table(steps: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of ``by_steps`` to read: with limits as text beside their values, and without the speed."""
+    shown = steps[["NFE", "mean AUC", "mean Dice"]].round(3).astype({"NFE": int})
+    for score in ("KID", DOWNSTREAM):
+        limits = steps[[score, f"{score} low", f"{score} high"]].astype(object).where(steps.notna(), None)
+        shown[score] = [str(Interval(*row)) for row in limits.to_numpy()]
+    return shown
+
+
 def verdict(rows: Sequence[Mapping]) -> str:
     """Whether generated eyes can take the place of drawn ones, and whether they add anything, in a sentence or two.
 
