@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas
 from sklearn.metrics import roc_auc_score
+from transformers import PreTrainedTokenizerBase
 
 from visionclip import keys, phantom, runs, streams
 from visionclip.data import field_of_view, folders, images, phantoms
@@ -346,8 +347,24 @@ def predict(
     """Train the arm ``name`` on its ``eyes`` (``count`` phantoms of ``size`` pixels, some by the ``makers``, digests of
     the generator and of the referee) and return, for each of ``tasks_of``, the logits N of the second class; kept below
     ``folder`` and read back, without drawing."""
-    arm, tasks = ARMS[name], tasks_of(datasets)
-    settings = Settings(
+    arm, tasks, settings = ARMS[name], tasks_of(datasets), settings_of(ARMS[name], updates, seed)
+    pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
+    classes = {place: task.classes for place, (_, task) in tasks.items()}
+    drawn_by = list(makers[: 1 + arm.rejection]) if arm.generated else []
+    key = settings.key(arm, classes, pixels, count, size, drawn_by, keys.code(__file__))
+    place = folder / f"{name}-{size}-{seed}".replace(" ", "-")
+
+    def compute() -> dict[str, np.ndarray]:
+        network, tokenizer = learn(arm, eyes(), settings, place)
+        return rank(network, tokenizer, datasets, arm.languages, arm.style)
+
+    kept = runs.cached(place.with_suffix(".json"), key, compute)
+    return {task: np.array(logits) for task, logits in kept.items()}
+
+
+def settings_of(arm: Arm, updates: int, seed: int) -> Settings:
+    """How the small model of an arm trains."""
+    return Settings(
         updates=updates,
         batch_size=32,
         learning_rate=3e-3,
@@ -360,19 +377,14 @@ def predict(
         precision="auto",
         seed=seed,
     )
-    pixels = keys.arrays(*(dataset.images.pixels for dataset in datasets))
-    classes = {place: task.classes for place, (_, task) in tasks.items()}
-    drawn_by = list(makers[: 1 + arm.rejection]) if arm.generated else []
-    key = settings.key(arm, classes, pixels, count, size, drawn_by, keys.code(__file__))
-    place = folder / f"{name}-{size}-{seed}".replace(" ", "-")
 
-    def compute() -> dict[str, np.ndarray]:
-        sizes = {**pretrain.SMALL, "loss": arm.loss, "plain_colours": arm.plain_colours}
-        network, tokenizer = pretrain.learn(eyes(), sizes, settings, place, arm.languages, CAPTIONS, arm.style)
-        return rank(network, tokenizer, datasets, arm.languages, arm.style)
 
-    kept = runs.cached(place.with_suffix(".json"), key, compute)
-    return {task: np.array(logits) for task, logits in kept.items()}
+def learn(
+    arm: Arm, eyes: LabelledImages, settings: Settings, place: Path
+) -> tuple[VisionCLIP, PreTrainedTokenizerBase]:
+    """The small model that an arm makes of these eyes, and its tokenizer; a stopped training goes on from ``place``."""
+    sizes = {**pretrain.SMALL, "loss": arm.loss, "plain_colours": arm.plain_colours}
+    return pretrain.learn(eyes, sizes, settings, place, arm.languages, CAPTIONS, arm.style)
 
 
 def rank(
