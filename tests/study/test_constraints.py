@@ -101,6 +101,12 @@ REFUSED = [
     ("09-fine-tuning", {"shares": [0, 1, 1]}, "shares has 1.0 twice"),
     ("09-fine-tuning", {"methods": ["zero-shot"]}, "add 'from scratch', which the answer needs"),
     ("09-fine-tuning", {"methods": ["all", "LoRA"]}, "methods has 'all'; choose from from scratch, zero-shot"),
+    ("09-fine-tuning", {"towers": ["none", "drawn"]}, "give kinds of eyes, or none alone"),
+    (
+        "09-fine-tuning",
+        {"towers": ["generated"], "generator": "nowhere"},
+        "generator is 'nowhere'; no unet/config.json",
+    ),
     ("09-fine-tuning", {"others": ["nowhere"]}, "others has 'nowhere'; no saved model there"),
     ("09-fine-tuning", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),
     ("10-robustness", {"strengths": [1, 1]}, "strengths has 1 twice"),

@@ -20,7 +20,7 @@ FILES = {"pretrained": "03-pretrain"}
 # Lists of what is run, each entry once.
 DISTINCT = (
     *("sizes", "fine_sizes", "scales", "seeds", "languages", "arms", "compared_steps"),
-    *("methods", "shares", "tasks", "others", "strengths"),
+    *("methods", "shares", "tasks", "others", "towers", "strengths"),
 )
 EXTERNAL, MARKS = "data/external", "data/marks"  # may be missing, then there are no photographs
 WIDTH = 8  # groups of channels that the diffusion model normalises
@@ -411,6 +411,13 @@ def _others(others: Sequence[str]) -> str:
         if not _saved(name):
             return f"others has {name!r}; no saved model there; give {SAVED}"
     return ""
+
+
+@rule("09-fine-tuning")
+def _towers(towers: Sequence[str], generator: str) -> str:
+    if NONE in towers and len(towers) > 1:
+        return f"towers is {list(towers)}; give kinds of eyes, or {NONE} alone"
+    return _unseen(generator) if "generated" in towers else ""
 
 
 @rule("07-explanation")

@@ -1,0 +1,172 @@
+"""Small models that are alike but for whose eyes pretrained them, for stage 09.
+
+Drawn, generated from the same conditions and layouts, or photographs with what their labels state: those of all sets
+but the one that is scored, so that no photograph of it, and none of its cameras, took part. As many updates, as many
+drawn as generated eyes; of photographs there are as many as there are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from visionclip.conditions import plain
+from visionclip.data import images
+from visionclip.data.labelled import LabelledImages
+from visionclip.data.tasks import Dataset, stated
+from visionclip.evaluation.intervals import over_seeds, score_over_seeds
+from visionclip.models.generator import VisionCLIPDDPMPipeline
+from visionclip.stages import fine_tuning, transfer
+from visionclip.stages.fine_tuning import FULL, PROBE, ZERO_SHOT, Question, Start
+
+DRAWN, GENERATED, REAL = "drawn", "generated", "photographs"
+EYES = {DRAWN: transfer.REFERENCE, GENERATED: transfer.GENERATED_ALONE, REAL: transfer.REFERENCE}  # arms of 06
+METHODS = (ZERO_SHOT, PROBE, FULL)  # how they are used
+
+
+def photographs(datasets: Sequence[Dataset], size: int) -> LabelledImages:
+    """The photographs of these sets of which a task states anything, at ``size`` pixels, with what is stated.
+
+    Raises:
+        ValueError: there are none.
+    """
+    parts = [_stated(one, size) for one in datasets if any(stated(one))]
+    if not parts:
+        raise ValueError("towers: photographs of another set are needed; leave photographs out, or add a set")
+    pixels = np.concatenate([one.pixels for one in parts])
+    conditions, sources, names, patients = (
+        [cell for one in parts for cell in getattr(one, column)]
+        for column in ("conditions", "sources", "keys", "groups")
+    )
+    return LabelledImages(pixels, conditions, sources, names, patients)
+
+
+def _stated(dataset: Dataset, size: int) -> LabelledImages:
+    """The photographs of one set of which something is stated."""
+    eyes = stated(dataset)
+    places = [place for place, eye in enumerate(eyes) if eye]
+    pixels = images.resized(dataset.images.pixels[places], size)
+    names, patients = (
+        [f"{dataset.name}/{column[place]}" for place in places]
+        for column in (dataset.images.keys, dataset.images.members)
+    )
+    return LabelledImages(pixels, [eyes[place] for place in places], [dataset.name] * len(places), names, patients)
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """What is pretrained by ``kinds`` of eyes, ``count`` of ``size`` pixels where they are drawn or generated, by the
+    ``pipeline``, in as many ``updates``; photographs are those of ``datasets``. Trainings are kept below ``folder``."""
+
+    folder: Path
+    kinds: Sequence[str]
+    datasets: Sequence[Dataset]
+    count: int
+    updates: int
+    size: int
+    pipeline: VisionCLIPDDPMPipeline | None = None
+    kept: dict = field(default_factory=dict)
+
+    def of(self, dataset: str, seed: int) -> list[Start]:
+        """The models to start from for questions of a set, one a kind; those of photographs have seen the other sets
+        alone, and are left out where there is no other."""
+        starts = []
+        for kind in self.kinds:
+            others = [one for one in self.datasets if one.name != dataset] if kind == REAL else []
+            if kind == REAL and not others:
+                continue
+            key = kind, dataset if kind == REAL else "", seed
+            if key not in self.kept:
+                self.kept[key] = self._trained(kind, others, seed, "-".join(filter(None, key[:2])))
+            starts.append(self.kept[key])
+        return starts
+
+    def _trained(self, kind: str, others: Sequence[Dataset], seed: int, name: str) -> Start:
+        arm = transfer.ARMS[EYES[kind]]
+        eyes = photographs(others, self.size) if kind == REAL else self._eyes(arm, seed)
+        settings = transfer.settings_of(arm, self.updates, seed)
+        network, tokenizer = transfer.learn(arm, eyes, settings, self.folder / f"{name}-{seed}".replace(" ", "-"))
+        return Start(kind, network, tokenizer, self.size)
+
+    def _eyes(self, arm: transfer.Arm, seed: int) -> LabelledImages:
+        return transfer.draw(arm, self.count, self.size, seed, pipeline=self.pipeline)
+
+
+def evaluate(
+    folder: Path,
+    questions: Sequence[Question],
+    towers: Towers,
+    prompt_count: int,
+    shares: Sequence[float],
+    held: float,
+    updates: int,
+    seeds: Sequence[int],
+) -> list[dict]:
+    """The rows of ``fine_tuning.evaluate`` for each question and seed, by ``METHODS`` from each kind of tower. A seed
+    is another pretraining too."""
+    rows = []
+    for seed in seeds:
+        for question in questions:
+            starts = towers.of(question.dataset.name, seed)
+            languages = transfer.LANGUAGES
+            frozen = {one.name: fine_tuning.freeze(one, question, languages, prompt_count) for one in starts}
+            given = folder, question, starts, frozen, METHODS, shares, held, updates, seed
+            rows += fine_tuning.evaluate(*given) if starts else []
+    return rows
+
+
+def table(points: Sequence[dict], scratch: Sequence[dict]) -> pandas.DataFrame:
+    """AUC by task, method and labels, a column a kind of eyes, beside that from scratch: with no labels, the largest
+    share up to ``fine_tuning.FEW``, and all. ``points`` are ``fine_tuning.curves``, ``scratch`` those with the towers
+    from random weights."""
+    few = max((one["share"] for one in points if 0 < one["share"] <= fine_tuning.FEW), default=1)
+    beside = {(one["task"], one["share"]): str(one["auc"]) for one in scratch if one["method"] == fine_tuning.SCRATCH}
+    cells = [
+        {"task": plain(one["task"]), "method": one["method"], "labels": one["labels"]}
+        | {"eyes": one["start"], "auc": str(one["auc"]), "from scratch": beside.get((one["task"], one["share"]), "")}
+        for one in points
+        if one["share"] in (0, few, 1)
+    ]
+    index = ["task", "method", "labels", "from scratch"]
+    frame = pandas.DataFrame(cells, columns=[*index, "eyes", "auc"])
+    wide = frame.pivot(index=index, columns="eyes", values="auc").fillna("")
+    order = list(dict.fromkeys(map(tuple, frame[index].to_numpy().tolist())))
+    wide = wide.reindex(index=order, columns=list(dict.fromkeys(frame["eyes"]))).reset_index("from scratch")
+    return wide[[*wide.columns[1:], "from scratch"]]
+
+
+def differences(rows: Sequence[Mapping]) -> list[dict]:
+    """One row a method and share, of the mean AUC over tasks: that of drawn eyes, and what generated ones and
+    photographs change, seed by seed, with t-intervals."""
+    frame, found = pandas.DataFrame(rows, columns=fine_tuning.ROW), []
+    for (method, share), part in frame.groupby(["method", "share"], sort=False):
+        means = part.groupby(["start", "seed"])["auc"].mean().unstack("seed")
+        if DRAWN in means.index:
+            drawn = means.loc[DRAWN].to_numpy()
+            found += [
+                {"method": method, "share": share, "eyes": kind, "drawn": score_over_seeds(drawn)}
+                | {"difference": over_seeds(means.loc[kind].to_numpy() - drawn)}
+                for kind in (GENERATED, REAL)
+                if kind in means.index
+            ]
+    return found
+
+
+def verdict(compared: Sequence[Mapping]) -> list[str]:
+    """One sentence for each of ``differences`` without labels and with the fewest: whether other eyes than drawn ones
+    change what a small model knows by more than chance."""
+    shares = sorted({one["share"] for one in compared})[:2]
+    sentences = []
+    for one in compared:
+        if one["share"] in shares and one["method"] in (ZERO_SHOT, PROBE):
+            difference = one["difference"]
+            sure = difference.low is not None and not difference.low <= 0 <= difference.high
+            labels = f" with {100 * one['share']:g} % of the labels" if one["share"] else ""
+            chance = "" if sure else ", not by more than chance"
+            sentences.append(
+                f"Small models alike but for their eyes, {one['method']}{labels}: drawn eyes reach mean AUC "
+                f"{one['drawn']}; {one['eyes']} in their place change it by {difference:+.3f}{chance}."
+            )
+    return sentences
