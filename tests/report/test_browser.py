@@ -70,6 +70,14 @@ PROBE = """<script>addEventListener("load", () => {
     titles: [document.documentElement.lang, document.title, document.querySelectorAll("h1").length],
     paper: getComputedStyle(document.documentElement).backgroundColor,
   };
+  const figure = document.querySelector("figure[tabindex]");
+  if (figure) {
+    const image = figure.querySelector("img");
+    figure.focus();
+    found.enlarged = [image.clientWidth, document.documentElement.scrollWidth - width, figure.scrollWidth];
+    figure.blur();
+    found.again = image.clientWidth;
+  }
   probe.className = "probe";
   probe.textContent = JSON.stringify(found);
   parent.document.body.append(probe);
@@ -115,6 +123,10 @@ def hold(folder: Path, scratch: Path) -> None:
             assert found["overflow"] <= 0, (where, found["wide"])
             assert not found["wide"], where
             assert all(natural > 0 and shown <= width and alt for natural, shown, alt in found["images"]), where
+            if figure := found.get("enlarged"):
+                large, overflow, scrolled = figure
+                assert overflow <= 0, where
+                assert width > 720 or (large == 760 and scrolled >= 760 > found["again"]), (where, figure)
             assert not found["refused"], where
             assert not found["faint"], where
             language, title, headings = found["titles"]
