@@ -57,8 +57,11 @@ notebooks: .venv/ready ## run the notebooks at their defaults and make their out
 tune: .venv/ready ## search the ranges of the drawing on the sets to choose by: MODEL=FOLDER HOURS=8
 	$(BIN)/python -m visionclip.study.tune --model $(MODEL) --hours $(HOURS)
 
-weights: .venv/ready ## train the generator that weights/ publishes, for hours; a stopped run goes on
+weights: .venv/ready ## make what weights/ publishes: the generator for hours, then overnight's model; a stopped run goes on
 	$(BIN)/accelerate launch --cpu --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no --dynamo_backend no -m visionclip.study.weights
+	$(BIN)/python -m visionclip.study run overnight
+	$(BIN)/python -m visionclip.study.release runs/overnight
+	$(BIN)/python -m visionclip reference
 
 bench: .venv/ready ## how fast the parts are on this machine; PEERS=/path/to/python with open_clip: beside it
 	$(BIN)/python -m visionclip.study.bench $(if $(PEERS),--peers $(PEERS))

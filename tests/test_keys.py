@@ -91,7 +91,7 @@ MODULES = (
 )
 # the one model's own phantoms
 DRAWING = {"transfer", "diversity", "privacy", "01-synthesis", "06-transfer", "08-diversity", "11-privacy"}
-LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size"}
+LEARNING = DRAWING | {"contrastive", "dataset_size", "03-pretrain", "05-dataset-size", "09-fine-tuning"}
 # What hangs on a number in a module, by its name: learners and stages whose results it makes, and notebooks.
 MADE_BY = {
     "models/losses.py": LEARNING,
@@ -114,7 +114,7 @@ MADE_BY = {
         "12-your-photograph",
     },
     "models/generator.py": {
-        *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "11-privacy"),
+        *("denoising", "transfer", "privacy", "01-synthesis", "06-transfer", "09-fine-tuning", "11-privacy"),
     },
     "training/loop.py": LEARNING | {"denoising", "fine_tuning", "09-fine-tuning"},
     "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},
