@@ -74,7 +74,7 @@ def test_every_module_is_on_a_floor():
 
 def test_stages_are_named_as_notebooks_are():
     own = {name.partition(".")[2] for name in MODULES if name.startswith("stages.")}
-    assert own - {"sweep", "referee", "small_towers"} <= STAGES, "but for the points of 05, and models that 01 and 09 need"
+    assert own - {"sweep", "referee", "small_towers"} <= STAGES, "or points of 05, models of 01 and 09"
 
 
 def test_imports_lead_down():
