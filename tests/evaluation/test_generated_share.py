@@ -44,6 +44,9 @@ def test_the_verdict_names_the_worst_set_and_says_whether_anything_is_added():
     said = generated_share.verdict(costs(alone=1.0, better=0.5))
     assert "better is better than the renderer alone, its interval above 0" in said
     assert "every share loses more than 0.02 AUC on some set" in generated_share.verdict(costs(alone=1.0))
+    whole = generated_share.verdict(costs(better=0.25, alone=1.0))
+    assert "alone -0.030" in whole
+    assert "better +" not in whole, "in the table"
     assert "was not tried" in generated_share.verdict([])
 
 

@@ -13,6 +13,7 @@ from visionclip.evaluation.choices import Scores
 from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 
 BESIDE, ALONE = 0.02, 0.05  # AUC that a share beside drawn eyes may lose on any set, and that generated eyes alone may
+MAIN = (0.5, 1.0)  # shares that the verdict names
 MEAN, DOWNSTREAM = "mean of the sets", "AUC downstream"
 
 
@@ -90,12 +91,13 @@ def verdict(rows: Sequence[Mapping]) -> str:
     """Whether generated eyes can take the place of drawn ones, and whether they add anything, in a sentence or two.
 
     To *add* is to be better than drawn eyes alone on the mean of the sets, its interval over seeds above 0, which is
-    not corrected for how many arms were tried.
+    not corrected for how many arms were tried. Of many arms those that generate half or all eyes are named.
     """
     if not rows:
         return "What generated eyes are worth in place of drawn ones was not tried."
     clauses = []
-    for arm in dict.fromkeys(row["arm"] for row in rows):
+    main = dict.fromkeys(row["arm"] for row in rows if row["share"] in MAIN)
+    for arm in main or dict.fromkeys(row["arm"] for row in rows):
         own = {row["dataset"]: row["difference"] for row in rows if row["arm"] == arm}
         mean = own.pop(MEAN)
         worst = min(own, key=lambda name: own[name].value)
@@ -106,7 +108,7 @@ def verdict(rows: Sequence[Mapping]) -> str:
     most = f"the largest share that loses at most {BESIDE} AUC on every set, in the mean over seeds, is {share:.0%}"
     none = f"every share loses more than {BESIDE} AUC on some set"
     return (
-        f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(clauses)}. Of them {adds}; "
+        f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(clauses)}. Of all shares tried {adds}; "
         f"{most if share else none}."
     )
 
