@@ -118,7 +118,7 @@ MADE_BY = {
     },
     "training/loop.py": LEARNING | {"denoising", "fine_tuning", "09-fine-tuning"},
     "training/fine_tuning.py": {"fine_tuning", "09-fine-tuning"},
-    "evaluation/controls.py": {"04-zero-shot", "06-transfer", "07-explanation"},
+    "evaluation/controls.py": {"01-synthesis", "04-zero-shot", "06-transfer", "07-explanation"},
 }
 
 

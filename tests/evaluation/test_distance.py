@@ -127,3 +127,14 @@ def test_too_few_patients_have_no_distance_and_sizes_must_agree():
     small = replace(one_patient, pixels=one_patient.pixels[:, ::2, ::2])
     with pytest.raises(ValueError, match="clinic: phantoms of 64 px, photographs of 32"):
         distance.evaluate(eyes(12, 0), [photographs(small)], 0, 100)
+
+
+def test_photographs_are_compared_by_halves_and_phantoms_with_what_is_held_out():
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), np.uint8)
+    one, other = distance.two_of_a_kind(pictures[:21], pictures[21:], photographs=False, seed=0)
+    assert (len(one), len(other)) == (21, 9)
+    one, other = distance.two_of_a_kind(pictures[:21], pictures[21:], photographs=True, seed=0)
+    assert (len(one), len(other)) == (10, 11)
+    mine, theirs = ({picture.tobytes() for picture in half} for half in (one, other))
+    assert mine | theirs == {picture.tobytes() for picture in pictures[:21]}
+    assert not mine & theirs

@@ -124,18 +124,6 @@ def test_noise_is_further_from_phantoms_than_phantoms_are(referee, drawn):
     assert found == referees.distances(referee[0], drawn.pixels[:20], drawn.pixels[20:], noise, 0)
 
 
-def test_photographs_are_compared_by_halves_and_phantoms_with_what_is_held_out(drawn):
-    one, other = referees.two_of_a_kind(drawn.pixels[:21], drawn.pixels[21:], photographs=False, seed=0)
-    assert (len(one), len(other)) == (21, len(drawn) - 21)
-    one, other = referees.two_of_a_kind(drawn.pixels[:21], drawn.pixels[21:], photographs=True, seed=0)
-    assert (len(one), len(other)) == (10, 11)
-    mine, theirs = ({picture.tobytes() for picture in half} for half in (one, other))
-    assert mine | theirs == {picture.tobytes() for picture in drawn.pixels[:21]}
-    assert not mine & theirs
-    found = {"kid": {"value": 1.0}, "kid_floor": {"value": 0.0}, "neighbours": {}}
-    assert referees.distance_table(found, "photographs").columns[1] == "photographs (floor)"
-
-
 def answering(drawn, tmp_path, monkeypatch):
     """A referee whose every answer is right, by how much as ``clarity`` says, which may be changed."""
     clarity = np.ones(len(drawn))

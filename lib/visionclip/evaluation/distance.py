@@ -39,6 +39,17 @@ PHANTOMS = "phantoms"
 CLASSES = [ClassOf("phantom", [{}]), ClassOf("photograph", [{}])]
 
 
+def two_of_a_kind(
+    originals: np.ndarray, held_out: np.ndarray, photographs: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of which no image is in both, for distances between sets of one kind: what the generator learnt from and
+    phantoms held out; of ``photographs``, all of which it learnt from, two halves by lot."""
+    if not photographs:
+        return originals, held_out
+    mixed = originals[streams.rng(seed, "halves of the photographs").permutation(len(originals))]
+    return mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+
+
 def statistics(pixels: np.ndarray) -> pandas.DataFrame:
     """The 21 ``STATISTICS``, a column each, of prepared uint8 N×S×S×3, a row each, inside the field.
 

@@ -271,17 +271,6 @@ def plain(table: pandas.DataFrame) -> dict[str, dict[str, float | None]]:
     return table.astype(object).where(table.notna(), None).to_dict("index")
 
 
-def two_of_a_kind(
-    originals: np.ndarray, held_out: np.ndarray, photographs: bool, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of which no image is in both, for distances between sets of one kind: what the generator learnt from and
-    phantoms held out; of ``photographs``, all of which it learnt from, two halves by lot."""
-    if not photographs:
-        return originals, held_out
-    mixed = originals[streams.rng(seed, "halves of the photographs").permutation(len(originals))]
-    return mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
-
-
 def distances(
     referee: Referee, originals: np.ndarray, held_out: np.ndarray, generated: np.ndarray, seed: int
 ) -> dict[str, dict]:
@@ -306,13 +295,13 @@ def distances(
     return found
 
 
-def distance_table(found: Mapping[str, Mapping], kind: str = "phantoms") -> pandas.DataFrame:
-    """``distances`` as people read it: a row a measure, generated eyes beside their floor, which is of this kind."""
+def distance_table(found: Mapping[str, Mapping]) -> pandas.DataFrame:
+    """``distances`` as people read it: a row a measure, generated eyes beside their floor."""
     rows = {
         "KID": [found["kid"], found["kid_floor"]],
         **{name: [own, found["neighbours_floor"][name]] for name, own in found["neighbours"].items()},
     }
-    columns = ("generated eyes", f"{kind} (floor)")
+    columns = ("generated eyes", "phantoms (floor)")
     return pandas.DataFrame({name: [f"{Interval.of(one):.2f}" for one in own] for name, own in rows.items()}, columns).T
 
 
