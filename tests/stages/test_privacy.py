@@ -221,8 +221,28 @@ def test_private_training_needs_no_photograph_for_its_basis(halves, tmp_path, mo
     assert privacy.learn_privately(halves.members, SETTINGS, 3.0, tmp_path) == "pipeline"
     assert seen["members"] is halves.members
     assert (seen["settings"].epsilon, seen["settings"].batch_size) == (3.0, 12)
+    assert seen["settings"].updates == 1, "three of four images see as many as one of twelve"
     table = privacy.price({"generator": np.arange(24.0)}, halves.member)
     assert table.iloc[0].tolist() == ["generator", 5.5, 17.5]
+
+
+def test_what_images_teach_is_asked_of_controls(monkeypatch):
+    rng = np.random.default_rng(0)
+    eyes = [{"dr_grade": 0, "gc": int(place % 2), "amd": int(place == 0)} for place in range(40)]
+    known = LabelledImages(rng.integers(0, 256, (40, 4, 4, 3), np.uint8), eyes, ["a"] * 40, [str(n) for n in range(40)])
+    right = known.vectors[:, conditions.VECTOR_NAMES.index("gc>=1")]
+    shown = {
+        "clear": right[:, None] + rng.normal(0, 0.1, (40, 3)),
+        "wrong": -right[:, None] + rng.normal(0, 0.1, (40, 3)),
+    }
+    monkeypatch.setattr(privacy, "features", lambda network, pixels, size: shown[pixels])
+    monkeypatch.setattr(LabelledImages, "__post_init__", lambda _: None)
+    controls = replace(known, pixels="clear")
+    found = privacy.utility({"clear": ("clear", known.vectors), "wrong": ("wrong", known.vectors)}, controls, None, 32)
+    assert found["clear"].value == 1
+    assert found["wrong"].value == 0, "of glaucoma alone: one eye with AMD is too few"
+    unknown = known.vectors * np.nan
+    assert privacy.utility({"clear": ("clear", unknown)}, controls, None, 32) == {"clear": Interval(None)}
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from visionclip import keys, runs, streams
+from visionclip.conditions import VECTOR_NAMES
 from visionclip.data import folders, images, tasks
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, NothingToScore
-from visionclip.evaluation import encoding, intervals, privacy, tables
+from visionclip.evaluation import encoding, intervals, privacy, probe, tables
 from visionclip.evaluation.intervals import SIGNIFICANT, Interval
 from visionclip.evaluation.privacy import Neighbours
 from visionclip.models import generator, sampling
@@ -37,6 +38,7 @@ BY_HEART_RATE = 2e-3  # learning rate of a generator that is to remember: twice 
 BATCH = 32  # images of an update of the small models
 READ = 128  # pixels at most at which features are taken
 PUBLIC = "phantoms whose patches are public"
+USEFUL = 5  # images with a condition, and without it, for anything to be learnt of it
 PRIVATE_BATCH = 64  # images expected of a private update: noise is added once to all of them
 
 ATTACK_COLUMNS = {
@@ -168,16 +170,22 @@ def learn_privately(
 ) -> VisionCLIPDDPMPipeline:
     """As ``learn``, with differential privacy of ``epsilon`` for each member; phantoms give what must be public."""
     public = synthesis.draw(len(members), PUBLIC, settings.seed, members.pixels.shape[1], 0.0).without_masks()
-    changed = {"epsilon": epsilon, "precision": "fp32", "batch_size": min(PRIVATE_BATCH, len(members))}
+    batch = min(PRIVATE_BATCH, len(members))  # in fewer updates, so that as many images are seen
+    changed = {"epsilon": epsilon, "precision": "fp32", "batch_size": batch}
+    changed["updates"] = max(settings.updates * settings.batch_size // batch, 1)
     return private.train(members, public, private.Settings(**{**vars(settings), **changed}), folder)[0]
 
 
 def generate(pipeline: VisionCLIPDDPMPipeline, halves: Halves, count: int, seed: int) -> np.ndarray:
-    """``count`` generated images uint8 N×S×S×3, of the conditions of members and of controls in equal parts: of those
-    of members alone they would be nearer to members, whoever trained the generator."""
+    """``count`` generated images uint8 N×S×S×3 of ``conditions_to_generate``."""
+    return sampling.sample(pipeline, conditions_to_generate(halves, count, seed), seed=seed)
+
+
+def conditions_to_generate(halves: Halves, count: int, seed: int) -> np.ndarray:
+    """``count`` vectors float32 N×K of the conditions of members and of controls in equal parts: of those of members
+    alone generated images would be nearer to members, whoever trained the generator."""
     order = streams.rng(seed, "conditions that are generated").permutation(len(halves.members))
-    places = np.resize(np.stack([order, order + len(halves.members)], 1), count)
-    return sampling.sample(pipeline, halves.both.vectors[places], seed=seed)
+    return halves.both.vectors[np.resize(np.stack([order, order + len(halves.members)], 1), count)]
 
 
 @torch.no_grad()
@@ -273,6 +281,33 @@ def price(losses: Mapping[str, np.ndarray], member: np.ndarray) -> pandas.DataFr
     return pandas.DataFrame(
         [(name, float(own[member].mean()), float(own[~member].mean())) for name, own in losses.items()], columns=columns
     )
+
+
+def utility(
+    learnt_from: Mapping[str, tuple[np.ndarray, np.ndarray]], controls: LabelledImages, network: VisionCLIP, size: int
+) -> dict[str, Interval]:
+    """What images are worth to learn from: for each pair of pixels uint8 N×S×S×3 and condition vectors N×K the mean AUC
+    of logistic regressions on the network's ``features`` that learnt from them and are asked of the controls, over the
+    conditions that ``USEFUL`` images of every set and of the controls have, and lack ("train on synthetic, test on
+    real", Esteban et al. 2017). Undefined where there is no such condition."""
+    of_controls = controls.vectors
+    sets = [of_controls, *(vectors for _, vectors in learnt_from.values())]
+    common = [place for place, name in enumerate(VECTOR_NAMES) if all(_useful(one[:, place]) for one in sets)]
+    common = [place for place in common if not VECTOR_NAMES[place].startswith("eye_side")]
+    if not common:
+        return dict.fromkeys(learnt_from, Interval(None))
+    asked, found = features(network, controls.pixels, size), {}
+    for name, (pixels, vectors) in learnt_from.items():
+        known = features(network, pixels, size)
+        fitted = [probe.regression(probe.STRENGTH).fit(known, vectors[:, place] > 0) for place in common]
+        rankings = np.stack([one.decision_function(asked) for one in fitted])
+        found[name] = intervals.mean_auc(of_controls[:, common].T > 0, rankings, controls.members)
+    return found
+
+
+def _useful(known: np.ndarray) -> bool:
+    """Whether enough of the images have a condition (0 or 1, NaN where unknown), and enough lack it."""
+    return not np.isnan(known).any() and USEFUL <= known.sum() <= len(known) - USEFUL
 
 
 def with_marks(members: LabelledImages, share: float) -> LabelledImages:
