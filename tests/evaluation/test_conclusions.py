@@ -17,6 +17,10 @@ def test_labels_are_as_trustworthy_as_over_the_conditions_that_both_have():
     assert "mean AUC 0.700 [" in said
     assert "phantoms with 0.800 [" in said
     assert "over 2 conditions, chance 0.5" in said
+    assert "; below 0.75 are glaucoma 0.60." in said
+    called = {"dr_grade>=1": {"auc": 0.8, "specificity": 0.4}}
+    whole = conclusions.synthesis({"dr_grade>=1": {"auc": 0.9, "specificity": 0.85}}, called)
+    assert whole.endswith("chance 0.5); of eyes without retinopathy 40% are seen as such, of phantoms 85%.")
     assert "No condition" in conclusions.synthesis(judged(gc=0.9), judged(gc=None))
 
 

@@ -226,6 +226,16 @@ def test_private_training_needs_no_photograph_for_its_basis(halves, tmp_path, mo
     assert table.iloc[0].tolist() == ["generator", 5.5, 17.5]
 
 
+def test_what_saw_phantoms_alone_is_at_chance_or_not():
+    row = {"members": 100, "controls": 100, "tpr": Interval(0.02, 0.01, 0.07), "auc": Interval(0.52, 0.45, 0.6)}
+    said = privacy.of_unseen({"the model": row, "another": row | {"auc": Interval(0.7, 0.6, 0.8)}})
+    luck = f"by luck p {measures.by_luck(2, 100, 100):.2f})"
+    assert "the model is at chance (AUC 0.520 [0.450, 0.600]; 0.020 [0.010, 0.070] found" in said
+    assert luck in said
+    assert "another is apart from chance (AUC 0.700" in said
+    assert "not attacked" in privacy.of_unseen({})
+
+
 def test_what_images_teach_is_asked_of_controls(monkeypatch):
     rng = np.random.default_rng(0)
     eyes = [{"dr_grade": 0, "gc": int(place % 2), "amd": int(place == 0)} for place in range(40)]

@@ -65,9 +65,10 @@ def test_generators_are_timed_on_one_thread_and_on_all_beside_a_pipeline_on_as_m
     monkeypatch.setattr(bench, "generation", lambda *_: 2.0 * torch.get_num_threads())
     rows = bench.generators(32, (16, 32))
     assert noted == [1, 2]
-    assert [name for name, *_ in rows][5:] == [f"{name}, 2 threads" for name, *_ in rows[:5]]
+    assert [name for name, *_ in rows][7:] == [f"{name}, 2 threads" for name, *_ in rows[:7]]
     assert rows[4][2:] == (2.0, "NFE 4; 4 times DDPMPipeline")
-    assert rows[9][2:] == (4.0, "NFE 4; 8 times DDPMPipeline")
+    assert rows[11][2:] == (4.0, "NFE 4; 8 times DDPMPipeline")
+    assert rows[6][3] == "NFE 2; 4 times DDPMPipeline"
     assert torch.get_num_threads() == threads, "as it was"
 
 

@@ -10,12 +10,14 @@ from visionclip.evaluation.intervals import Interval, score_over_seeds, share
 # As ``scoring``, ``distance`` and ``folders`` have them: to import these would make what 02 keeps depend on them all.
 PHANTOMS, SIMPLY_PHANTOMS, DEVELOPMENT = "held-out phantoms", "phantoms", "development"
 SIDE = "eye_side"  # the key of which eye it is
+FAITHFUL, ANY_RETINOPATHY = 0.75, "dr_grade>=1"  # AUC that each condition of generated eyes is to reach
 DRAWN = (PHANTOMS, SIMPLY_PHANTOMS)  # the dataset of rows that are of no photographs
 
 
 def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Mapping]) -> str:
     """How trustworthy the labels of generated eyes are beside those of phantoms, from ``referee.judge``'s rows: mean
-    AUC (0 to 1) over the conditions that both have (which eye it is, is none), with its t-interval over conditions."""
+    AUC (0 to 1) over the conditions that both have (which eye it is, is none), with its t-interval over conditions;
+    which of them are below ``FAITHFUL``, and how many eyes without retinopathy are called so."""
     both = [
         name
         for name, own in on_generated.items()
@@ -26,10 +28,21 @@ def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Map
     generated, phantoms = (
         score_over_seeds([rows[name]["auc"] for name in both]) for rows in (on_generated, on_phantoms)
     )
+    weak = sorted((on_generated[name]["auc"], name) for name in both if on_generated[name]["auc"] < FAITHFUL)
+    least = ", ".join(f"{plain(name)} {auc:.2f}" for auc, name in weak)
     return (
         f"By a referee's judgement generated eyes show what their labels say with mean AUC {generated}, held-out "
-        f"phantoms with {phantoms} (over {len(both)} conditions, chance 0.5)."
+        f"phantoms with {phantoms} (over {len(both)} conditions, chance 0.5)"
+        f"{f'; below {FAITHFUL} are {least}' if weak else ''}{_spared(on_phantoms, on_generated)}."
     )
+
+
+def _spared(*judged: Mapping[str, Mapping]) -> str:
+    """A clause on the share of eyes without retinopathy in which the referee sees none, of phantoms and generated."""
+    shares = [one.get(ANY_RETINOPATHY, {}).get("specificity") for one in judged]
+    if None in shares:
+        return ""
+    return f"; of eyes without retinopathy {shares[1]:.0%} are seen as such, of phantoms {shares[0]:.0%}"
 
 
 def captions(summary: Mapping[str, float], meanings: int, unknown: int) -> str:

@@ -402,8 +402,7 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
     def found(row: Mapping) -> str:
         auc: Interval = row["auc"]
         sure = (auc.value if auc.low is None else auc.low) or 0.0
-        luck = privacy.by_luck(round(row["tpr"].value * row["members"]), row["members"], row["controls"])
-        gives = "gives away" if sure > 0.5 or luck < SIGNIFICANT / 2 else "is not shown to give away"
+        gives = "gives away" if sure > 0.5 or _luck(row) < SIGNIFICANT / 2 else "is not shown to give away"
         return f"{gives} whom it learnt from (AUC {auc}, {row['tpr']} found at 1 % false alarms)"
 
     return (
@@ -411,6 +410,27 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
         f"and of {of_few['members']} learnt by heart {of_few['tpr']} are found (chance: AUC 0.5, "
         f"{privacy.by_chance(of_all['controls']):.3f} found)."
     )
+
+
+def _luck(row: Mapping) -> float:
+    """How likely as many members are found at 1 % false alarms by luck alone."""
+    return privacy.by_luck(round(row["tpr"].value * row["members"]), row["members"], row["controls"])
+
+
+def of_unseen(rows: Mapping[str, Mapping]) -> str:
+    """What the same attacks find in networks that saw phantoms alone, a clause each: whether AUC is apart from 0.5, and
+    the members found beside how likely luck finds as many."""
+    if not rows:
+        return "Without photographs of two splits, networks that saw none are not attacked."
+    clauses = []
+    for name, row in rows.items():
+        auc: Interval = row["auc"]
+        apart = auc.low is not None and not auc.low <= 0.5 <= auc.high
+        where = "apart from chance" if apart else "at chance"
+        clauses.append(
+            f"{name} is {where} (AUC {auc}; {row['tpr']} found at 1 % false alarms, by luck p {_luck(row):.2f})"
+        )
+    return f"Of what saw phantoms alone, {' and '.join(clauses)}."
 
 
 def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: float, controls: int) -> str:
