@@ -425,11 +425,9 @@ def of_unseen(rows: Mapping[str, Mapping]) -> str:
     clauses = []
     for name, row in rows.items():
         auc: Interval = row["auc"]
-        apart = auc.low is not None and not auc.low <= 0.5 <= auc.high
-        where = "apart from chance" if apart else "at chance"
-        clauses.append(
-            f"{name} is {where} (AUC {auc}; {row['tpr']} found at 1 % false alarms, by luck p {_luck(row):.2f})"
-        )
+        where = "at chance" if (auc.low or 0.0) <= 0.5 <= (auc.high or 1.0) else "apart from chance"
+        hits = f"{row['tpr']} found at 1 % false alarms, by luck p {_luck(row):.2f}"
+        clauses.append(f"{name} is {where} (AUC {auc}; {hits})")
     return f"Of what saw phantoms alone, {' and '.join(clauses)}."
 
 
