@@ -52,6 +52,44 @@ def test_the_scores_are_those_of_the_run():
         assert quoted[task(one)] == [str(one["n"]), str(Interval.of(one["auc"])), aca, accuracy, *rates]
 
 
+def test_what_prose_says_of_scores_is_of_the_runs():
+    of_04 = {(one["dataset"], one["task"]): one for one in committed.numbers("04-zero-shot")["at_thresholds"]}
+    edema = of_04["idrid", "macular_edema"]
+    assert f"({edema['positive']} of {edema['n']})" in README
+    missed = {name: 1 - of_04[name, "referable_dr"]["sensitivity"]["value"] for name in ("idrid", "odir_dev")}
+    assert [round(3 * share) for share in missed.values()] == [1, 2]
+    assert "a third of IDRiD's referable eyes are missed, and two thirds of ODIR-5K's" in README
+    first = sum(committed.numbers(name)["seconds"] for name in study.notebook_names()[:3]) / 60
+    assert f"of which the first three take {first:.0f} on both cores" in README
+    shares = committed.numbers("06-transfer")["generated"]
+    alone, half = (
+        {row["dataset"]: row["difference"]["value"] for row in shares if row["arm"] == arm}
+        for arm in ("generated alone", "half generated")
+    )
+    assert f"alone they lose at most {-min(alone.values()):.2f} AUC" in README
+    assert f"and gain {alone['idrid']:.2f} on IDRiD, half of them lose at most {-min(half.values()):.2f};" in README
+
+
+def test_the_generator_s_card_quotes_the_committed_run():
+    card = " ".join((runs.ROOT / "weights/generator/README.md").read_text("utf-8").split())
+    found = committed.numbers("01-synthesis")["fidelity"]
+    both = [name for name, row in found["generated"].items() if row["auc"] and not name.startswith("eye_side")]
+    mean, limit = (sum(found[kind][name]["auc"] for name in both) / len(both) for kind in ("generated", "phantoms"))
+    assert f"mean AUC over {len(both)} conditions {mean:.3f} ({limit:.3f})" in card
+    lowest = sorted(found["generated"][name]["auc"] for name in both)[:3]
+    assert "hypertensive retinopathy {:.2f}, optic nerve anomaly {:.2f} and glaucoma {:.2f};".format(*lowest) in card
+    spared, seen = (
+        [found[kind]["dr_grade>=1"][rate] for kind in ("generated", "phantoms")] for rate in ("specificity", "recall")
+    )
+    assert "eyes without retinopathy {:.0%} ({:.0%})".format(*spared).replace("%", " %") in card
+    assert "{:.0%} ({:.0%}) of those with it".format(*seen).replace("%", " %") in card
+    for finding, name in (("disc", "disc"), ("haemorrhage", "haemorrhages"), ("exudate", "exudates")):
+        dice = [found["layouts"][kind][finding] for kind in ("generated", "phantoms")]
+        assert f"{name} {dice[0]:.2f} ({dice[1]:.2f})" in card
+    floor = found["kid_floor"]["value"]
+    assert f"features {format(Interval.of(found['kid']), '.2f')} (floor {floor:.2f})" in card
+
+
 def test_its_picture_is_there_and_is_described():
     pictures = re.findall(r"!\[([^\]]*)\]\((\S+)\)", README)
     assert pictures

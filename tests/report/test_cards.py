@@ -42,7 +42,7 @@ def test_answers_of_the_run_are_what_its_stages_wrote(run):
         "777 updates",
         "ResNet-50 of width 16",
         "abc123",
-        "clinic glaucoma AUC 0.750 [0.700, 0.800]",
+        "clinic (test) glaucoma AUC 0.750 [0.700, 0.800]",
         "a processor",
     ):
         assert fact in said

@@ -198,7 +198,8 @@ def _real_first(rows: list | None) -> list:
 
 def _results(results: list | None) -> str:
     rows = [row for row in _real_first(results) if row["auc"]["value"] is not None]
-    return "; ".join(f"{row['dataset']} {row['task']} AUC {Interval.of(row['auc'])}" for row in rows) or UNKNOWN
+    scores = [f"{row['dataset']} ({row['split']}) {row['task']} AUC {Interval.of(row['auc'])}" for row in rows]
+    return "; ".join(scores) or UNKNOWN
 
 
 def _controls(rows: list | None) -> str:
