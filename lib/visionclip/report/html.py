@@ -31,6 +31,9 @@ HIDDEN = {"hide", "remove", "papermill-error-cell-tag"}  # tags of cells that no
 HEADINGS = ("h1", "h2", "h3", "h4")
 PIXELS = ("image/png", "image/jpeg")
 PICTURES = ("image/svg+xml", *PIXELS)  # the best first
+WEBP_QUALITY = 82  # less than half the bytes of JPEG of 85, see docs/decisions.md
+COORDINATES = r'\s(?:d|x|y|x1|x2|y1|y2|cx|cy|points|width|height)="[^"]*"|translate\([^)]*\)'
+DIGITS = r"-?\d+\.\d{3,}"  # of a number in SVG that are more than are seen
 NARROW = 3  # columns that a phone has room for
 SCREEN = 96  # CSS pixels an inch
 WORDS = (
@@ -87,7 +90,7 @@ def export(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[str
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         extra_template_basedirs=[str(TEMPLATES)],
-        filters={"safe_html": partial(safe_html, files=frozenset(files)), "formula": formula},
+        filters={"safe_html": partial(safe_html, files=frozenset(files)), "formula": formula, "uri": data_uri},
     )
     return exporter.from_notebook_node(notebook, dict(frame))[0]
 
@@ -209,10 +212,29 @@ def _stack(table: Tag) -> None:
 
 
 def data_uri(picture: tuple[str, str]) -> str:
-    """A picture (kind, data) as an address that holds it."""
+    """A picture (kind, data) as an address that holds it, in fewer bytes than a notebook's: JPEG as WebP, SVG with as
+    many digits as are seen."""
     kind, data = picture
-    encoded = base64.b64encode(data.encode()).decode() if kind == "image/svg+xml" else data.replace("\n", "")
-    return f"data:{kind};base64,{encoded}"
+    if kind == "image/svg+xml":
+        return f"data:{kind};base64,{base64.b64encode(smaller_svg(data).encode()).decode()}"
+    if kind == "image/jpeg":
+        return f"data:image/webp;base64,{_webp(data)}"
+    return f"data:{kind};base64,{data.replace(chr(10), '')}"
+
+
+def _webp(jpeg: str) -> str:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(jpeg))).save(file, "WEBP", quality=WEBP_QUALITY, method=6)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def smaller_svg(svg: str) -> str:
+    """The same drawing with coordinates to a hundredth of a point; what scales others keeps its digits."""
+    return re.sub(COORDINATES, lambda found: re.sub(DIGITS, _hundredth, found[0]), svg)
+
+
+def _hundredth(number: re.Match) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def width(kind: str, data: str) -> int | None:
