@@ -99,3 +99,27 @@ def test_drawings_lose_the_digits_that_nobody_sees():
     assert html.smaller_svg(drawn) == fewer
     written = '<text x="{}">1.23456 of d="1.23456</text>'
     assert html.smaller_svg(written.format("1.239")) == written.format("1.24")
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"\tau \le 0.5", "<mi>τ</mi><mo>≤</mo><mn>0.5</mn>"),
+        (r"x_{ij}^2", "<msubsup><mi>x</mi><mrow><mi>i</mi><mi>j</mi></mrow><mn>2</mn></msubsup>"),
+        (r"-\frac{1}{N}", "<mo>−</mo><mfrac><mn>1</mn><mi>N</mi></mfrac>"),
+        (r"\mathcal{L}_{\text{clip}}", "<msub><mi>ℒ</mi><mtext>clip</mtext></msub>"),
+        (r"a < b", "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"),
+    ],
+)
+def test_a_formula_reads_without_a_script(tex, expected):
+    shown = re.sub(r"\n *", "", html.safe_html(html.formula(f"$${tex}$$\n")))
+    assert shown == f"<math>{expected}</math>"
+
+
+def test_what_is_no_tex_is_shown_as_text():
+    assert html.formula(r"\unknown{<x>}") == r"\unknown{&lt;x&gt;}"
+
+
+def test_a_sentence_has_plain_names():
+    said = html.in_words("clinic referable_dr (test), AUC 0.8 of gc>=1 at /data/odir_dev")
+    assert said == "clinic referable retinopathy (test), AUC 0.8 of glaucoma at /data/odir_dev"
