@@ -170,9 +170,7 @@ def learn_privately(
 ) -> VisionCLIPDDPMPipeline:
     """As ``learn``, with differential privacy of ``epsilon`` for each member; phantoms give what must be public."""
     public = synthesis.draw(len(members), PUBLIC, settings.seed, members.pixels.shape[1], 0.0).without_masks()
-    batch = min(PRIVATE_BATCH, len(members))  # in fewer updates, so that as many images are seen
-    changed = {"epsilon": epsilon, "precision": "fp32", "batch_size": batch}
-    changed["updates"] = max(settings.updates * settings.batch_size // batch, 1)
+    changed = {"epsilon": epsilon, "precision": "fp32", "batch_size": min(PRIVATE_BATCH, len(members))}
     return private.train(members, public, private.Settings(**{**vars(settings), **changed}), folder)[0]
 
 
