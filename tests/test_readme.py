@@ -7,6 +7,7 @@ from visionclip import runs, study
 from visionclip.data.folders import DEVELOPMENT
 from visionclip.evaluation.intervals import Interval
 from visionclip.evaluation.scoring import PHANTOMS
+from visionclip.report.html import in_words
 
 README = (runs.ROOT / "README.md").read_text("utf-8")
 
@@ -19,7 +20,7 @@ def rows(first: str) -> dict[str, list[str]]:
 
 
 def task(result: dict) -> str:
-    return f"{result['dataset']} ({result['split']}), {result['task'].replace('_', ' ')}"
+    return in_words(f"{result['dataset']} ({result['split']}), {result['task']}")
 
 
 def test_the_minutes_are_those_of_the_run():

@@ -123,3 +123,4 @@ def test_what_is_no_tex_is_shown_as_text():
 def test_a_sentence_has_plain_names():
     said = html.in_words("clinic referable_dr (test), AUC 0.8 of gc>=1 at /data/odir_dev")
     assert said == "clinic referable retinopathy (test), AUC 0.8 of glaucoma at /data/odir_dev"
+    assert html.in_words("idrid and odir_dev, palm (val); not palms") == "IDRiD and ODIR-dev, PALM (val); not palms"

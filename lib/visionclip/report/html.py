@@ -25,6 +25,7 @@ from PIL import Image
 from traitlets.config import Config
 
 from visionclip import conditions, runs
+from visionclip.data.published import PUBLISHED
 
 TEMPLATES = Path(__file__).parent / "templates"
 HIDDEN = {"hide", "remove", "papermill-error-cell-tag"}  # tags of cells that no page shows
@@ -41,6 +42,11 @@ WORDS = (
 )
 # What stands for a condition, finding or task in a table: a whole cell, or a word of a short one.
 KEY = re.compile(r"(?<![\w./])[a-z]+(?:_[a-z0-9]+)+(?:>=\d)?(?![\w./])|(?<![\w./])[a-z]+>=\d")
+# Sets by the names of their folders, as words of a sentence or a cell, and as their owners write them; a part of
+# ODIR-5K is there for development.
+SETS = {one.folder: one.name for one in PUBLISHED}
+SETS |= {"odir_dev": "ODIR-dev", "odir dev": "ODIR-dev", "heimed": "HEI-MED"}
+SET = re.compile(rf"(?<![\w./-])({'|'.join(sorted(SETS, key=len, reverse=True))})(?![\w./-])")
 # Kinds of output that a page shows, the best first.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
 NUMBER = re.compile(r"[-−+±<≤≥>~≈ ]*\.?\d[^A-Za-z]*$|nan$|-$|–$|$", re.IGNORECASE)
@@ -165,8 +171,8 @@ def _allowed(tag: str, name: str, value: str) -> bool:
 
 
 def in_words(text: str) -> str:
-    """A sentence with the plain names of the conditions, findings and tasks that are words of it."""
-    return KEY.sub(lambda match: conditions.plain(match[0]), text)
+    """A sentence with the plain names of the conditions, findings, tasks and sets that are words of it."""
+    return KEY.sub(lambda match: conditions.plain(match[0]), SET.sub(lambda match: SETS[match[0]], text))
 
 
 def _name(table: Tag) -> None:
