@@ -10,6 +10,7 @@ from visionclip.evaluation.intervals import Interval, score_over_seeds, share
 # As ``scoring``, ``distance`` and ``folders`` have them: to import these would make what 02 keeps depend on them all.
 PHANTOMS, SIMPLY_PHANTOMS, DEVELOPMENT = "held-out phantoms", "phantoms", "development"
 SIDE = "eye_side"  # the key of which eye it is
+NAMED = 4  # conditions at most in a sentence
 FAITHFUL, ANY_RETINOPATHY = 0.75, "dr_grade>=1"  # AUC that each condition of generated eyes is to reach
 DRAWN = (PHANTOMS, SIMPLY_PHANTOMS)  # the dataset of rows that are of no photographs
 
@@ -29,7 +30,8 @@ def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Map
         score_over_seeds([rows[name]["auc"] for name in both]) for rows in (on_generated, on_phantoms)
     )
     weak = sorted((on_generated[name]["auc"], name) for name in both if on_generated[name]["auc"] < FAITHFUL)
-    least = ", ".join(f"{plain(name)} {auc:.2f}" for auc, name in weak)
+    least = ", ".join(f"{plain(name)} {auc:.2f}" for auc, name in weak[:NAMED])
+    least += f" and {len(weak) - NAMED} more" if len(weak) > NAMED else ""
     return (
         f"By a referee's judgement generated eyes show what their labels say with mean AUC {generated}, held-out "
         f"phantoms with {phantoms} (over {len(both)} conditions, chance 0.5)"
