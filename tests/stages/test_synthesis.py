@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -204,6 +205,23 @@ def test_two_processes_under_accelerate_write_the_identical_set(saved, tmp_path)
     command += ["--generator", str(saved), "--count", "4", "--per-shard", "2", "--out", str(tmp_path / "two")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_whole_shards_and_none_is_lost_or_doubled(saved, tmp_path):
+    synthesis.stream(tmp_path / "one", saved, 40, per_shard=2)
+    command = [sys.executable, "-m", "visionclip.stages.synthesis", "--generator", str(saved), "--count", "40"]
+    command += ["--per-shard", "2", "--out", str(tmp_path / "two")]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "two/00000.tar").is_file():
+        assert child.poll() is None, "it ended before it drew"
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    assert not (tmp_path / "two/00019.tar").is_file(), "it was done before it was killed"
+    synthesis.stream(tmp_path / "two", saved, 40, per_shard=2)
+    finished = {name: data for name, data in content(tmp_path / "two").items() if not name.startswith(".")}
+    assert finished == content(tmp_path / "one")
 
 
 def test_the_generator_of_a_set_is_found_where_there_is_one(saved, tmp_path):
