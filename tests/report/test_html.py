@@ -124,3 +124,7 @@ def test_a_sentence_has_plain_names():
     said = html.in_words("clinic referable_dr (test), AUC 0.8 of gc>=1 at /data/odir_dev")
     assert said == "clinic referable retinopathy (test), AUC 0.8 of glaucoma at /data/odir_dev"
     assert html.in_words("idrid and odir_dev, palm (val); not palms") == "IDRiD and ODIR-dev, PALM (val); not palms"
+    assert (
+        html.in_words("dme of idrid. No idrid.csv, referable_dr.")
+        == "dme of IDRiD. No idrid.csv, referable retinopathy."
+    )

@@ -98,8 +98,8 @@ def test_rows_are_those_of_each_kind_method_and_seed(datasets, pipeline, tmp_pat
     ]
     assert ran == [(seed, *of_one) for seed in (0, 1) for of_one in one]
     points = fine_tuning.curves(rows)
-    table = small_towers.table(points, [])
-    assert list(table.columns) == [DRAWN, REAL, "from scratch"]
+    table = small_towers.table(points)
+    assert list(table.columns) == [DRAWN, REAL]
     assert len(table) == 3
 
 
@@ -122,13 +122,25 @@ def test_what_other_eyes_change_is_of_the_mean_over_tasks_seed_by_seed():
     assert "photographs in their place change it by +0.155 [" in of_real
     assert "chance" not in of_real
     assert of_generated.endswith("not by more than chance.")
+    assert "over 2 tasks" in of_real
+    some = [one for one in rows if one["start"] != REAL or one["task"] == "a"]
+    assert small_towers.differences(some)[1]["difference"].value == pytest.approx(0.11), "of the tasks that both have"
+    (alone,) = small_towers.verdict(small_towers.differences([one for one in rows if one["seed"] == 0])[1:])
+    assert alone.endswith("one seed, which has no interval.")
     assert small_towers.differences([one for one in rows if one["start"] == REAL]) == []
     assert small_towers.verdict([]) == []
 
 
-def test_the_table_stands_beside_what_starts_from_random_weights():
+def test_the_table_has_none_few_and_all_labels():
     rows = [row(DRAWN, 0.6, 0), row(DRAWN, 0.7, 0, fine_tuning.PROBE, 0.05), row(DRAWN, 0.8, 0, fine_tuning.PROBE, 0.2)]
-    scratch = [row(fine_tuning.RANDOM, 0.55, 0, fine_tuning.SCRATCH, 0.05)]
-    table = small_towers.table(*map(fine_tuning.curves, (rows, scratch)))
-    assert table["from scratch"].tolist() == ["", "0.550"]
-    assert table[DRAWN].tolist() == ["0.600", "0.700"], "none, few and all labels alone"
+    assert small_towers.table(fine_tuning.curves(rows))[DRAWN].tolist() == ["0.600", "0.700"]
+
+
+def test_what_no_label_of_the_others_names_is_not_asked_of_photographs(datasets, pipeline, tmp_path):
+    glaucoma = [ClassOf("no", [{"gc": 0}]), ClassOf("yes", [{"gc": 1}])]
+    asked = replace(datasets[0], tasks=[replace(datasets[0].tasks[0], name="glaucoma", classes=glaucoma)])
+    questions = fine_tuning.questions([asked], ["all"], SIZE)
+    small = towers(tmp_path / "towers", [asked, datasets[1]], pipeline, kinds=(DRAWN, REAL))
+    rows = small_towers.evaluate(tmp_path, questions, small, 2, [0, 1], 0.5, 1, [0])
+    assert [one["start"] for one in rows if one["method"] == fine_tuning.ZERO_SHOT] == [DRAWN]
+    assert [one["start"] for one in rows if one["method"] == fine_tuning.PROBE] == [DRAWN, REAL]

@@ -116,7 +116,7 @@ def test_the_table_says_which_notebooks_read_folders_from_elsewhere():
     named = {stage: tuple(name for name in PHOTOGRAPHS if name in study.declared(stage)) for stage in STAGES}
     named |= {"01-synthesis": ("seeds", "generator", "referee_model"), "03-pretrain": ("tower",)}
     named |= {"06-transfer": ("external", "features"), "09-fine-tuning": ("external", "others", "generator")}
-    named |= {"12-your-photograph": ("photographs", "model")}
+    named |= {"11-privacy": ("external", "generator"), "12-your-photograph": ("photographs", "model")}
     assert {stage: row.given for stage, row in STAGES.items()} == named
     assert named["07-explanation"] == ("external", "marks")
 

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from visionclip import runs
+from visionclip import keys, runs
 from visionclip.study import release
 
 AUC = {"value": 0.8, "low": 0.7, "high": 0.9}
@@ -12,6 +12,7 @@ CARD = {
     "commit": "c0ffee1234",
     "seconds": 121,
     "code": "same",
+    "outputs": {"model/model.safetensors": "a digest"},
     "machine": {"processor": "a processor", "cores": 2},
     "parameters": {"seed": 3, "sizes": [32, 64], "updates": [5, 2], "batch_size": 8},
 }
@@ -41,7 +42,8 @@ def run(tmp_path):
     }
     for stage, found in numbers.items():
         runs.write_json(tmp_path / "big" / stage / "numbers.json", found)
-        runs.write_json(tmp_path / "big" / stage / "card.json", CARD)
+        inputs = {} if stage < "04" else {"runs/big/03-pretrain": keys.digest(CARD["outputs"])}
+        runs.write_json(tmp_path / "big" / stage / "card.json", {**CARD, "inputs": inputs})
     (tmp_path / "big/03-pretrain/model").mkdir()
     (tmp_path / "big/03-pretrain/model/model.safetensors").write_bytes(b"weights")
     return tmp_path / "big"
@@ -80,6 +82,7 @@ def test_further_seeds_stand_beside_it(run, tmp_path):
             runs.write_json(run / "seeds/1" / stage / file, content)
     text = release.card(run, tmp_path / "published")
     assert "2 trainings that differ in their seed, mean with t-interval: clinic glaucoma (test) AUC 0.800" in text
+    assert "phantoms" not in text.partition("differ in their seed")[2].partition("Average")[0]
 
 
 def test_without_photographs_the_card_says_so(run, tmp_path):
@@ -100,3 +103,19 @@ def test_a_run_that_is_not_finished_leaves_what_was_published(run, tmp_path, cap
         release.main([str(run), "--out", str(out)])
     assert "no finished 07-explanation there" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed", "words"),
+    [
+        ("07-explanation", {"inputs": {"runs/big/03-pretrain": "another"}}, "07-explanation scored another model"),
+        ("01-synthesis", {"parameters": {"seeds": "clinic"}}, "seeds is 'clinic', which the card does not tell"),
+        ("03-pretrain", {"parameters": {"tower": "RN50"}}, "tower is 'RN50'"),
+    ],
+)
+def test_what_the_card_would_not_tell_is_not_published(run, tmp_path, stage, changed, words):
+    card = run / stage / "card.json"
+    runs.write_json(card, runs.read_json(card) | changed)
+    with pytest.raises(ValueError, match=words):
+        release.publish(run, tmp_path / "published")
+    assert not (tmp_path / "published").exists()

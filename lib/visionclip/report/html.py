@@ -41,12 +41,12 @@ WORDS = (
     5  # of a cell at most in which names are replaced: longer ones are sentences, in which they are names of columns
 )
 # What stands for a condition, finding or task in a table: a whole cell, or a word of a short one.
-KEY = re.compile(r"(?<![\w./])[a-z]+(?:_[a-z0-9]+)+(?:>=\d)?(?![\w./])|(?<![\w./])[a-z]+>=\d")
+KEY = re.compile(r"(?<![\w./])[a-z]+(?:_[a-z0-9]+)+(?:>=\d)?(?![\w/]|\.\w)|(?<![\w./])[a-z]+>=\d")
 # Sets by the names of their folders, as words of a sentence or a cell, and as their owners write them; a part of
 # ODIR-5K is there for development.
 SETS = {one.folder: one.name for one in PUBLISHED}
 SETS |= {"odir_dev": "ODIR-dev", "odir dev": "ODIR-dev", "heimed": "HEI-MED"}
-SET = re.compile(rf"(?<![\w./-])({'|'.join(sorted(SETS, key=len, reverse=True))})(?![\w./-])")
+SET = re.compile(rf"(?<![\w./-])({'|'.join(sorted(SETS, key=len, reverse=True))})(?![\w/-]|\.\w)")
 # Kinds of output that a page shows, the best first.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
 NUMBER = re.compile(r"[-−+±<≤≥>~≈ ]*\.?\d[^A-Za-z]*$|nan$|-$|–$|$", re.IGNORECASE)

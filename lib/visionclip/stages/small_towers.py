@@ -1,8 +1,8 @@
 """Small models that are alike but for whose eyes pretrained them, for stage 09.
 
 Drawn, generated from the same conditions and layouts, or photographs with what their labels state: those of all sets
-but the one that is scored, so that no photograph of it, and none of its cameras, took part. As many updates, as many
-drawn as generated eyes; of photographs there are as many as there are.
+but the one that is scored. As many updates, as many drawn as generated eyes; of photographs there are as many as there
+are, without finding maps, and what no label of theirs names they are not asked without labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ import pandas
 from visionclip.conditions import plain
 from visionclip.data import images
 from visionclip.data.labelled import LabelledImages
-from visionclip.data.tasks import Dataset, stated
-from visionclip.evaluation.intervals import over_seeds, score_over_seeds
+from visionclip.data.tasks import Dataset, Task, stated
+from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.stages import fine_tuning, transfer
 from visionclip.stages.fine_tuning import FULL, PROBE, ZERO_SHOT, Question, Start
@@ -74,7 +74,7 @@ class Towers:
         alone, and are left out where there is no other."""
         starts = []
         for kind in self.kinds:
-            others = [one for one in self.datasets if one.name != dataset] if kind == REAL else []
+            others = self.others(dataset) if kind == REAL else []
             if kind == REAL and not others:
                 continue
             key = kind, dataset if kind == REAL else "", seed
@@ -82,6 +82,10 @@ class Towers:
                 self.kept[key] = self._trained(kind, others, seed, "-".join(filter(None, key[:2])))
             starts.append(self.kept[key])
         return starts
+
+    def others(self, dataset: str) -> list[Dataset]:
+        """The sets but this one of which a task states anything."""
+        return [one for one in self.datasets if one.name != dataset and any(stated(one))]
 
     def _trained(self, kind: str, others: Sequence[Dataset], seed: int, name: str) -> Start:
         arm = transfer.ARMS[EYES[kind]]
@@ -104,8 +108,8 @@ def evaluate(
     updates: int,
     seeds: Sequence[int],
 ) -> list[dict]:
-    """The rows of ``fine_tuning.evaluate`` for each question and seed, by ``METHODS`` from each kind of tower. A seed
-    is another pretraining too."""
+    """The rows of ``fine_tuning.evaluate`` for each question and seed, by ``METHODS`` from each kind of tower, but for
+    zero-shot of a condition that the photographs' labels don't name. A seed is another pretraining too."""
     rows = []
     for seed in seeds:
         for question in questions:
@@ -113,60 +117,67 @@ def evaluate(
             languages = transfer.LANGUAGES
             frozen = {one.name: fine_tuning.freeze(one, question, languages, prompt_count) for one in starts}
             given = folder, question, starts, frozen, METHODS, shares, held, updates, seed
-            rows += fine_tuning.evaluate(*given) if starts else []
+            found = fine_tuning.evaluate(*given) if starts else []
+            named = {key for one in towers.others(question.dataset.name) for eye in stated(one) for key in eye}
+            unasked = {REAL} if not _keys(question.task) <= named else set()
+            rows += [row for row in found if row["method"] != ZERO_SHOT or row["start"] not in unasked]
     return rows
 
 
-def table(points: Sequence[dict], scratch: Sequence[dict]) -> pandas.DataFrame:
-    """AUC by task, method and labels, a column a kind of eyes, beside that from scratch: with no labels, the largest
-    share up to ``fine_tuning.FEW``, and all. ``points`` are ``fine_tuning.curves``, ``scratch`` those with the towers
-    from random weights."""
+def _keys(task: Task) -> set[str]:
+    """The conditions that the classes of a task are told by."""
+    return {key for one in task.classes for facts in one.facts for key in facts}
+
+
+def table(points: Sequence[dict]) -> pandas.DataFrame:
+    """AUC by task, method and labels, a column a kind of eyes: with no labels, the largest share up to
+    ``fine_tuning.FEW``, and all. ``points`` are ``fine_tuning.curves``."""
     few = max((one["share"] for one in points if 0 < one["share"] <= fine_tuning.FEW), default=1)
-    beside = {(one["task"], one["share"]): str(one["auc"]) for one in scratch if one["method"] == fine_tuning.SCRATCH}
     cells = [
         {"task": plain(one["task"]), "method": one["method"], "labels": one["labels"]}
-        | {"eyes": one["start"], "auc": str(one["auc"]), "from scratch": beside.get((one["task"], one["share"]), "")}
+        | {"eyes": one["start"], "auc": str(one["auc"])}
         for one in points
         if one["share"] in (0, few, 1)
     ]
-    index = ["task", "method", "labels", "from scratch"]
+    index = ["task", "method", "labels"]
     frame = pandas.DataFrame(cells, columns=[*index, "eyes", "auc"])
     wide = frame.pivot(index=index, columns="eyes", values="auc").fillna("")
     order = list(dict.fromkeys(map(tuple, frame[index].to_numpy().tolist())))
-    wide = wide.reindex(index=order, columns=list(dict.fromkeys(frame["eyes"]))).reset_index("from scratch")
-    return wide[[*wide.columns[1:], "from scratch"]]
+    return wide.reindex(index=order, columns=list(dict.fromkeys(frame["eyes"])))
 
 
 def differences(rows: Sequence[Mapping]) -> list[dict]:
-    """One row a method and share, of the mean AUC over tasks: that of drawn eyes, and what generated ones and
-    photographs change, seed by seed, with t-intervals."""
+    """One row a method, share and kind of eyes, of the mean AUC over the ``tasks`` that it has too: that of drawn eyes,
+    and what generated ones and photographs change, seed by seed, with t-intervals."""
     frame, found = pandas.DataFrame(rows, columns=fine_tuning.ROW), []
     for (method, share), part in frame.groupby(["method", "share"], sort=False):
-        means = part.groupby(["start", "seed"])["auc"].mean().unstack("seed")
-        if DRAWN in means.index:
-            drawn = means.loc[DRAWN].to_numpy()
-            found += [
-                {"method": method, "share": share, "eyes": kind, "drawn": score_over_seeds(drawn)}
-                | {"difference": over_seeds(means.loc[kind].to_numpy() - drawn)}
-                for kind in (GENERATED, REAL)
-                if kind in means.index
-            ]
+        by_kind = {kind: own.pivot(index="task", columns="seed", values="auc") for kind, own in part.groupby("start")}
+        for kind in (GENERATED, REAL):
+            if {DRAWN, kind} <= by_kind.keys():
+                own, drawn = by_kind[kind].align(by_kind[DRAWN], join="inner")
+                row = {"method": method, "share": share, "eyes": kind, "tasks": len(own)}
+                row["drawn"] = score_over_seeds(drawn.mean().to_numpy())
+                found.append({**row, "difference": over_seeds((own.mean() - drawn.mean()).to_numpy())})
     return found
 
 
 def verdict(compared: Sequence[Mapping]) -> list[str]:
-    """One sentence for each of ``differences`` without labels and with the fewest: whether other eyes than drawn ones
-    change what a small model knows by more than chance."""
+    """One sentence for each of ``differences`` without labels and with the fewest: what other eyes than drawn ones
+    change, and whether the interval, which is not corrected for how many are compared, holds 0."""
     shares = sorted({one["share"] for one in compared})[:2]
     sentences = []
     for one in compared:
         if one["share"] in shares and one["method"] in (ZERO_SHOT, PROBE):
-            difference = one["difference"]
-            sure = difference.low is not None and not difference.low <= 0 <= difference.high
+            difference: Interval = one["difference"]
             labels = f" with {100 * one['share']:g} % of the labels" if one["share"] else ""
-            chance = "" if sure else ", not by more than chance"
             sentences.append(
-                f"Small models alike but for their eyes, {one['method']}{labels}: drawn eyes reach mean AUC "
-                f"{one['drawn']}; {one['eyes']} in their place change it by {difference:+.3f}{chance}."
+                f"Small models, {one['method']}{labels}: drawn eyes reach mean AUC {one['drawn']} over {one['tasks']} "
+                f"tasks; {one['eyes']} in their place change it by {difference:+.3f}, {_sure(difference)}."
             )
     return sentences
+
+
+def _sure(difference: Interval) -> str:
+    if difference.low is None or difference.high is None:
+        return "one seed, which has no interval"
+    return "not by more than chance" if difference.low <= 0 <= difference.high else "its interval apart from 0"

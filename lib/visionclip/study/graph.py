@@ -63,7 +63,7 @@ STAGES = {
     "08-diversity": Row({"synthesis": "01-synthesis"}, {"pretrained": "03-pretrain"}, given=("external",)),
     "09-fine-tuning": Row({"checkpoint": "03-pretrain"}, given=("external", "others", "generator")),
     "10-robustness": Row({"checkpoint": "03-pretrain"}, given=("external",)),
-    "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external",)),
+    "11-privacy": Row({"checkpoint": "03-pretrain"}, given=("external", "generator")),
     "12-your-photograph": Row(given=("photographs", "model")),
 }
 SIZES = "05-dataset-size"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from visionclip import conditions, runs
+from visionclip import conditions, keys, runs
 from visionclip.evaluation import conclusions
 from visionclip.evaluation.intervals import Interval
-from visionclip.report import over_seeds
+from visionclip.report import html, over_seeds
 from visionclip.study.weights import PUBLISHED, write_digests
 
 NAME, MODEL, CARD = "visionclip", "model", "README.md"
@@ -27,6 +27,7 @@ def publish(run: Path, out: Path) -> None:
 
     Raises:
         FileNotFoundError: a stage that the card quotes isn't finished; what was published stays.
+        ValueError: scores and model are of two runs, or photographs or a given tower went into the model.
     """
     text = card(run, out)
     fresh = out.with_name(f".{out.name}.new")
@@ -44,6 +45,7 @@ def card(run: Path, out: Path) -> str:
     made = {stage: runs.require(run / stage, stage) for stage in STAGES}
     numbers = {stage: runs.read_json(run / stage / "numbers.json") for stage in STAGES}
     trained = made["03-pretrain"]
+    _require_one_run(run, made)
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         folder=runs.relative(out),
@@ -56,9 +58,21 @@ def card(run: Path, out: Path) -> str:
         scores=[*_scores(numbers["04-zero-shot"]["results"])],
         marks=[*_marks(numbers["07-explanation"]["localisation"])],
         at_thresholds=[*_at_thresholds(numbers["04-zero-shot"]["at_thresholds"])],
-        seeds=[row for row in over_seeds.rows(run) if not row["of"].startswith(conclusions.PHANTOMS)],
-        plain=conditions.plain,
+        seeds=[row for row in over_seeds.rows(run) if not row["of"].startswith(conclusions.DRAWN)],
+        in_words=html.in_words,
     )
+
+
+def _require_one_run(run: Path, made: Mapping[str, Mapping]) -> None:
+    """Refuse scores of another model than that of 03, and a model that photographs or other weights went into."""
+    for stage in ("04-zero-shot", "07-explanation"):
+        if keys.digest(made["03-pretrain"]["outputs"]) not in made[stage]["inputs"].values():
+            raise ValueError(f"{runs.relative(run)}: {stage} scored another model than that of 03; run the study again")
+    for stage, name in (("01-synthesis", "seeds"), ("03-pretrain", "tower")):
+        if given := made[stage]["parameters"].get(name):
+            raise ValueError(
+                f"{runs.relative(run)}: {name} is {given!r}, of which the card would not tell; leave it out"
+            )
 
 
 def _scores(results: Sequence[Mapping]) -> Iterator[dict[str, str]]:
@@ -69,7 +83,7 @@ def _scores(results: Sequence[Mapping]) -> Iterator[dict[str, str]]:
             continue
         chance = auc.low is not None and auc.low <= 0.5
         yield {
-            "set": f"{row['dataset']} ({row['split']})",
+            "set": html.in_words(f"{row['dataset']} ({row['split']})"),
             "task": conditions.plain(row["task"]),
             "n": str(row["n"]),
             "auc": f"{auc}{', not surely above chance' if chance else ''}",
@@ -81,7 +95,7 @@ def _marks(rows: Sequence[Mapping]) -> Iterator[str]:
     for row in rows:
         precision = Interval.of(row["average_precision"])
         if row["dataset"] not in conclusions.DRAWN and precision.value is not None:
-            yield f"{row['dataset']} ({row['split']}) {conditions.plain(row['finding'])} {precision}"
+            yield html.in_words(f"{row['dataset']} ({row['split']}) {conditions.plain(row['finding'])} {precision}")
 
 
 def _at_thresholds(rows: Sequence[Mapping]) -> Iterator[str]:
@@ -89,7 +103,7 @@ def _at_thresholds(rows: Sequence[Mapping]) -> Iterator[str]:
     for row in rows:
         sensitivity, specificity = (row[name]["value"] for name in ("sensitivity", "specificity"))
         if sensitivity is not None and specificity is not None:
-            task = f"{row['dataset']} ({row['split']}) {conditions.plain(row['task'])}"
+            task = html.in_words(f"{row['dataset']} ({row['split']}) {row['task']}")
             yield f"{task} {sensitivity:.0%} and {specificity:.0%}"
 
 
