@@ -17,6 +17,8 @@ from nbformat.v4 import new_output
 import committed
 import tiny
 from visionclip import runs, study
+from visionclip.evaluation.intervals import Interval
+from visionclip.stages import transfer
 from visionclip.study.notebooks import normalise
 
 NAMES, PRESETS = study.notebook_names(), study.presets()
@@ -210,3 +212,13 @@ def test_nbval_passes_a_true_output_and_fails_an_altered_one(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "1 failed, 1 passed" in result.stdout, result.stdout
     assert "FAILED altered.ipynb::Cell 0" in result.stdout, result.stdout
+
+
+def test_the_departures_from_the_paper_quote_06():
+    found = {row["arm"]: row for row in committed.numbers("06-transfer")["arms"] if row["task"] == transfer.ALL}
+    (text,) = [cell.source for cell in read("03-pretrain").cells if cell.source.startswith("## Where this departs")]
+    rows = re.findall(r"^\| .+ \| .+ \| (\*.+\*) \| (.+) \|$", text, re.M)
+    assert len(rows) > 5
+    for arms, quoted in rows:
+        of_arms = [found[arm.strip("* ")]["against"]["difference"] for arm in arms.split(",")]
+        assert quoted == "; ".join(f"{Interval.of(one):+.3f}" for one in of_arms), arms

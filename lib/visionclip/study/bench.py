@@ -269,7 +269,11 @@ def generators(size: int, channels: tuple[int, ...]) -> list[tuple[str, int, flo
         for name, steps, guidance in (
             ("generator, 10 guided steps", 10, student.guidance),
             ("its student", student.steps, 1),
-            ("its student, half the steps", student.steps // 2, 1),  # as faithful to the referee, they teach less: see decisions
+            (
+                "its student, half the steps",
+                student.steps // 2,
+                1,
+            ),
         ):
             for precision in PRECISIONS:
                 rate = generation(size, channels, steps, guidance, precision == "bf16")
