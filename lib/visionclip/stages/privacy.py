@@ -294,11 +294,11 @@ def utility(
     common = [place for place in common if not VECTOR_NAMES[place].startswith("eye_side")]
     if not common:
         return dict.fromkeys(learnt_from, Interval(None))
-    asked, found = features(network, controls.pixels, size), {}
+    unseen, found = features(network, controls.pixels, size), {}
     for name, (pixels, vectors) in learnt_from.items():
         known = features(network, pixels, size)
         fitted = [probe.regression(probe.STRENGTH).fit(known, vectors[:, place] > 0) for place in common]
-        rankings = np.stack([one.decision_function(asked) for one in fitted])
+        rankings = np.stack([one.decision_function(unseen) for one in fitted])
         found[name] = intervals.mean_auc(of_controls[:, common].T > 0, rankings, controls.members)
     return found
 

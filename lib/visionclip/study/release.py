@@ -70,9 +70,7 @@ def _require_one_run(run: Path, made: Mapping[str, Mapping]) -> None:
             raise ValueError(f"{runs.relative(run)}: {stage} scored another model than that of 03; run the study again")
     for stage, name in (("01-synthesis", "seeds"), ("03-pretrain", "tower")):
         if given := made[stage]["parameters"].get(name):
-            raise ValueError(
-                f"{runs.relative(run)}: {name} is {given!r}, of which the card would not tell; leave it out"
-            )
+            raise ValueError(f"{runs.relative(run)}: {name} is {given!r}, which the card does not tell; leave it out")
 
 
 def _scores(results: Sequence[Mapping]) -> Iterator[dict[str, str]]:
