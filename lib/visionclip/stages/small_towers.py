@@ -2,14 +2,13 @@
 
 Drawn, generated from the same conditions and layouts, or photographs with what their labels state: those of all sets
 but the one that is scored. As many updates, as many drawn as generated eyes; of photographs there are as many as there
-are, without finding maps, and what no label of theirs names they are not asked without labels.
+are, without finding maps, and what none of them has they are not asked without labels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pandas
 
 from visionclip.conditions import plain
@@ -18,7 +17,7 @@ from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task, stated
 from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 from visionclip.models.generator import VisionCLIPDDPMPipeline
-from visionclip.stages import fine_tuning, transfer
+from visionclip.stages import fine_tuning, privacy, transfer
 from visionclip.stages.fine_tuning import FULL, PROBE, ZERO_SHOT, Question, Start
 
 DRAWN, GENERATED, REAL = "drawn", "generated", "photographs"
@@ -32,27 +31,17 @@ def photographs(datasets: Sequence[Dataset], size: int) -> LabelledImages:
     Raises:
         ValueError: there are none.
     """
-    parts = [_stated(one, size) for one in datasets if any(stated(one))]
+    parts = [_of_set(one, size) for one in datasets if any(stated(one))]
     if not parts:
         raise ValueError("towers: photographs of another set are needed; leave photographs out, or add a set")
-    pixels = np.concatenate([one.pixels for one in parts])
-    conditions, sources, names, patients = (
-        [cell for one in parts for cell in getattr(one, column)]
-        for column in ("conditions", "sources", "keys", "groups")
-    )
-    return LabelledImages(pixels, conditions, sources, names, patients)
+    return privacy.together(*parts)
 
 
-def _stated(dataset: Dataset, size: int) -> LabelledImages:
-    """The photographs of one set of which something is stated."""
-    eyes = stated(dataset)
-    places = [place for place, eye in enumerate(eyes) if eye]
-    pixels = images.resized(dataset.images.pixels[places], size)
-    names, patients = (
-        [f"{dataset.name}/{column[place]}" for place in places]
-        for column in (dataset.images.keys, dataset.images.members)
-    )
-    return LabelledImages(pixels, [eyes[place] for place in places], [dataset.name] * len(places), names, patients)
+def _of_set(dataset: Dataset, size: int) -> LabelledImages:
+    """The photographs of one set of which something is stated, named with their set: two may have the same names."""
+    known = privacy.stated(dataset)
+    names, patients = ([f"{dataset.name}/{own}" for own in column] for column in (known.keys, known.members))
+    return replace(known, pixels=images.resized(known.pixels, size), keys=names, groups=patients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +57,7 @@ class Towers:
     size: int
     pipeline: VisionCLIPDDPMPipeline | None = None
     kept: dict = field(default_factory=dict)
+    drawn: dict[int, transfer.Sets] = field(default_factory=dict)  # by seed: the phantoms that kinds share
 
     def of(self, dataset: str, seed: int) -> list[Start]:
         """The models to start from for questions of a set, one a kind; those of photographs have seen the other sets
@@ -95,7 +85,10 @@ class Towers:
         return Start(kind, network, tokenizer, self.size)
 
     def _eyes(self, arm: transfer.Arm, seed: int) -> LabelledImages:
-        return transfer.draw(arm, self.count, self.size, seed, pipeline=self.pipeline)
+        if seed not in self.drawn:
+            arms = [transfer.ARMS[EYES[kind]] for kind in self.kinds if kind != REAL]
+            self.drawn[seed] = transfer.Sets(arms, self.count, self.size, seed, self.pipeline)
+        return self.drawn[seed].of(arm)
 
 
 def evaluate(
@@ -109,7 +102,7 @@ def evaluate(
     seeds: Sequence[int],
 ) -> list[dict]:
     """The rows of ``fine_tuning.evaluate`` for each question and seed, by ``METHODS`` from each kind of tower, but for
-    zero-shot of a condition that the photographs' labels don't name. A seed is another pretraining too."""
+    zero-shot of a condition that no photograph of the other sets has. A seed is another pretraining too."""
     rows = []
     for seed in seeds:
         for question in questions:
@@ -118,7 +111,9 @@ def evaluate(
             frozen = {one.name: fine_tuning.freeze(one, question, languages, prompt_count) for one in starts}
             given = folder, question, starts, frozen, METHODS, shares, held, updates, seed
             found = fine_tuning.evaluate(*given) if starts else []
-            named = {key for one in towers.others(question.dataset.name) for eye in stated(one) for key in eye}
+            named = {
+                key for one in towers.others(question.dataset.name) for eye in stated(one) for key in eye if eye[key]
+            }
             unasked = {REAL} if not _keys(question.task) <= named else set()
             rows += [row for row in found if row["method"] != ZERO_SHOT or row["start"] not in unasked]
     return rows
