@@ -17,14 +17,16 @@ def test_labels_are_as_trustworthy_as_over_the_conditions_that_both_have():
     assert "mean AUC 0.700 [" in said
     assert "phantoms with 0.800 [" in said
     assert "over 2 conditions, chance 0.5" in said
-    assert "; below 0.75 are glaucoma 0.60." in said
+    assert "; generated eyes stay below 0.75 in glaucoma 0.60." in said
     many = judged(gc=0.6, pm=0.5, amd=0.7, em=0.4, htr=0.3)
     assert "0.30, epiretinal membrane 0.40, pathologic myopia 0.50, glaucoma 0.60 and 1 more." in conclusions.synthesis(
         many, many
     )
     called = {"dr_grade>=1": {"auc": 0.8, "specificity": 0.4}}
     whole = conclusions.synthesis({"dr_grade>=1": {"auc": 0.9, "specificity": 0.85}}, called)
-    assert whole.endswith("chance 0.5); of eyes without retinopathy 40% are seen as such, of phantoms 85%.")
+    assert whole.endswith(
+        "chance 0.5); 40% of generated eyes without retinopathy are seen as such, 85% of such phantoms."
+    )
     assert "No condition" in conclusions.synthesis(judged(gc=0.9), judged(gc=None))
 
 

@@ -130,11 +130,20 @@ def test_too_few_patients_have_no_distance_and_sizes_must_agree():
 
 
 def test_photographs_are_compared_by_halves_and_phantoms_with_what_is_held_out():
-    pictures = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), np.uint8)
-    one, other = distance.two_of_a_kind(pictures[:21], pictures[21:], photographs=False, seed=0)
-    assert (len(one), len(other)) == (21, 9)
-    one, other = distance.two_of_a_kind(pictures[:21], pictures[21:], photographs=True, seed=0)
-    assert (len(one), len(other)) == (10, 11)
-    mine, theirs = ({picture.tobytes() for picture in half} for half in (one, other))
-    assert mine | theirs == {picture.tobytes() for picture in pictures[:21]}
-    assert not mine & theirs
+    learnt, held_out = eyes(21, 0), eyes(9, 1)
+    assert distance.two_of_a_kind(learnt, held_out, photographs=False, seed=0) == (learnt, held_out)
+    one, other = distance.two_of_a_kind(learnt, held_out, photographs=True, seed=0)
+    assert {len(one), len(other)} == {10, 11}
+    assert sorted(one.keys + other.keys) == sorted(learnt.keys)
+
+
+def test_no_patient_and_no_near_duplicate_is_in_both_halves():
+    learnt = eyes(12, 0, groups=[f"patient {place // 2}" for place in range(12)])
+    pixels = learnt.pixels.copy()
+    pixels[5] = pixels[0]  # patients 2 and 0 share a photograph
+    for seed in range(8):
+        halves = distance.two_of_a_kind(replace(learnt, pixels=pixels), learnt, photographs=True, seed=seed)
+        one, other = ({*half.members} for half in halves)
+        assert not one & other
+        assert len({"patient 0", "patient 2"} & one) in (0, 2)
+        assert min(map(len, halves)) >= 4

@@ -99,13 +99,16 @@ def test_photographs_that_chose_are_no_external_test(run):
     (claim,) = [card for card in cards.fill(run, "cpu") if card.name == "claim-2024"]
     said = {item["n"]: item["answer"] for _, items in claim.sections for item in items}
     assert said["33"] == "clinic (test): glaucoma n=40"
+    assert said["37"].endswith("Sets called development chose the drawing, so that their scores flatter")
     assert "clinic (train), eyes_dev (development)" in said["19"]
     assert said["30"].endswith("nothing else in this run")
     finished(run, "05-dataset-size", {}, {})
+    finished(run, "04-zero-shot", {}, {"results": results[2:], "controls": []})
     (claim,) = [card for card in cards.fill(run, "cpu") if card.name == "claim-2024"]
     assert {item["n"]: item["answer"] for _, items in claim.sections for item in items}["30"].endswith(
         "sizes and seeds (05)"
     )
+    assert "chose the drawing" not in {item["n"]: item["answer"] for _, items in claim.sections for item in items}["37"]
 
 
 @pytest.mark.parametrize("name", cards.NAMES)

@@ -238,20 +238,25 @@ def test_what_saw_phantoms_alone_is_at_chance_or_not():
 def test_what_images_teach_is_asked_of_controls(monkeypatch):
     rng = np.random.default_rng(0)
     eyes = [{"dr_grade": 0, "gc": int(place % 2), "amd": int(place == 0)} for place in range(40)]
-    known = LabelledImages(rng.integers(0, 256, (40, 4, 4, 3), np.uint8), eyes, ["a"] * 40, [str(n) for n in range(40)])
-    right = known.vectors[:, conditions.VECTOR_NAMES.index("gc>=1")]
-    shown = {
-        "clear": right[:, None] + rng.normal(0, 0.1, (40, 3)),
-        "wrong": -right[:, None] + rng.normal(0, 0.1, (40, 3)),
-    }
-    monkeypatch.setattr(privacy, "features", lambda network, pixels, size: shown[pixels])
-    monkeypatch.setattr(LabelledImages, "__post_init__", lambda _: None)
-    controls = replace(known, pixels="clear")
-    found = privacy.utility({"clear": ("clear", known.vectors), "wrong": ("wrong", known.vectors)}, controls, None, 32)
+    noise = rng.integers(0, 50, (40, 4, 4, 3), np.uint8)
+    known = LabelledImages(noise, eyes, ["a"] * 40, [str(n) for n in range(40)])
+    right = known.vectors[:, conditions.VECTOR_NAMES.index("gc>=1")].astype(np.uint8)[:, None, None, None]
+    clear, wrong = noise + 100 * right, noise + 100 * (1 - right)
+    learnt = []
+
+    def features(network, pixels, size):
+        learnt.append(len(pixels))
+        return pixels.reshape(len(pixels), -1).astype(float)
+
+    monkeypatch.setattr(privacy, "features", features)
+    controls = replace(known, pixels=clear)
+    sets = {"clear": (clear, known.vectors), "wrong": (wrong[:30], known.vectors[:30])}
+    found = privacy.utility(sets, controls, None, 32)
     assert found["clear"].value == 1
     assert found["wrong"].value == 0, "of glaucoma alone: one eye with AMD is too few"
-    unknown = known.vectors * np.nan
-    assert privacy.utility({"clear": ("clear", unknown)}, controls, None, 32) == {"clear": Interval(None)}
+    assert learnt == [40, 30, 30], "the controls, and as many of each"
+    unknown = {"clear": (clear, known.vectors * np.nan)}
+    assert privacy.utility(unknown, controls, None, 32) == {"clear": Interval(None)}
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from visionclip import keys
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
 from visionclip.stages import fine_tuning, pretrain, small_towers, synthesis, transfer
-from visionclip.stages.small_towers import DRAWN, GENERATED, REAL
+from visionclip.stages.small_towers import DRAWN, GENERATED, REAL, UNMAPPED
 
 COUNT, SIZE = 16, 32
+LABELLED = {0.01: 0.6, 0.05: 0.7, 0.2: 0.8, 1: 0.9}  # AUC by share of the labels
 
 
 def photographed(name: str, seed: int) -> Dataset:
@@ -104,7 +105,7 @@ def test_rows_are_those_of_each_kind_method_and_seed(datasets, pipeline, tmp_pat
 
 
 def row(kind, auc, seed, method=fine_tuning.ZERO_SHOT, share=0.0, task="a"):
-    values = (task, method, kind, share, 0, 10, auc, seed)
+    values = (task, method, kind, share, round(100 * share), 10, auc, seed)
     return dict(zip(fine_tuning.ROW, values, strict=True))
 
 
@@ -116,13 +117,12 @@ def test_what_other_eyes_change_is_of_the_mean_over_tasks_seed_by_seed():
     generated, real = small_towers.differences(rows)
     assert real["difference"].value == pytest.approx(0.155)
     assert real["difference"].low > 0.14
-    assert generated["drawn"].value == pytest.approx(0.61)
+    assert generated["score"].value == pytest.approx(0.61)
     of_generated, of_real = small_towers.verdict([generated, real])
-    assert "zero-shot: drawn eyes reach mean AUC 0.610" in of_real
+    assert "zero-shot: with drawn eyes the mean AUC over 2 tasks is 0.610" in of_real
     assert "photographs in their place change it by +0.155 [" in of_real
     assert "chance" not in of_real
     assert of_generated.endswith("not by more than chance.")
-    assert "over 2 tasks" in of_real
     some = [one for one in rows if one["start"] != REAL or one["task"] == "a"]
     assert small_towers.differences(some)[1]["difference"].value == pytest.approx(0.11), "of the tasks that both have"
     (alone,) = small_towers.verdict(small_towers.differences([one for one in rows if one["seed"] == 0])[1:])
@@ -131,9 +131,35 @@ def test_what_other_eyes_change_is_of_the_mean_over_tasks_seed_by_seed():
     assert small_towers.verdict([]) == []
 
 
+def test_photographs_replace_drawn_eyes_without_maps_too():
+    rows = [row(kind, auc, 0) for kind, auc in ((DRAWN, 0.8), (UNMAPPED, 0.6), (REAL, 0.7))]
+    found = {(one["eyes"], one["in place of"]): one["difference"].value for one in small_towers.differences(rows)}
+    assert found == pytest.approx({(UNMAPPED, DRAWN): -0.2, (REAL, DRAWN): -0.1, (REAL, UNMAPPED): 0.1})
+
+
+def test_the_sentence_and_the_table_speak_of_the_same_few_labels():
+    rows = [row(kind, auc, 0, fine_tuning.PROBE, share) for kind in (DRAWN, REAL) for share, auc in LABELLED.items()]
+    (sentence,) = small_towers.verdict(small_towers.differences(rows))
+    assert "with 5 % of the labels" in sentence
+    assert small_towers.table(fine_tuning.curves(rows))[DRAWN].tolist() == ["0.700", "0.900"]
+
+
 def test_the_table_has_none_few_and_all_labels():
-    rows = [row(DRAWN, 0.6, 0), row(DRAWN, 0.7, 0, fine_tuning.PROBE, 0.05), row(DRAWN, 0.8, 0, fine_tuning.PROBE, 0.2)]
-    assert small_towers.table(fine_tuning.curves(rows))[DRAWN].tolist() == ["0.600", "0.700"]
+    rows = [row(DRAWN, 0.6, 0)] + [row(DRAWN, auc, 0, fine_tuning.PROBE, share) for share, auc in LABELLED.items()]
+    assert small_towers.table(fine_tuning.curves(rows))[DRAWN].tolist() == ["0.600", "0.700", "0.900"]
+
+
+def test_near_duplicates_of_the_scored_set_do_not_pretrain(datasets, pipeline, tmp_path):
+    clinic, other = datasets
+    pixels = other.images.pixels.copy()
+    pixels[1] = clinic.images.pixels[4]
+    copied = replace(other, images=replace(other.images, pixels=pixels))
+    small = towers(tmp_path, [clinic, copied], pipeline)
+    asked = small.photographs_for("clinic")
+    assert "other/1.png" not in asked.keys
+    assert "other/4.png" in asked.keys
+    (line,) = small_towers.described(small, fine_tuning.questions([clinic, copied], ["clinic myopia"], SIZE))
+    assert line == f"clinic is asked after 16 drawn, 16 generated, {len(asked)} photographs"
 
 
 def test_what_no_label_of_the_others_names_is_not_asked_of_photographs(datasets, pipeline, tmp_path):

@@ -42,8 +42,8 @@ def run(tmp_path):
     }
     for stage, found in numbers.items():
         runs.write_json(tmp_path / "big" / stage / "numbers.json", found)
-        inputs = {} if stage < "04" else {"runs/big/03-pretrain": keys.digest(CARD["outputs"])}
-        runs.write_json(tmp_path / "big" / stage / "card.json", {**CARD, "inputs": inputs})
+        before = {} if stage == "01-synthesis" else {"the stage before": keys.digest(CARD["outputs"])}
+        runs.write_json(tmp_path / "big" / stage / "card.json", {**CARD, "inputs": before})
     (tmp_path / "big/03-pretrain/model").mkdir()
     (tmp_path / "big/03-pretrain/model/model.safetensors").write_bytes(b"weights")
     return tmp_path / "big"
@@ -107,7 +107,8 @@ def test_a_run_that_is_not_finished_leaves_what_was_published(run, tmp_path, cap
 @pytest.mark.parametrize(
     ("stage", "changed", "words"),
     [
-        ("07-explanation", {"inputs": {"runs/big/03-pretrain": "another"}}, "07-explanation scored another model"),
+        ("07-explanation", {"inputs": {"03": "another"}}, "07-explanation read another 03-pretrain than is there"),
+        ("03-pretrain", {"inputs": {"01": "another"}}, "03-pretrain read another 01-synthesis than is there"),
         ("01-synthesis", {"parameters": {"seeds": "clinic"}}, "seeds is 'clinic', which the card does not tell"),
         ("03-pretrain", {"parameters": {"tower": "RN50"}}, "tower is 'RN50'"),
     ],

@@ -35,7 +35,7 @@ def synthesis(on_phantoms: Mapping[str, Mapping], on_generated: Mapping[str, Map
     return (
         f"By a referee's judgement generated eyes show what their labels say with mean AUC {generated}, held-out "
         f"phantoms with {phantoms} (over {len(both)} conditions, chance 0.5)"
-        f"{f'; below {FAITHFUL} are {least}' if weak else ''}{_spared(on_phantoms, on_generated)}."
+        f"{f'; generated eyes stay below {FAITHFUL} in {least}' if weak else ''}{_spared(on_phantoms, on_generated)}."
     )
 
 
@@ -44,7 +44,7 @@ def _spared(*judged: Mapping[str, Mapping]) -> str:
     shares = [one.get(ANY_RETINOPATHY, {}).get("specificity") for one in judged]
     if None in shares:
         return ""
-    return f"; of eyes without retinopathy {shares[1]:.0%} are seen as such, of phantoms {shares[0]:.0%}"
+    return f"; {shares[1]:.0%} of generated eyes without retinopathy are seen as such, {shares[0]:.0%} of such phantoms"
 
 
 def captions(summary: Mapping[str, float], meanings: int, unknown: int) -> str:

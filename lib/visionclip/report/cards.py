@@ -199,7 +199,9 @@ def _real_first(rows: list | None) -> list:
 def _results(results: list | None) -> str:
     rows = [row for row in _real_first(results) if row["auc"]["value"] is not None]
     scores = [f"{row['dataset']} ({row['split']}) {row['task']} AUC {Interval.of(row['auc'])}" for row in rows]
-    return "; ".join(scores) or UNKNOWN
+    chosen_by = any(row["split"] == conclusions.DEVELOPMENT for row in rows)
+    flattered = ". Sets called development chose the drawing, so that their scores flatter" if chosen_by else ""
+    return ("; ".join(scores) or UNKNOWN) + flattered
 
 
 def _controls(rows: list | None) -> str:

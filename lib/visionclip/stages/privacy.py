@@ -287,8 +287,10 @@ def utility(
     """What images are worth to learn from: for each pair of pixels uint8 N×S×S×3 and condition vectors N×K the mean AUC
     of logistic regressions on the network's ``features`` that learnt from them and are asked of the controls, over the
     conditions that ``USEFUL`` images of every set and of the controls have, and lack ("train on synthetic, test on
-    real", Esteban et al. 2017). Undefined where there is no such condition."""
-    of_controls = controls.vectors
+    real", Esteban et al. 2017). All learn from as many images, the first ones of each; intervals are over the controls.
+    Undefined where there is no such condition."""
+    of_controls, count = controls.vectors, min((len(pixels) for pixels, _ in learnt_from.values()), default=0)
+    learnt_from = {name: (pixels[:count], vectors[:count]) for name, (pixels, vectors) in learnt_from.items()}
     sets = [of_controls, *(vectors for _, vectors in learnt_from.values())]
     common = [place for place, name in enumerate(VECTOR_NAMES) if all(_useful(one[:, place]) for one in sets)]
     common = [place for place in common if not VECTOR_NAMES[place].startswith("eye_side")]

@@ -1,18 +1,19 @@
-"""Small models that are alike but for whose eyes pretrained them, for stage 09.
+"""Small models of the same size and updates, pretrained on eyes of different sources, for stage 09.
 
 Drawn, generated from the same conditions and layouts, or photographs with what their labels state: those of all sets
-but the one that is scored. As many updates, as many drawn as generated eyes; of photographs there are as many as there
-are, without finding maps, and what none of them has they are not asked without labels.
+but the one that is scored, without near-duplicates of it. As many drawn as generated eyes; of photographs there are as
+many as there are, and what none of them has they are not asked without labels. They come without finding maps: drawn
+eyes without maps are what they are to be compared with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas
 
 from visionclip.conditions import plain
-from visionclip.data import images
+from visionclip.data import duplicates, images
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset, Task, stated
 from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
@@ -20,8 +21,14 @@ from visionclip.models.generator import VisionCLIPDDPMPipeline
 from visionclip.stages import fine_tuning, privacy, transfer
 from visionclip.stages.fine_tuning import FULL, PROBE, ZERO_SHOT, Question, Start
 
-DRAWN, GENERATED, REAL = "drawn", "generated", "photographs"
-EYES = {DRAWN: transfer.REFERENCE, GENERATED: transfer.GENERATED_ALONE, REAL: transfer.REFERENCE}  # arms of 06
+DRAWN, UNMAPPED, GENERATED, REAL = "drawn", "drawn without maps", "generated", "photographs"
+EYES = {  # arms of 06
+    DRAWN: transfer.REFERENCE,
+    UNMAPPED: "no finding maps",
+    GENERATED: transfer.GENERATED_ALONE,
+    REAL: transfer.REFERENCE,
+}
+COMPARED = ((UNMAPPED, DRAWN), (GENERATED, DRAWN), (REAL, DRAWN), (REAL, UNMAPPED))  # eyes, and those they replace
 METHODS = (ZERO_SHOT, PROBE, FULL)  # how they are used
 
 
@@ -35,6 +42,12 @@ def photographs(datasets: Sequence[Dataset], size: int) -> LabelledImages:
     if not parts:
         raise ValueError("towers: photographs of another set are needed; leave photographs out, or add a set")
     return privacy.together(*parts)
+
+
+def without_copies(known: LabelledImages, asked: LabelledImages) -> LabelledImages:
+    """The images of which none of those that are asked is a near-duplicate (``duplicates.pairs``)."""
+    copies = {place for place, _ in duplicates.pairs(known.pixels, asked.pixels)}
+    return known.take([place for place in range(len(known)) if place not in copies])
 
 
 def _of_set(dataset: Dataset, size: int) -> LabelledImages:
@@ -64,12 +77,11 @@ class Towers:
         alone, and are left out where there is no other."""
         starts = []
         for kind in self.kinds:
-            others = self.others(dataset) if kind == REAL else []
-            if kind == REAL and not others:
+            if kind == REAL and not self.others(dataset):
                 continue
             key = kind, dataset if kind == REAL else "", seed
             if key not in self.kept:
-                self.kept[key] = self._trained(kind, others, seed, "-".join(filter(None, key[:2])))
+                self.kept[key] = self._trained(kind, dataset, seed, "-".join(filter(None, key[:2])))
             starts.append(self.kept[key])
         return starts
 
@@ -77,9 +89,15 @@ class Towers:
         """The sets but this one of which a task states anything."""
         return [one for one in self.datasets if one.name != dataset and any(stated(one))]
 
-    def _trained(self, kind: str, others: Sequence[Dataset], seed: int, name: str) -> Start:
+    def photographs_for(self, dataset: str) -> LabelledImages:
+        """The photographs that pretrain a model which is asked of a set: those of ``others`` without near-duplicates of
+        any of its own; raises as ``photographs``."""
+        asked = next(one for one in self.datasets if one.name == dataset)
+        return without_copies(photographs(self.others(dataset), self.size), asked.images)
+
+    def _trained(self, kind: str, dataset: str, seed: int, name: str) -> Start:
         arm = transfer.ARMS[EYES[kind]]
-        eyes = photographs(others, self.size) if kind == REAL else self._eyes(arm, seed)
+        eyes = self.photographs_for(dataset) if kind == REAL else self._eyes(arm, seed)
         settings = transfer.settings_of(arm, self.updates, seed)
         network, tokenizer = transfer.learn(arm, eyes, settings, self.folder / f"{name}-{seed}".replace(" ", "-"))
         return Start(kind, network, tokenizer, self.size)
@@ -124,15 +142,32 @@ def _keys(task: Task) -> set[str]:
     return {key for one in task.classes for facts in one.facts for key in facts}
 
 
+def described(towers: Towers, questions: Sequence[Question]) -> list[str]:
+    """One line a set that is asked: how many eyes pretrain the models that are asked of it."""
+    lines = []
+    for name in dict.fromkeys(one.dataset.name for one in questions):
+        counts = {kind: towers.count for kind in towers.kinds if kind != REAL}
+        if REAL in towers.kinds and towers.others(name):
+            counts[REAL] = len(towers.photographs_for(name))
+        lines.append(f"{name} is asked after {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    return lines if towers.kinds else []
+
+
+def _few(shares: Iterable[float]) -> float:
+    """Of the shares of the labels the largest that is few (``fine_tuning.FEW``), or else the smallest, 0 aside."""
+    given = sorted({share for share in shares if share})
+    return max((share for share in given if share <= fine_tuning.FEW), default=min(given, default=1.0))
+
+
 def table(points: Sequence[dict]) -> pandas.DataFrame:
-    """AUC by task, method and labels, a column a kind of eyes: with no labels, the largest share up to
-    ``fine_tuning.FEW``, and all. ``points`` are ``fine_tuning.curves``."""
-    few = max((one["share"] for one in points if 0 < one["share"] <= fine_tuning.FEW), default=1)
+    """AUC by task, method and labels, a column a kind of eyes: with no labels, with few (``fine_tuning.FEW``), and all.
+    ``points`` are ``fine_tuning.curves``."""
+    shares = 0, _few(one["share"] for one in points), 1
     cells = [
         {"task": plain(one["task"]), "method": one["method"], "labels": one["labels"]}
         | {"eyes": one["start"], "auc": str(one["auc"])}
         for one in points
-        if one["share"] in (0, few, 1)
+        if one["share"] in shares
     ]
     index = ["task", "method", "labels"]
     frame = pandas.DataFrame(cells, columns=[*index, "eyes", "auc"])
@@ -142,32 +177,32 @@ def table(points: Sequence[dict]) -> pandas.DataFrame:
 
 
 def differences(rows: Sequence[Mapping]) -> list[dict]:
-    """One row a method, share and kind of eyes, of the mean AUC over the ``tasks`` that it has too: that of drawn eyes,
-    and what generated ones and photographs change, seed by seed, with t-intervals."""
+    """One row a method, share and pair of ``COMPARED``, of the mean AUC over the tasks that both have: what the eyes
+    that are replaced reach (``score``), and what the others change, seed by seed, with t-intervals."""
     frame, found = pandas.DataFrame(rows, columns=fine_tuning.ROW), []
     for (method, share), part in frame.groupby(["method", "share"], sort=False):
         by_kind = {kind: own.pivot(index="task", columns="seed", values="auc") for kind, own in part.groupby("start")}
-        for kind in (GENERATED, REAL):
-            if {DRAWN, kind} <= by_kind.keys():
-                own, drawn = by_kind[kind].align(by_kind[DRAWN], join="inner")
-                row = {"method": method, "share": share, "eyes": kind, "tasks": len(own)}
-                row["drawn"] = score_over_seeds(drawn.mean().to_numpy())
-                found.append({**row, "difference": over_seeds((own.mean() - drawn.mean()).to_numpy())})
+        for kind, replaced in COMPARED:
+            if {kind, replaced} <= by_kind.keys():
+                own, before = by_kind[kind].align(by_kind[replaced], join="inner")
+                row = {"method": method, "share": share, "eyes": kind, "in place of": replaced, "tasks": len(own)}
+                row["score"] = score_over_seeds(before.mean().to_numpy())
+                found.append({**row, "difference": over_seeds((own.mean() - before.mean()).to_numpy())})
     return found
 
 
 def verdict(compared: Sequence[Mapping]) -> list[str]:
-    """One sentence for each of ``differences`` without labels and with the fewest: what other eyes than drawn ones
-    change, and whether the interval, which is not corrected for how many are compared, holds 0."""
-    shares = sorted({one["share"] for one in compared})[:2]
-    sentences = []
+    """One sentence for each of ``differences`` without labels and with few: what other eyes change, and whether the
+    interval, which is not corrected for how many are compared, holds 0."""
+    few, sentences = _few(one["share"] for one in compared), []
     for one in compared:
-        if one["share"] in shares and one["method"] in (ZERO_SHOT, PROBE):
+        if (one["method"], one["share"]) in ((ZERO_SHOT, 0), (PROBE, few)):
             difference: Interval = one["difference"]
             labels = f" with {100 * one['share']:g} % of the labels" if one["share"] else ""
             sentences.append(
-                f"Small models, {one['method']}{labels}: drawn eyes reach mean AUC {one['drawn']} over {one['tasks']} "
-                f"tasks; {one['eyes']} in their place change it by {difference:+.3f}, {_sure(difference)}."
+                f"Small models, {one['method']}{labels}: with {one['in place of']} eyes the mean AUC over "
+                f"{one['tasks']} tasks is {one['score']}; {one['eyes']} in their place change it by "
+                f"{difference:+.3f}, {_sure(difference)}."
             )
     return sentences
 

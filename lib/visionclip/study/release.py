@@ -46,6 +46,7 @@ def card(run: Path, out: Path) -> str:
     numbers = {stage: runs.read_json(run / stage / "numbers.json") for stage in STAGES}
     trained = made["03-pretrain"]
     _require_one_run(run, made)
+    _require_phantoms_alone(run, made)
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         folder=runs.relative(out),
@@ -64,10 +65,18 @@ def card(run: Path, out: Path) -> str:
 
 
 def _require_one_run(run: Path, made: Mapping[str, Mapping]) -> None:
-    """Refuse scores of another model than that of 03, and a model that photographs or other weights went into."""
-    for stage in ("04-zero-shot", "07-explanation"):
-        if keys.digest(made["03-pretrain"]["outputs"]) not in made[stage]["inputs"].values():
-            raise ValueError(f"{runs.relative(run)}: {stage} scored another model than that of 03; run the study again")
+    """Refuse numbers of another model than that of 03, and a model of other images than those of 01."""
+    for stage, before in (
+        ("03-pretrain", "01-synthesis"),
+        ("04-zero-shot", "03-pretrain"),
+        ("07-explanation", "03-pretrain"),
+    ):
+        if keys.digest(made[before]["outputs"]) not in made[stage]["inputs"].values():
+            raise ValueError(f"{runs.relative(run)}: {stage} read another {before} than is there; run the study again")
+
+
+def _require_phantoms_alone(run: Path, made: Mapping[str, Mapping]) -> None:
+    """Refuse a model that photographs or other weights went into, of which the card says nothing."""
     for stage, name in (("01-synthesis", "seeds"), ("03-pretrain", "tower")):
         if given := made[stage]["parameters"].get(name):
             raise ValueError(f"{runs.relative(run)}: {name} is {given!r}, which the card does not tell; leave it out")
