@@ -144,6 +144,32 @@ def test_a_stage_that_was_not_run_leads_to_its_page_in_other_reports(tmp_path):
     assert links == [["../overnight/04-zero-shot.html"] if row.th.text.startswith("04") else [] for row in rows]
 
 
+def test_the_page_of_01_says_what_generated_eyes_are_worth(tmp_path):
+    run = study(tmp_path, failing=False) / "runs" / "cpu"
+    assert "Do they teach" not in soup(build(tmp_path) / "01-synthesis.html").select_one("#answer").text
+    rows = [
+        {
+            "arm": "generated alone",
+            "share": 1.0,
+            "dataset": name,
+            "difference": {"value": value, "low": -0.2, "high": 0.1},
+        }
+        for name, value in (("mean of the sets", -0.01), ("clinic", -0.04))
+    ]
+    other = tmp_path / "reports/overnight/06-transfer.html"
+    other.parent.mkdir(parents=True)
+    other.write_text("of another run")
+    runs.write_json(other.with_name("numbers.json"), {"06-transfer": {"generated": rows}})
+    said = soup(build(tmp_path) / "01-synthesis.html").select_one("#answer").p.text
+    assert said.startswith(SAID.strip())
+    assert "Do they teach as drawn eyes do (06 of overnight)? In place of drawn eyes" in said
+    assert "generated alone -0.010 [-0.200, +0.100] (worst set clinic, -0.040" in said
+    finish(run / "06-transfer")
+    runs.write_json(run / "06-transfer/numbers.json", {"headline": [], "generated": rows})
+    said = soup(build(tmp_path) / "01-synthesis.html").select_one("#answer").p.text
+    assert "as drawn eyes do (06)? In place" in said
+
+
 def test_a_page_does_not_quote_an_earlier_run(tmp_path):
     prose = new_markdown_cell("## What we saw\n\n- At `cpu`: AUC 0.9.\n- *Try it*: more images.")
     text = pages.prepare(new_notebook(cells=[prose])).cells[0].source

@@ -5,19 +5,22 @@ in part or not at all, so that an arm differs in who drew its eyes and in nothin
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas
 
-from visionclip.evaluation.choices import Scores
 from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
+
+if TYPE_CHECKING:  # it imports torch, and reports name what is worth what without
+    from visionclip.evaluation.choices import Scores
 
 BESIDE, ALONE = 0.02, 0.05  # AUC that a share beside drawn eyes may lose on any set, and that generated eyes alone may
 MAIN = (0.5, 1.0)  # shares that the verdict names
 MEAN, DOWNSTREAM = "mean of the sets", "AUC downstream"
 
 
-def costs(scores: Scores, reference: str, shares: Mapping[str, float]) -> list[dict]:
+def costs(scores: "Scores", reference: str, shares: Mapping[str, float]) -> list[dict]:
     """One row an arm of ``shares`` (its share of generated eyes, 0 to 1) and set, and one of the mean of the sets.
 
     ``scores`` are of each arm on each set, float R: one a seed, as ``choices`` has them. Of each row the ``auc`` (0 to
@@ -61,7 +64,7 @@ def largest(rows: Sequence[Mapping]) -> float:
     return max(kept.values(), default=0.0)
 
 
-def by_steps(scores: Scores, steps: Mapping[str, int], measured: Mapping[str, Mapping]) -> pandas.DataFrame:
+def by_steps(scores: "Scores", steps: Mapping[str, int], measured: Mapping[str, Mapping]) -> pandas.DataFrame:
     """What fewer steps cost to the end of the chain: a row for each arm of ``steps`` (the steps in which its eyes were
     generated) of which stage 01 measured a generator at as many steps (``referee.by_steps``, by "generator, steps").
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from visionclip.data import folders
 from visionclip.data import images as imaging
-from visionclip.evaluation import conclusions
+from visionclip.evaluation import conclusions, generated_share
 from visionclip.evaluation.intervals import Interval
 from visionclip.report import figures
 
@@ -110,12 +110,29 @@ def conclusion(scored: Mapping) -> str:
 
 def elsewhere(reports: Path, file: str) -> dict[str, str]:
     """The folders beside ``reports`` that have this page, with the answer that their numbers hold."""
+    return {name: found.get("answer", "") for name, found in _elsewhere(reports, file).items()}
+
+
+def _elsewhere(reports: Path, file: str) -> dict[str, dict]:
+    """The folders beside ``reports`` that have this page, with its numbers."""
     found = {}
     for path in sorted(reports.parent.glob(f"*/{file}")):
         numbers = path.parent / "numbers.json"
         if path.parent != reports and numbers.is_file():
-            found[path.parent.name] = json.loads(numbers.read_text("utf-8")).get(path.stem, {}).get("answer", "")
+            found[path.parent.name] = json.loads(numbers.read_text("utf-8")).get(path.stem, {})
     return found
+
+
+def in_place_of_drawn(own: Mapping, reports: Path) -> str:
+    """What 06 found generated eyes to be worth in place of drawn ones, which is what 01 is about: from its ``own``
+    numbers in this run, or from those of another folder of reports, which is named; empty where no run asked."""
+    for name, numbers in {"": own, **_elsewhere(reports, "06-transfer.html")}.items():
+        if rows := numbers.get("generated"):
+            found = [{**row, "difference": Interval.of(row["difference"])} for row in rows]
+            return (
+                f"Do they teach as drawn eyes do (06{f' of {name}' if name else ''})? {generated_share.verdict(found)}"
+            )
+    return ""
 
 
 def comparison(results: Sequence[Mapping], measure: str) -> str:

@@ -9,7 +9,7 @@ import shutil
 import time
 from calendar import timegm
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,14 @@ def build(
     with runs.atomic(reports / "style.css") as temporary:
         shutil.copyfile(html.TEMPLATES / "style.css", temporary)
     order = [None, *(page for page, _ in shown), None]
+    boxes = {page.file: box(notebook) for page, notebook in shown}
+    if "01-synthesis.html" in boxes:
+        transfer = next((page.numbers for page in stages if page.name == "06-transfer"), {})
+        boxes["01-synthesis.html"] = boxes["01-synthesis.html"].with_more(overview.in_place_of_drawn(transfer, reports))
     for (page, notebook), before, after in zip(shown, order, order[2:], strict=False):
         module = environment.get_template("page.html.j2").make_module(
             {"page": page, "before": before, "after": after, "preset": preset, "provenance": provenance(page.card)}
-            | {"box": box(notebook)}
+            | {"box": boxes[page.file]}
         )
         frame = {part: html.without_paths(getattr(module, part)) for part in ("header", "footer")}
         _write(reports / page.file, convert(notebook, frame, files, page.question))
@@ -102,7 +106,7 @@ def build(
         text = environment.get_template("card.html.j2").render(card=card, preset=preset, by=cards.BY)
         _write(reports / card.file, html.without_paths(text))
     repeated = over_seeds.rows(run)
-    sentences = {page.name: box(notebook).sentence for page, notebook in shown if page.status == "finished"}
+    sentences = {page.name: boxes[page.file].sentence for page, _ in shown if page.status == "finished"}
     numbers: dict = {
         page.name: {"seconds": page.seconds, "answer": sentences.get(page.name, ""), **page.numbers}
         for page in stages
@@ -306,6 +310,10 @@ class Box:
     sentence: str = ""
     figure: tuple[str, str] | None = None
     caption: str = ""
+
+    def with_more(self, text: str) -> "Box":
+        """With a further sentence, where there is one to add to and one to add."""
+        return replace(self, sentence=f"{self.sentence} {html.in_words(text)}") if self.sentence and text else self
 
 
 def box(notebook: NotebookNode) -> Box:
