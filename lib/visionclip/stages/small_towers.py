@@ -44,9 +44,9 @@ def photographs(datasets: Sequence[Dataset], size: int) -> LabelledImages:
     return privacy.together(*parts)
 
 
-def without_copies(known: LabelledImages, asked: LabelledImages) -> LabelledImages:
-    """The images of which none of those that are asked is a near-duplicate (``duplicates.pairs``)."""
-    copies = {place for place, _ in duplicates.pairs(known.pixels, asked.pixels)}
+def without_copies(known: LabelledImages, scored: LabelledImages) -> LabelledImages:
+    """The images of which none of those that are scored is a near-duplicate (``duplicates.pairs``)."""
+    copies = {place for place, _ in duplicates.pairs(known.pixels, scored.pixels)}
     return known.take([place for place in range(len(known)) if place not in copies])
 
 
@@ -92,8 +92,8 @@ class Towers:
     def photographs_for(self, dataset: str) -> LabelledImages:
         """The photographs that pretrain a model which is asked of a set: those of ``others`` without near-duplicates of
         any of its own; raises as ``photographs``."""
-        asked = next(one for one in self.datasets if one.name == dataset)
-        return without_copies(photographs(self.others(dataset), self.size), asked.images)
+        scored = next(one for one in self.datasets if one.name == dataset)
+        return without_copies(photographs(self.others(dataset), self.size), scored.images)
 
     def _trained(self, kind: str, dataset: str, seed: int, name: str) -> Start:
         arm = transfer.ARMS[EYES[kind]]
