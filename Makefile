@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED := 1
 # Jupyter looks for the kernel python3 here first: one of that name on JUPYTER_PATH, as on a JupyterHub, has no visionclip.
 export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 
-.PHONY: help setup study test lint unit nbval lab notebooks tune weights bench gpu-check datasets page
+.PHONY: help setup study test lint unit nbval lab notebooks tune weights bench gpu-check datasets page runtime
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -71,6 +71,8 @@ gpu-check: .venv/ready ## train, sample and resume on a CUDA machine, and print 
 
 page: .venv/ready $(RUNTIME) ## put the published model, or MODEL=FOLDER, into one page to play with: reports/page
 	$(BIN)/python -m visionclip.report.in_browser $(if $(filter command,$(origin MODEL)),--model $(MODEL))
+
+runtime: $(RUNTIME) ## fetch from npm what runs the model in a browser: for make page and its tests
 
 $(RUNTIME): # visionclip.report.in_browser checks its digest
 	mkdir -p $(@D)

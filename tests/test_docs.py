@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import committed
 import visionclip
 from visionclip import phantom, runs, study
 from visionclip.data import tasks
@@ -273,3 +274,11 @@ def test_citation_and_changelog_know_the_version():
     assert all({"type", "title", "authors"} <= one.keys() for one in citation["references"])
     assert citation["version"] == visionclip.__version__
     assert f"## [{visionclip.__version__}]" in (runs.ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_first_page_of_the_reports_leads_to_every_committed_folder():
+    page = (runs.ROOT / "reports/index.html").read_text("utf-8")
+    links = re.findall(r'href="([^"#:]+)"', page)
+    assert all((runs.ROOT / "reports" / link).is_file() for link in links)
+    assert {f"{name}/index.html" for name in set(committed.FOLDERS.values())} <= {*links}
+    assert (runs.ROOT / ".nojekyll").is_file(), "GitHub Pages serves the folder as it is"
