@@ -164,13 +164,25 @@ def test_models_are_of_the_halves_of_their_shadow(halves, tmp_path, monkeypatch)
 
     monkeypatch.setattr(privacy, "learn_model", learn)
     monkeypatch.setattr(privacy, "caption_losses", lambda *given: np.zeros(24))
-    losses, inside = privacy.shadow_losses(halves, 4, 2, 0, tmp_path)
+    losses, inside = privacy.model_shadows(halves, 4, 2, 0, tmp_path)
     assert losses.shape == inside.shape == (4, 24)
     assert (inside.sum(0) == 2).all(), "each image in half of them"
     assert len({seed for _, seed, _ in trained}) == len({name for _, _, name in trained}) == 4
     assert trained[0][0] | trained[1][0] == names(halves.both)
     for own, (taken, _, _) in zip(inside, trained, strict=True):
         assert taken == {halves.both.keys[place] for place in np.flatnonzero(own)}
+
+
+def test_generators_are_of_the_halves_of_their_shadow(halves, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(privacy, "learn", lambda known, settings, folder: trained.append((names(known), settings.seed)))
+    monkeypatch.setattr(privacy, "denoising_losses", lambda *given: np.zeros(24))
+    losses, inside = privacy.generator_shadows(halves, 2, SETTINGS, tmp_path)
+    assert losses.shape == inside.shape == (2, 24)
+    (first, one), (second, other) = trained
+    assert first | second == names(halves.both)
+    assert not first & second
+    assert len({one, other, SETTINGS.seed}) == 3
 
 
 def test_the_loss_of_an_image_is_that_of_its_own_captions(halves, tmp_path):

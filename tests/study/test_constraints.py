@@ -117,6 +117,7 @@ REFUSED = [
     ("11-privacy", {"channels": [16, 30]}, "channels has 30; give a multiple of 8, such as 32"),
     ("11-privacy", {"few": 25}, "few is 25; members is 24; lower few to that"),
     ("11-privacy", {"shadows": 3}, "shadows is 3; give an even number"),
+    ("11-privacy", {"generator_shadows": 1}, "generator_shadows is 1; give an even number"),
     ("11-privacy", {"epsilon": 8.0, "members": 20}, "epsilon is 8.0; private training needs 24 members"),
     ("11-privacy", {"photographs": "eyes/idrid"}, "photographs is 'eyes/idrid'; give the name of a folder directly"),
     ("11-privacy", {"external": "nowhere"}, "external is 'nowhere'; no such folder"),

@@ -5,7 +5,7 @@ what attacks find among both is compared. A generator of very few images, traine
 find what is there to be found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -360,18 +360,41 @@ def caption_losses(
     return -np.array(own, np.float64)
 
 
-def shadow_losses(halves: Halves, count: int, updates: int, seed: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``caption_losses`` of ``both`` by ``count`` models R×N, trained as ``learn_model`` does on a half of them drawn
-    by lot and on the other, by turns, and who was in each, bool R×N."""
-    both, losses, inside = halves.both, [], []
+def model_shadows(halves: Halves, count: int, updates: int, seed: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """``caption_losses`` by ``count`` models that ``learn_model`` trains; see ``_by_shadows``."""
+    both = halves.both
+
+    def losses(part: LabelledImages, number: int) -> np.ndarray:
+        network, tokenizer = learn_model(part, updates, seed + 1 + number, folder / f"shadow-{number}")
+        return caption_losses(network, tokenizer, both, LANGUAGES, seed)
+
+    return _by_shadows(both, count, seed, losses)
+
+
+def generator_shadows(halves: Halves, count: int, settings: Settings, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """``denoising_losses`` by ``count`` generators that ``learn`` trains; see ``_by_shadows``."""
+    both = halves.both
+
+    def losses(part: LabelledImages, number: int) -> np.ndarray:
+        place = folder / f"shadow-generator-{number}"
+        pipeline = learn(part, replace(settings, seed=settings.seed + 1 + number), place)
+        return denoising_losses(pipeline, both, settings, place / "losses.json")
+
+    return _by_shadows(both, count, settings.seed, losses)
+
+
+def _by_shadows(
+    both: LabelledImages, count: int, seed: int, losses: Callable[[LabelledImages, int], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The losses of all images R×N after ``count`` trainings on a half of them drawn by lot and on the other, by turns
+    (``losses`` of the half, by its number), and who was in each, bool R×N."""
+    found, inside = [], []
     for number in range(count):
         order = streams.rng(seed, "halves of the shadows", number // 2).permutation(len(both))
         taken = (np.argsort(order) < len(both) // 2) == (number % 2 == 0)
-        part = both.take(np.flatnonzero(taken))
-        network, tokenizer = learn_model(part, updates, seed + 1 + number, folder / f"shadow-{number}")
-        losses.append(caption_losses(network, tokenizer, both, LANGUAGES, seed))
+        found.append(losses(both.take(np.flatnonzero(taken)), number))
         inside.append(taken)
-    return np.array(losses), np.array(inside)
+    return np.array(found), np.array(inside)
 
 
 def published(external: Path, photographs: str, size: int) -> Halves | None:

@@ -344,9 +344,13 @@ def _few(few: int, members: int) -> str:
 
 
 @rule("11-privacy")
-def _shadows(shadows: int) -> str:
-    odd = f"shadows is {shadows}; give an even number: they come in twos, on a half of the images and on the other"
-    return odd if shadows % 2 else ""
+def _shadows(shadows: int, generator_shadows: int) -> str:
+    for name, count in (("shadows", shadows), ("generator_shadows", generator_shadows)):
+        if count % 2:
+            return (
+                f"{name} is {count}; give an even number: they come in twos, on a half of the images and on the other"
+            )
+    return ""
 
 
 @rule("11-privacy")
