@@ -47,6 +47,10 @@ def test_the_verdict_names_the_worst_set_and_says_whether_anything_is_added():
     whole = generated_share.verdict(costs(better=0.25, alone=1.0))
     assert "alone -0.030" in whole
     assert "better +" not in whole, "in the table"
+    both = generated_share.verdict(costs(alone=1.0, better=1.0))
+    assert "alone -0.030" in both
+    assert "better +" not in both, "the first arm of each share"
+    assert "better is better than the renderer alone" in both, "of all that were tried"
     assert "was not tried" in generated_share.verdict([])
 
 

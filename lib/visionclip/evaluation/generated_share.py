@@ -94,13 +94,16 @@ def verdict(rows: Sequence[Mapping]) -> str:
     """Whether generated eyes can take the place of drawn ones, and whether they add anything, in a sentence or two.
 
     To *add* is to be better than drawn eyes alone on the mean of the sets, its interval over seeds above 0, which is
-    not corrected for how many arms were tried. Of many arms those that generate half or all eyes are named.
+    not corrected for how many arms were tried. Of many arms the first that generates half of the eyes, and the first
+    that generates all, are named.
     """
     if not rows:
         return "What generated eyes are worth in place of drawn ones was not tried."
     clauses = []
-    main = dict.fromkeys(row["arm"] for row in rows if row["share"] in MAIN)
-    for arm in main or dict.fromkeys(row["arm"] for row in rows):
+    first: dict[float, str] = {}
+    for row in rows:
+        first.setdefault(row["share"], row["arm"])
+    for arm in [first[share] for share in MAIN if share in first] or first.values():
         own = {row["dataset"]: row["difference"] for row in rows if row["arm"] == arm}
         mean = own.pop(MEAN)
         worst = min(own, key=lambda name: own[name].value)
