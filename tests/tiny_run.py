@@ -1,6 +1,7 @@
 """An executed run with what real ones hold, below a folder of its own, for the tests of the reports."""
 
 import base64
+import html
 import io
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from visionclip import runs
-from visionclip.report import pages
+from visionclip.report import figures, pages
 
 SOURCES = {
     "01-synthesis": "# 01 · Synthetic eyes\n\nDoes a generator that saw only phantoms draw *plausible* eyes?",
@@ -26,6 +27,7 @@ TRACEBACK = [
     f"File \x1b[32m{runs.ROOT}/lib/visionclip/training/contrastive.py:33\x1b[39m, in train(steps)\n     32 loss = 1",
     "\x1b[31mValueError\x1b[39m: loss is not finite at step 12: <script>alert(1)</script>",
 ]
+SHOWN = "On idrid AUC is <b>0.6</b> & less."  # by the circle
 SAID = "Of 20 <b>eyes</b> 0.710 [0.660, 0.750] are plausible.\n"
 LOG = [
     "Traceback (most recent call last):",
@@ -46,6 +48,11 @@ def png(width: int = 640, height: int = 360, transparent: bool = False) -> str:
 
 def shown(data: dict, **metadata) -> nbformat.NotebookNode:
     return new_output("display_data", data=data, metadata=metadata)
+
+
+def takeaway(sentence: str) -> nbformat.NotebookNode:
+    """What ``figures.captioned`` displays beneath a figure."""
+    return shown({"text/html": figures.TAKEAWAY.format(html.escape(sentence))})
 
 
 def code(
@@ -88,7 +95,13 @@ def notebook(name: str) -> nbformat.NotebookNode:
                 caption="Six eyes & more.",
             ),
             code("show(grid)", shown({"image/png": png(1600, 500)}, **{"image/png": {"alt": "16 synthetic eyes"}})),
-            code("show(circle)", shown({"image/svg+xml": svg}), tags=("figure",), caption="A circle <is> round."),
+            code(
+                "show(circle)",
+                shown({"image/svg+xml": svg}),
+                takeaway(SHOWN),
+                tags=("figure",),
+                caption="A circle <is> round.",
+            ),
             code("print(said)", new_output("stream", name="stdout", text=SAID), tags=("answer",)),
             code("show(more)", shown({"image/png": png()})),
             new_markdown_cell("## 结果\n\n左眼，重度非增殖期糖尿病视网膜病变，伴黄斑水肿。<script>alert(3)</script>"),

@@ -124,6 +124,20 @@ def test_every_public_figure_is_drawn_here():
     assert made == set(DRAWN)
 
 
+def test_a_figure_is_displayed_above_its_takeaway_which_is_read_back(monkeypatch):
+    displayed = []
+    monkeypatch.setattr(figures, "display", lambda shown, raw=False: displayed.append(shown))
+    figure = DRAWN["forest"]()
+    for sentence in ("1 < 2 & “3”.", ""):
+        figures.captioned(figure, sentence)
+    shown = displayed.pop(1)
+    assert displayed == [figure, figure]
+    assert shown == {"text/html": '<p class="takeaway">1 &lt; 2 &amp; “3”.</p>'}
+    assert figures.takeaway({"data": shown}) == "1 < 2 & “3”."
+    for other in ({"text": "1 < 2"}, {"data": {"text/html": "<p>1</p>"}}, {"data": {"text/plain": "1"}}):
+        assert figures.takeaway(other) == ""
+
+
 @pytest.mark.parametrize("auc", [0.5, 0.9, 0.995])
 def test_a_curve_of_errors_has_ticks_whatever_their_size(auc):
     curve = pandas.DataFrame({"dataset": "a", "images": [10, 100], "value": auc, "low": auc - 0.01, "high": auc})

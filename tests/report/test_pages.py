@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from tiny_run import SAID, SOURCES, build, code, failed, finish, log, notebook, study
+from tiny_run import SAID, SOURCES, build, code, failed, finish, log, notebook, png, shown, study, takeaway
 from visionclip import runs
 from visionclip.report import cards, overview, pages
 
@@ -267,9 +267,22 @@ def test_injected_parameters_stand_in_a_table_with_default_and_meaning(reports):
 
 def test_every_figure_has_alt_text_its_own_its_caption_or_that_of_its_section(reports):
     page = soup(reports / "01-synthesis.html")
-    alts = [SAID.strip(), "Six eyes & more.", "16 synthetic eyes", "Figure: The objective"]
-    assert [image["alt"] for image in page("img")] == alts
-    assert [caption.text for caption in page("figcaption")] == ["A circle <is> round.", "Six eyes & more."]
+    captions = ["On IDRiD AUC is <b>0.6</b> & less. A circle <is> round.", "Six eyes & more."]
+    assert [image["alt"] for image in page("img")] == [*captions, "16 synthetic eyes", "Figure: The objective"]
+    assert [caption.text for caption in page("figcaption")] == captions
+    assert page.text.count("AUC is") == 1  # not again where the notebook shows it
+
+
+def test_what_a_picture_shows_stands_before_what_is_drawn_whatever_its_kind_and_however_many_a_cell_has():
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="80" height="40"><circle cx="40" cy="20" r="15"/></svg>'
+    pictures = [shown({"image/png": png(32, 32)}), shown({"image/svg+xml": svg}), shown({"image/png": png(48, 32)})]
+    table = shown({"text/html": "<p>A table.</p>"})
+    outputs = [takeaway("Of none."), pictures[0], takeaway("<One>."), table, pictures[1], takeaway("Two."), pictures[2]]
+    content = new_notebook(cells=[new_markdown_cell("## A"), code("draw()", *outputs, caption="Drawn.")])
+    page = BeautifulSoup(pages.convert(content, {"header": "", "footer": ""}), "html.parser")
+    wanted = ["<One>. Drawn.", "Two. Drawn.", "Drawn."]
+    assert [caption.text for caption in page("figcaption")] == [image["alt"] for image in page("img")] == wanted
+    assert [page.text.count(text) for text in ("<One>.", "Two.", "A table.", "Of none.")] == [1, 1, 1, 0]
 
 
 def test_footer_and_neighbours(reports):

@@ -1,7 +1,9 @@
 """One function a figure; each returns a matplotlib figure and computes nothing that a report quotes."""
 
+import html
 import io
 import itertools
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pandas
 import seaborn
 from IPython.core.getipython import get_ipython
+from IPython.display import display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
@@ -27,6 +30,7 @@ ACROSS = 9  # pictures beside each other in a gallery
 CHANCE = {"color": "0.5", "linestyle": ":", "linewidth": 1}  # the line of it in every figure
 OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
 STEP_SCORES = ("mean AUC", "mean Dice", "KID", "AUC downstream")  # of what is generated in so many steps
+TAKEAWAY = '<p class="takeaway">{}</p>'  # what ``captioned`` displays beneath a figure
 ERRORS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # ticks of a logarithmic axis
 
 
@@ -94,6 +98,24 @@ def _saved(figure: Figure, kind: str, **options) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format=kind, dpi=DPI, bbox_inches="tight", **options)
     return file.getvalue()
+
+
+def captioned(figure: Figure, takeaway: str) -> None:
+    """Display a figure, and beneath it what it shows in a sentence (of ``takeaways``), with which its caption on a page
+    begins; nothing where that is empty.
+
+    As HTML, since what a figure shows may differ from machine to machine as the figure does, and nbval compares text.
+    """
+    display(figure)
+    if takeaway:
+        display({"text/html": TAKEAWAY.format(html.escape(takeaway))}, raw=True)
+
+
+def takeaway(output: Mapping) -> str:
+    """The sentence that ``captioned`` displayed as this output of a notebook's cell; empty of any other output."""
+    before, after = TAKEAWAY.split("{}")
+    found = re.fullmatch(f"{before}(.+){after}", output.get("data", {}).get("text/html", ""))
+    return html.unescape(found[1]) if found else ""
 
 
 def colours(names: Iterable[str]) -> list[str]:

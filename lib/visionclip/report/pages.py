@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from visionclip import conditions, runs
-from visionclip.report import cards, html, over_seeds, overview
+from visionclip.report import cards, figures, html, over_seeds, overview
 
 STAGE = "[0-9][0-9]-*"
 FINISHED = re.compile(r"^finished (?P<finished>.+ UTC) after (?P<seconds>[\d.]+) s\n?\Z", re.M)  # ends a point's log
@@ -322,7 +322,7 @@ def box(notebook: NotebookNode) -> Box:
     texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs["answer"]]
     pictures = [found for output in outputs["figure"] if (found := _picture(output))]
     sentence = html.in_words(html.without_paths(strip_ansi(" ".join("\n".join(texts).split()))))
-    captions = [cell.metadata.get("caption", "") for cell in notebook.cells if "figure" in _tags(cell)]
+    captions = [one for cell in notebook.cells if "figure" in _tags(cell) for one in _captions(cell).values()]
     return Box(sentence, pictures[0] if pictures else None, captions[0] if captions else "")
 
 
@@ -334,6 +334,18 @@ def _picture(output: NotebookNode) -> tuple[str, str] | None:
     """The best kind of picture in an output, and its data."""
     data = output.get("data", {})
     return next(((kind, data[kind]) for kind in html.PICTURES if kind in data), None)
+
+
+def _captions(cell: NotebookNode) -> dict[int, str]:
+    """The caption of each picture of a cell, by its place among the outputs: what it shows, if the cell displays that
+    beneath it (``figures.captioned``), then what is drawn, which is the same in every run."""
+    drawn, captions = cell.metadata.get("caption", ""), {}
+    for place, output in enumerate(cell.get("outputs", [])):
+        if _picture(output):
+            captions[place] = drawn
+        elif captions and (shown := figures.takeaway(output)):
+            captions[max(captions)] = f"{html.in_words(shown)} {drawn}".strip()
+    return captions
 
 
 def convert(notebook: NotebookNode, frame: Mapping[str, str], files: Iterable[str] = (), question: str = "") -> str:
@@ -359,9 +371,13 @@ def prepare(notebook: NotebookNode, question: str = "") -> NotebookNode:
             section = [section, *(text for tag, text in html.blocks(cell.source) if tag in html.HEADINGS)][-1]
         if "parameters" in _tags(cell):
             cell.metadata["parameters"] = parameters(cell, given)
+        for place, caption in _captions(cell).items():
+            cell.outputs[place].metadata["caption"] = caption
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not figures.takeaway(output)]
         for output in cell.get("outputs", []):
             for kind in {"image/svg+xml", *html.PIXELS} & output.get("data", {}).keys():
-                alt = cell.metadata.get("alt") or cell.metadata.get("caption") or f"Figure: {section}"
+                alt = cell.metadata.get("alt") or output.metadata.get("caption") or f"Figure: {section}"
                 output.metadata[kind] = {"alt": alt, **output.metadata.get(kind, {})}
                 if width := html.width(kind, output.data[kind]):
                     output.metadata[kind] = {"width": width, **output.metadata[kind]}
