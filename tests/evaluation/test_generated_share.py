@@ -27,7 +27,7 @@ def test_an_arm_is_held_against_the_reference_on_every_set_and_in_the_mean():
 def test_the_table_marks_what_loses_too_much():
     table = generated_share.table(costs(half=0.5, alone=1.0))
     assert list(table.columns) == [generated_share.MEAN, "a", "b"]
-    assert table.loc["alone", "b"] == "-0.060 *"
+    assert table.loc["alone", "b"] == "-0.060 †"
     assert table.loc["half", "b"] == "-0.010"
 
 

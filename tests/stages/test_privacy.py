@@ -276,8 +276,15 @@ def test_what_images_teach_is_asked_of_controls(monkeypatch):
     [(0.004, "by pixels are nearer to members than chance"), (0.3, "by pixels are not shown to be nearer (ratio")],
 )
 def test_what_losses_do_not_show_is_stated_too(p, words):
-    near = {"pixels": {"near": measures.Neighbours(Interval(0.95), Interval(1.0, 0.9, 1.1), p, 0.7)}}
-    sentence = privacy.beside(near, {"generated": Interval(0.6, 0.5, 0.7)}, 0.5, 200)
+    near, by_heart = (
+        {"pixels": {"near": measures.Neighbours(Interval(0.95), Interval(1.0, 0.9, 1.1), own, 0.7)}}
+        for own in (p, 0.001)
+    )
+    marks = {"generated": Interval(0.6, 0.5, 0.7)}
+    sentence = privacy.beside(near, by_heart, marks, 0.5, 200)
+    missed = privacy.beside(near, {"pixels": {"near": replace(by_heart["pixels"]["near"], p=0.4)}}, marks, 0.5, 200)
+    assert "by pixels can't be told, as copies of a few learnt by heart are not nearer either (p 0.400);" in missed
+    assert words not in missed
     assert words in sentence
     assert f"(ratio 0.950, p {p:.3f})" in sentence
     assert "text in 50%, 0.600 [0.500, 0.700] of the images show it" in sentence

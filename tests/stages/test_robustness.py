@@ -139,7 +139,11 @@ def test_the_answer_names_what_is_surely_worst():
     better[1] = robustness.Corrupted("others", 7, [], Interval(None), Interval(None))
     assert "changes AUC by +0.020 on eyes (9 images)" in robustness.verdict(rows, better, refused, 64)
     assert "too few images were corrupted to score any" in robustness.verdict(rows, [], refused, 64)
-    assert "0.980 of 50 pictures of no retina are refused, and at most 0.030 of a set of eyes (clinic (train))" in said
+    assert (
+        "0.980 of 50 drawn pictures of no retina, of kinds by which the rule was chosen, are refused, and at most 0.030"
+        in said
+    )
+    assert "at most 0.030 of a set of eyes (clinic (train))" in said
 
 
 def test_an_image_of_unknown_label_is_neither_with_nor_without(drawn, model):

@@ -73,7 +73,8 @@ def test_what_is_seen_is_said_in_both_languages_with_its_worth(examined):
     assert "eye_side>=1" not in by_name
     assert by_name["dr_grade>=1"].probability == pytest.approx(1 / (1 + np.exp(2 - by_name["dr_grade>=1"].logit)))
     assert by_name["dr_grade>=1"].believed == (
-        "AUC 0.90 [0.85, 0.95] on 400 photographs, 40 with it; finds 50% of these, with one false alarm in ten"
+        "AUC 0.90 [0.85, 0.95] on 400 photographs, 40 with it; finds 50% of these and "
+        "flags 10% of the others, so that 36% of flags are right"
     )
     assert by_name["gc>=1"].believed.startswith("too weak to be stated (lower limit of AUC not above 0.6)")
     assert not by_name["gc>=1"].seen

@@ -39,12 +39,12 @@ def costs(scores: "Scores", reference: str, shares: Mapping[str, float]) -> list
 
 
 def table(rows: Sequence[Mapping]) -> pandas.DataFrame:
-    """A row an arm, a column a set: the difference, and * where more is lost than is allowed."""
+    """A row an arm, a column a set: the difference, and † where the mean over seeds is beyond what may be lost."""
     cells = [
         {
             "arm": row["arm"],
             "dataset": row["dataset"],
-            "cell": f"{row['difference']:+.3f}{'' if row['within'] else ' *'}",
+            "cell": f"{row['difference']:+.3f}{'' if row['within'] else ' †'}",
         }
         for row in rows
     ]
@@ -112,7 +112,7 @@ def verdict(rows: Sequence[Mapping]) -> str:
     adds = f"{', '.join(better) or 'none'} is better than the renderer alone, its interval above 0"
     share = largest(rows)
     most = f"the largest share that loses at most {BESIDE} AUC on every set, in the mean over seeds, is {share:.0%}"
-    none = f"every share loses more than {BESIDE} AUC on some set"
+    none = f"every share loses more than {BESIDE} AUC on some set in the mean over seeds, which few make sure"
     return (
         f"In place of drawn eyes, mean AUC over the sets changes by: {'; '.join(clauses)}. Of all shares tried {adds}; "
         f"{most if share else none}."

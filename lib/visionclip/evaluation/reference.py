@@ -49,6 +49,13 @@ class Worth:
     intercept: float
 
     @property
+    def right(self) -> float:
+        """The share (0 to 1) of photographs at or above the cut that have the condition: its positive predictive value
+        where as many have it as in these."""
+        found, flagged = self.sensitivity * self.positive, (1 - SPECIFICITY) * (self.n - self.positive)
+        return found / (found + flagged) if found + flagged else 0.0
+
+    @property
     def above_chance(self) -> bool:
         """Whether the model tells photographs with the condition from those without it."""
         return self.auc.low is not None and self.auc.low > CHANCE

@@ -421,6 +421,7 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
     """
     of_all, of_few, of_model = (attacks.rows[name] for name in (whole, few, model))
     source = PHANTOMS if halves.name == PHANTOMS else f"photographs of {halves.name}"
+    source += f" of {halves.members.pixels.shape[1]} pixels"
 
     def found(row: Mapping) -> str:
         auc: Interval = row["auc"]
@@ -454,13 +455,24 @@ def of_unseen(rows: Mapping[str, Mapping]) -> str:
     return f"Of what saw phantoms alone, {' and '.join(clauses)}."
 
 
-def beside(near: Mapping[str, Mapping], marks: Mapping[str, Interval], share: float, controls: int) -> str:
+def beside(
+    near: Mapping[str, Mapping],
+    by_heart: Mapping[str, Mapping],
+    marks: Mapping[str, Interval],
+    share: float,
+    controls: int,
+) -> str:
     """What the images of a generator give away beside its losses, in a sentence: whether they are nearer to members
-    than chance has it, by each kind of distance (a generator's rows of ``neighbours``), and how many repeat a mark
-    that a ``share`` of the members bore (``found_marks``, by so many ``controls``)."""
+    than chance has it, by each kind of distance (a generator's rows of ``neighbours``) by which those of a generator
+    that learnt a few ``by_heart`` are, and how many repeat a mark that a ``share`` of the members bore
+    (``found_marks``, by so many ``controls``)."""
 
     def nearer(kind: str, row: Mapping) -> str:
-        found: Neighbours = row["near"]
+        found, control = row["near"], by_heart[kind]["near"]
+        if control.p >= SIGNIFICANT:
+            return (
+                f"by {kind} can't be told, as copies of a few learnt by heart are not nearer either (p {control.p:.3f})"
+            )
         sure = "are nearer to members than chance has it" if found.p < SIGNIFICANT else "are not shown to be nearer"
         return f"by {kind} {sure} (ratio {found.ratio.value:.3f}, p {found.p:.3f})"
 

@@ -337,6 +337,12 @@ class Corrupted:
         return pandas.DataFrame(values).pivot(index="corruption", columns="strength", values="change")
 
 
+def readable(corrupted: Sequence[Corrupted]) -> list[Corrupted]:
+    """Those that lose anything when they are spoilt: drawn eyes, and sets whose AUC is surely above chance as they are.
+    What is read by chance can as well rise as fall."""
+    return [one for one in corrupted if one.name == scoring.PHANTOMS or (one.clean.low or 0.0) > 0.5]
+
+
 def sample(dataset: Dataset, count: int, seed: int) -> Dataset:
     """``count`` images of ``fully_labelled``, by turns of each class of each task; the tasks that are left can be
     scored."""
@@ -440,7 +446,7 @@ def refusals(drawn: Drawn, datasets: Sequence[Dataset], count: int, seed: int) -
     of_kind = {name: refusal.refused(pixels) for name, pixels in progress(made.items(), "refuse")}
     rows = [_refused("no retina, all kinds", False, np.concatenate(list(of_kind.values())))]
     rows += [_refused(name, False, refused) for name, refused in of_kind.items()]
-    rows.append(_refused("phantoms", True, refusal.refused(drawn.eyes.pixels[readable])))
+    rows.append(_refused("readable phantoms", True, refusal.refused(drawn.eyes.pixels[readable])))
     for one in datasets:
         rows.append(_refused(f"{one.name} ({one.split})", True, refusal.refused(one.images.pixels), one.images.members))
     return rows
@@ -459,8 +465,8 @@ def verdict(factors: Sequence[Mapping], corrupted: Sequence[Corrupted], refused:
     return (
         f"Of drawn eyes of {size} pixels it reads worst {worst['condition']} with {worst['factor'].replace('_', ' ')} "
         f"{worst['bin']} (AUC {worst['auc']}, {worst['images']} eyes); {_spoilt(corrupted)}; {refused[0]['refused']} "
-        f"of {refused[0]['images']} pictures of no retina are refused, and at most {kept['refused']} of a set of eyes "
-        f"({kept['pictures']})."
+        f"of {refused[0]['images']} drawn pictures of no retina, of kinds by which the rule was chosen, are refused, "
+        f"and at most {kept['refused']} of a set of eyes ({kept['pictures']})."
     )
 
 

@@ -21,7 +21,7 @@ from visionclip.data.folders import PICTURES
 from visionclip.evaluation import evidence, pointing, refusal
 from visionclip.evaluation import reference as references
 from visionclip.evaluation.encoding import encode_images
-from visionclip.evaluation.reference import CHANCE, Reference, Worth
+from visionclip.evaluation.reference import CHANCE, SPECIFICITY, Reference, Worth
 from visionclip.models import visionclip
 from visionclip.models.visionclip import VisionCLIP
 
@@ -61,7 +61,8 @@ class Predicted:
         if self.worth is None:
             return "not measured on photographs"
         figure = f"AUC {self.worth.auc:.2f} on {self.worth.n} photographs, {self.worth.positive} with it"
-        found = f"finds {self.worth.sensitivity:.0%} of these, with one false alarm in ten"
+        others = f"flags {1 - SPECIFICITY:.0%} of the others, so that {self.worth.right:.0%} of flags are right"
+        found = f"finds {self.worth.sensitivity:.0%} of these and {others}"
         weak = f"too weak to be stated (lower limit of AUC not above {CHANCE}): {figure}"
         return f"{figure}; {found}" if self.worth.above_chance else weak
 
