@@ -200,7 +200,9 @@ def test_the_verdict_is_what_the_interval_says(halves, away, words):
     attacks.add("generator", halves.member, scores + away * halves.member, halves.both.members)
     attacks.add("few", halves.few(4).member, 9.0 * halves.few(4).member, halves.few(4).both.members)
     sentence = privacy.verdict(halves, attacks, "generator", "few", "few")
-    assert sentence.startswith(f"By losses a generator of 12 photographs of clinic {words} it learnt from (AUC")
+    assert sentence.startswith(
+        f"By losses a generator of 12 photographs of clinic at 32 pixels {words} it learnt from (AUC"
+    )
     assert str(attacks.rows["generator"]["auc"]) in sentence
     assert "of 4 learnt by heart 1.000" in sentence
     assert attacks.table()["attack"].tolist() == list(attacks.curves) == ["generator", "few"]
@@ -216,7 +218,9 @@ def test_a_few_who_are_surely_found_are_given_away_though_all_others_are_hidden(
         attacks.add(name, halves.member, scores + more * remembered, halves.both.members)
     assert attacks.rows["generator"]["auc"].low < 0.5
     said = privacy.verdict(halves, attacks, "generator", "chance", "chance")
-    assert said.startswith("By losses a generator of 200 photographs of clinic gives away whom it learnt from")
+    assert said.startswith(
+        "By losses a generator of 200 photographs of clinic at 16 pixels gives away whom it learnt from"
+    )
     assert "is not shown to give away" in privacy.verdict(halves, attacks, "chance", "chance", "chance")
 
 

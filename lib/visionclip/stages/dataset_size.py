@@ -13,7 +13,7 @@ from visionclip.data import folders, listing, pairs
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import Dataset
 from visionclip.evaluation import metrics, scaling, scoring, zero_shot
-from visionclip.evaluation.intervals import Interval
+from visionclip.evaluation.intervals import Interval, over_seeds
 from visionclip.evaluation.scoring import PHANTOMS
 from visionclip.stages import pretrain
 from visionclip.stages.sweep import Point, Sweep
@@ -125,8 +125,9 @@ def curve(table: pandas.DataFrame) -> pandas.DataFrame:
 def returns(table: pandas.DataFrame, seed: int) -> dict[str, dict | None]:
     """For each dataset the ``law``, the AUC that ``last`` doubling before the largest size and the ``next`` one add by
     it, with intervals over seeds, and where a doubling begins to add less than ``WORTH`` (``from``, None where it does
-    not up to the largest size); and what the best size has ``reached``. Nothing is said of more than twice the largest.
-    None below ``scaling.SIZES`` sizes."""
+    not up to the largest size); and what the best size has ``reached``, and by how much the largest is above the
+    ``previous`` one, ``measured`` seed by seed. Nothing is said of more than twice the largest. None below
+    ``scaling.SIZES`` sizes."""
     return {dataset: _returns(aucs, dataset, seed) for dataset, aucs in by_size(table).items()}
 
 
@@ -145,7 +146,8 @@ def _returns(aucs: Mapping[int, list[float]], dataset: str, seed: int) -> dict |
     floor = Interval.within(law.floor, np.array([one.floor for one in drawn]))
     reached = max(scaling.over_sizes(aucs).values(), key=lambda one: one.value or 0.0)
     found = {"law": asdict(law), "floor": asdict(floor), "largest": largest, "reached": asdict(reached)}
-    found["resamples"] = len(drawn)
+    found |= {"resamples": len(drawn), "previous": sorted(aucs)[-2]}
+    found["measured"] = asdict(over_seeds(np.subtract(aucs[largest], aucs[sorted(aucs)[-2]])))
     return {**found, **gains, "from": _first(slow)}
 
 
@@ -153,9 +155,10 @@ def _first(sizes: np.ndarray) -> float | None:
     return float(sizes[0]) if len(sizes) else None
 
 
-def verdict(found: Mapping | None, dataset: str = PHANTOMS) -> str:
-    """Whether returns diminish on ``dataset``, in a sentence: what the last doubling within the sizes run adds. Of
-    models below ``scoring.LEARNT`` nothing is said."""
+def verdict(found: Mapping | None, dataset: str = PHANTOMS, plateau: float = 1.0) -> str:
+    """Whether returns diminish on ``dataset``, in a sentence: what the last doubling within the sizes run adds by the
+    law, which can't fall, beside what was measured. Of models below ``scoring.LEARNT`` nothing is said; ``plateau`` is
+    the share of trainings on the largest size that had reached theirs."""
     if found is None:
         return f"On {dataset}, fewer than {scaling.SIZES} sizes were run: no law is fitted."
     gain, largest, reached = Interval.of(found["last"]), found["largest"], Interval.of(found["reached"])
@@ -164,7 +167,11 @@ def verdict(found: Mapping | None, dataset: str = PHANTOMS) -> str:
             f"On {dataset} no size learns enough in these trainings to say how many images are enough: the best has "
             f"mean AUC {reached} (chance 0.5)."
         )
-    measured = f"On {dataset}, the last doubling, to {largest} images, adds {gain:+.3f} AUC by the law"
+    short = "" if plateau > 0.5 else ", most trainings short of their plateau"
+    measured = (
+        f"On {dataset}, the last doubling, to {largest} images, adds {gain:+.3f} AUC by the law, which can't fall "
+        f"(measured from {found['previous']} images: {Interval.of(found['measured']):+.3f}{short})"
+    )
     if gain.low is None or gain.high is None:
         alone = "one seed a size was run, so that nothing is said of chance"
         return f"{measured}; {'every resample of the seeds says the same' if found['resamples'] else alone}."

@@ -421,7 +421,7 @@ def verdict(halves: Halves, attacks: Attacks, whole: str, few: str, model: str) 
     """
     of_all, of_few, of_model = (attacks.rows[name] for name in (whole, few, model))
     source = PHANTOMS if halves.name == PHANTOMS else f"photographs of {halves.name}"
-    source += f" of {halves.members.pixels.shape[1]} pixels"
+    source += f" at {halves.members.pixels.shape[1]} pixels"
 
     def found(row: Mapping) -> str:
         auc: Interval = row["auc"]
