@@ -53,11 +53,14 @@ def test_a_set_in_which_nobody_has_a_condition_says_nothing_of_it():
     np.testing.assert_array_equal(kept[:, [1, 3]], known[:, [1, 3]])
 
 
+ONE = np.full(2000, "clinic")  # the set of every photograph
+
+
 def test_a_separable_condition_is_worth_more_than_noise():
     rng, having = np.random.default_rng(0), np.arange(200) % 4 == 0
     groups = np.arange(200).astype(str)
-    good = reference._worth(having * 3.0 + rng.normal(0, 1, 200), having, groups)
-    noise = reference._worth(rng.normal(0, 1, 200), having, groups)
+    good = reference._worth(having * 3.0 + rng.normal(0, 1, 200), having, groups, ONE[:200])
+    noise = reference._worth(rng.normal(0, 1, 200), having, groups, ONE[:200])
     assert good.above_chance
     assert not noise.above_chance
     assert (good.n, good.positive) == (200, 50)
@@ -71,20 +74,20 @@ def test_what_is_ranked_the_wrong_way_round_has_the_share_that_has_it():
     having = np.arange(400) % 10 == 0
     for level in (4.0, -4.0):
         logits = level - having * 1.0 + np.random.default_rng(0).normal(0, 1, 400)
-        worth = reference._worth(logits, having, np.arange(400).astype(str))
+        worth = reference._worth(logits, having, np.arange(400).astype(str), ONE[:400])
         assert worth.probability(np.array([-9.0, level, 9.0])) == pytest.approx([0.1] * 3)
 
 
 def test_one_in_ten_without_the_condition_reaches_the_cut():
     having = np.arange(2000) % 2 == 0
-    worth = reference._worth(np.random.default_rng(0).normal(0, 1, 2000), having, np.arange(2000).astype(str))
+    worth = reference._worth(np.random.default_rng(0).normal(0, 1, 2000), having, np.arange(2000).astype(str), ONE)
     assert worth.cut == pytest.approx(1.28, abs=0.15)
     assert worth.sensitivity == pytest.approx(0.1, abs=0.04)
 
 
 def test_of_few_photographs_nothing_is_said():
     having = np.arange(100) < reference.LEAST - 1
-    assert reference._worth(np.zeros(100), having, np.arange(100).astype(str)) is None
+    assert reference._worth(np.zeros(100), having, np.arange(100).astype(str), ONE[:100]) is None
 
 
 def test_a_reference_is_read_as_it_was_written(made, network, tmp_path):
@@ -107,6 +110,17 @@ def test_one_in_ten_healthy_photographs_reaches_the_cut_of_a_lesion(made, networ
     assert made.findings.keys() == {name for name, finding in conditions.FINDINGS.items() if finding.lesion}
     for name, cut in made.findings.items():
         assert (seen[name] > cut).mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_the_worst_set_stands_beside_all_of_them_together():
+    rng, having = np.random.default_rng(0), np.arange(400) % 2 == 1
+    sets = np.repeat(["easy", "hard"], 200)
+    logits = np.where(sets == "easy", 4.0, 1.0) * having + rng.normal(0, 1, 400)
+    worth = reference._worth(logits, having, np.arange(400).astype(str), sets)
+    name, auc = worth.lowest
+    assert name == "hard"
+    assert auc.value < worth.auc.value < worth.by_set["easy"].value
+    assert reference._worth(logits, having, np.arange(400).astype(str), ONE[:400]).lowest is None
 
 
 def test_without_photographs_there_are_rules_and_no_worth(held_out, untrained):

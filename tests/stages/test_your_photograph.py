@@ -76,6 +76,9 @@ def test_what_is_seen_is_said_in_both_languages_with_its_worth(examined):
         "AUC 0.90 [0.85, 0.95] on 400 photographs, 40 with it; finds 50% of these and "
         "flags 10% of the others, so that 36% of flags are right"
     )
+    several = {"idrid": GOOD, "odir_dev": POOR}
+    apart = replace(by_name["dr_grade>=1"], worth=replace(worth(GOOD, 1.0), by_set=several))
+    assert f"40 with it, on odir_dev alone {POOR:.2f}; finds" in apart.believed
     assert by_name["gc>=1"].believed.startswith("too weak to be stated (lower limit of AUC not above 0.6)")
     assert not by_name["gc>=1"].seen
     assert by_name["em>=1"].probability is None

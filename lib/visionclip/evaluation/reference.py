@@ -38,7 +38,8 @@ THUMBNAIL, COLUMNS = 72, 20  # pixels of a drawn eye on the sheet, and how many 
 class Worth:
     """Of one condition on ``n`` photographs, ``positive`` of them with it: ``auc``; the logit ``cut`` that
     ``SPECIFICITY`` of those without it stay below and the share of those with it that reach it (``sensitivity``, 0 to
-    1); ``slope`` and ``intercept`` that make a logit the log-odds of the condition."""
+    1); ``slope`` and ``intercept`` that make a logit the log-odds of the condition. ``by_set`` has the AUC of each set
+    alone: of several together it says too how well cameras are told apart that have more and fewer with it."""
 
     auc: Interval
     n: int
@@ -47,6 +48,13 @@ class Worth:
     sensitivity: float
     slope: float
     intercept: float
+    by_set: dict[str, Interval] = field(default_factory=dict)
+
+    @property
+    def lowest(self) -> tuple[str, Interval] | None:
+        """Of several sets the one with the lowest AUC; None of one alone."""
+        least = min(self.by_set, key=lambda name: self.by_set[name].value or 0.0, default="")
+        return (least, self.by_set[least]) if len(self.by_set) > 1 else None
 
     @property
     def right(self) -> float:
@@ -118,7 +126,8 @@ def make(
         targets = np.concatenate(truth)[:, statements.CONDITIONS.index(name)]
         known = ~np.isnan(targets)
         logits = np.concatenate([of_set[name] for of_set in predicted])[known]
-        own = _worth(logits, targets[known] == 1, np.array(groups)[known])
+        sets = np.repeat([one.name for one in datasets], [len(one) for one in datasets])[known]
+        own = _worth(logits, targets[known] == 1, np.array(groups)[known], sets)
         worth |= {name: own} if own else {}
     few = held_out.take(range(min(shown, len(held_out))))
     embeds = encode_images(network, few.pixels).numpy()
@@ -150,7 +159,7 @@ def labels(dataset: Dataset) -> list[dict[str, int]]:
     return [eye | {kind: eye["pm"] for kind in statements.ALIKE["pm"]} if "pm" in eye else eye for eye in known]
 
 
-def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray) -> Worth | None:
+def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray, sets: np.ndarray) -> Worth | None:
     if min(having.sum(), (~having).sum()) < LEAST:
         return None
     cut = float(np.quantile(logits[~having], SPECIFICITY))
@@ -159,7 +168,10 @@ def _worth(logits: np.ndarray, having: np.ndarray, groups: np.ndarray) -> Worth 
     if slope <= 0:  # a higher logit is never a lower probability: all have what the photographs have
         slope, intercept = 0.0, float(special.logit(having.mean()))
     auc = mean_auc(having[None], logits[None], groups)
-    return Worth(auc, len(logits), int(having.sum()), cut, float((logits[having] >= cut).mean()), slope, intercept)
+    own = {str(name): np.flatnonzero(sets == name) for name in np.unique(sets)}
+    by_set = {name: mean_auc(having[None, rows], logits[None, rows], groups[rows]) for name, rows in own.items()}
+    sensitivity = float((logits[having] >= cut).mean())
+    return Worth(auc, len(logits), int(having.sum()), cut, sensitivity, slope, intercept, by_set)
 
 
 def save(reference: Reference, folder: Path) -> None:
@@ -203,7 +215,7 @@ def load(folder: str | Path, network: VisionCLIP) -> Reference | None:
     if not found["rules"].keys() <= set(statements.CONDITIONS):
         raise ValueError(f"{runs.relative(place)}: of other conditions than there are now; {remedy}")
     rules = {name: evidence.Rule(**_tuples(rule)) for name, rule in found["rules"].items()}
-    worth = {name: Worth(**{**own, "auc": Interval(**own["auc"])}) for name, own in found["worth"].items()}
+    worth = {name: _read(own) for name, own in found["worth"].items()}
     sheet = images.read(place / SHEET)
     cells = sheet.reshape(-1, THUMBNAIL, COLUMNS, THUMBNAIL, 3).swapaxes(1, 2).reshape(-1, THUMBNAIL, THUMBNAIL, 3)
     eyes = [conditions.check(eye, f"{runs.relative(place / CARD)}: eyes") for eye in found["eyes"]]
@@ -211,6 +223,11 @@ def load(folder: str | Path, network: VisionCLIP) -> Reference | None:
     made_for = found["weights"], found["languages"], found["prompt_count"]
     drawn = embeds, eyes, cells[: len(eyes)]
     return Reference(*made_for, rules, worth, found["sets"], *drawn, found.get("findings", {}))
+
+
+def _read(worth: Mapping) -> Worth:
+    by_set = {name: Interval(**auc) for name, auc in worth.get("by_set", {}).items()}
+    return Worth(**{**worth, "auc": Interval(**worth["auc"]), "by_set": by_set})
 
 
 def _tuples(rule: Mapping) -> dict:

@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from visionclip import runs
+from visionclip.report import html
 from visionclip.stages import your_photograph
 from visionclip.stages.your_photograph import Examined
 
@@ -19,6 +20,7 @@ CSV = "predictions.csv"
 def page(eye: Examined, sets: list[str]) -> str:
     """The page of a photograph, its pictures within; ``sets`` are the photographs that say what it is worth."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True)
+    environment.filters["in_words"] = html.in_words
     pictures = {} if eye.refused else {"picture": _inline(eye.picture), "overlay": _inline(eye.overlay)}
     near = [(_inline(image), words, alike) for image, words, alike in eye.nearest]
     return environment.get_template("eye.html.j2").render(eye=eye, sets=sets, near=near, **pictures)

@@ -61,6 +61,8 @@ class Predicted:
         if self.worth is None:
             return "not measured on photographs"
         figure = f"AUC {self.worth.auc:.2f} on {self.worth.n} photographs, {self.worth.positive} with it"
+        if self.worth.lowest:
+            figure += ", on {} alone {:.2f}".format(*self.worth.lowest)
         others = f"flags {1 - SPECIFICITY:.0%} of the others, so that {self.worth.right:.0%} of flags are right"
         found = f"finds {self.worth.sensitivity:.0%} of these and {others}"
         weak = f"too weak to be stated (lower limit of AUC not above {CHANCE}): {figure}"
