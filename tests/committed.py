@@ -11,6 +11,11 @@ def numbers(name: str) -> dict:
     return _all(FOLDERS[name])[name]
 
 
+def seeds(folder: str) -> list[dict]:
+    """What the reports hold of a run's further seeds: rows of ``over_seeds``."""
+    return _all(folder)["seeds"]
+
+
 def _all(folder: str) -> dict:
     place = runs.ROOT / "reports" / folder / "numbers.json"
     return runs.read_json(place) if place.is_file() else {}

@@ -2,6 +2,8 @@
 
 import re
 
+from bs4 import BeautifulSoup
+
 import committed
 from visionclip import runs, study
 from visionclip.data.folders import DEVELOPMENT
@@ -47,12 +49,17 @@ def test_the_scores_are_those_of_the_run():
     at_thresholds = {(one["dataset"], one["split"], one["task"]): one for one in of_04["at_thresholds"]}
     results = [one for one in of_04["results"] if one["dataset"] != PHANTOMS and one["split"] != DEVELOPMENT]
     assert len(quoted) == len(results)
+    repeated = [row for row in committed.seeds(committed.CPU) if row["measure"] == "AUC"]
+    assert {row["seeds"] for row in repeated} == {3}, "as README says"
+    means = {row["of"]: row["mean"] for row in repeated}
     for one in results:
         aca = f"{Interval.of(one['aca'])} ({one['chance_aca']:.3f})"
         accuracy = f"{one['accuracy']['value']:.3f} ({one['majority_accuracy']:.3f})"
         asked = at_thresholds.get((one["dataset"], one["split"], one["task"]), {})
         rates = [str(Interval.of(asked.get(rate))) for rate in ("sensitivity", "specificity")]
-        assert quoted[task(one)] == [str(one["n"]), str(Interval.of(one["auc"])), aca, accuracy, *rates]
+        over_seeds = means[f"{one['dataset']} {one['task']} ({one['split']})"]
+        auc = [str(Interval.of(mean)) for mean in (one["auc"], over_seeds)]
+        assert quoted[task(one)] == [str(one["n"]), *auc, aca, accuracy, *rates]
 
 
 def test_what_prose_says_of_scores_is_of_the_runs():
@@ -126,3 +133,11 @@ def test_its_picture_is_there_and_is_described():
     for said, place in pictures:
         assert len(said) > 30
         assert (runs.ROOT / place).stat().st_size < 2**19
+
+
+def test_the_index_quotes_other_folders_as_they_are():
+    page = BeautifulSoup((runs.ROOT / f"reports/{committed.CPU}/index.html").read_text("utf-8"), "html.parser")
+    quoted = " ".join(page.text.split())
+    for name, folder in committed.FOLDERS.items():
+        if folder == committed.OVERNIGHT:
+            assert committed.numbers(name)["answer"] in quoted, name

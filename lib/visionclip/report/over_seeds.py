@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visionclip import runs
-from visionclip.evaluation.intervals import over_seeds
+from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 
 STAGES = ("03-pretrain", "04-zero-shot", "07-explanation")
+LOSS = "loss above its floor"  # the one measure here that has no upper limit
 OWN = ("seed", "out", "checkpoint")  # parameters in which a copy differs
 
 
@@ -27,10 +28,14 @@ def rows(run: Path) -> list[dict]:
     ]
     shared = [key for key in found[0] if all(key in own for own in found)]
     return [
-        {"of": of, "measure": measure, "mean": over_seeds([own[of, measure] for own in found]), "seeds": len(found)}
+        {"of": of, "measure": measure, "mean": _mean(measure, [own[of, measure] for own in found]), "seeds": len(found)}
         | {"values": [own[of, measure] for own in found]}
         for of, measure in shared
     ]
+
+
+def _mean(measure: str, values: list[float]) -> Interval:
+    return over_seeds(values) if measure == LOSS else score_over_seeds(values)
 
 
 def _made_by(folder: Path) -> list:
@@ -48,7 +53,7 @@ def _made_by(folder: Path) -> list:
 def _scores(trained: dict, scored: dict, explained: dict) -> Iterator[tuple[tuple[str, str], float]]:
     """What a score is of, its measure, and the score, as the three stages wrote them."""
     yield ("held-out phantoms, image to text", "R@1"), trained["retrieval"]["image to text"]["R@1"]["value"]
-    yield ("held-out phantoms, captions", "loss above its floor"), trained["loss_above_floor"]
+    yield ("held-out phantoms, captions", LOSS), trained["loss_above_floor"]
     for row in scored["results"]:
         of = f"{row['dataset']} {row['task']} ({row['split']})"
         for key, measure in (("auc", "AUC"), ("aca", "ACA")):
