@@ -73,3 +73,18 @@ def test_cited_figures_say_n_protocol_source_and_where_they_were_read():
 def test_every_word_of_the_glossary_has_a_meaning():
     assert {"ACA", "AUC", "QWK", "KID", "CFG", "EMA", "NFE", "zero-shot", "phantom"} <= set(overview.glossary())
     assert all(meaning and not meaning.endswith(".") for meaning in overview.glossary().values())
+
+
+def test_the_conclusion_has_the_ends_over_seeds_of_what_is_reported():
+    row = {"dataset": "clinic", "task": "amd", "split": "test", "n": 20, "auc": {"value": 0.8, "low": 0.7, "high": 0.9}}
+    names = ("clinic amd (test)", "other gc (val)", "held-out phantoms gc (held out)", "more gc (development)")
+    repeated = [
+        {"of": of, "measure": measure, "seeds": 3, "mean": {"value": mean, "low": mean - 0.1, "high": mean + 0.1}}
+        for mean, of in zip((0.75, 0.625, 0.5, 0.875), names, strict=True)
+        for measure in ("ACA", "AUC")
+    ]
+    ends = "0.625 [0.525, 0.725] (other gc (val)) to 0.750 [0.650, 0.850] (clinic amd (test))"
+    said = overview.conclusion({"results": [row]}, repeated)
+    assert f"The mean of 3 trainings that differ in their seed: {ends}, intervals over them." in said
+    assert "trainings" not in overview.conclusion({"results": [row]})
+    assert overview.conclusion({}, repeated) == ""

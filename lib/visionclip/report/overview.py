@@ -100,12 +100,30 @@ def _address(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def conclusion(scored: Mapping) -> str:
-    """What the numbers of 04 say of real eyes, good and bad; empty without any."""
+def conclusion(scored: Mapping, repeated: Sequence[Mapping] = ()) -> str:
+    """What the numbers of 04 say of real eyes, good and bad, and ``over_seeds.rows`` beside it; empty without any."""
     if not scored.get("results"):
         return ""
     failures = conclusions.failures(scored.get("at_thresholds", []), scored.get("grades", []))
-    return f"{conclusions.zero_shot(scored['results'])} {failures}".strip()
+    parts = conclusions.zero_shot(scored["results"]), _over_seeds(repeated), failures
+    return " ".join(part for part in parts if part)
+
+
+def _over_seeds(repeated: Sequence[Mapping]) -> str:
+    """The lowest and the highest mean AUC over seeds, of photographs that took no part in choices."""
+    aucs = {
+        row["of"]: Interval.of(row["mean"])
+        for row in repeated
+        if row["measure"] == "AUC" and not row["of"].startswith(conclusions.DRAWN)
+        if not row["of"].endswith(f"({conclusions.DEVELOPMENT})")
+    }
+    ends = dict.fromkeys(choose(aucs, key=lambda name: aucs[name].value or 0.0) for choose in (min, max) if aucs)
+    means = " to ".join(f"{aucs[name]} ({name})" for name in ends)
+    return (
+        f"The mean of {repeated[0]['seeds']} trainings that differ in their seed: {means}, intervals over them."
+        if ends
+        else ""
+    )
 
 
 def elsewhere(reports: Path, file: str) -> dict[str, str]:

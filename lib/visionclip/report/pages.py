@@ -118,7 +118,7 @@ def build(
         preset=preset,
         stages=stages,
         elsewhere={page.name: overview.elsewhere(reports, page.file) for page in stages if page.status == "not run"},
-        answer=overview.conclusion(scored.numbers if scored else {}),
+        answer=overview.conclusion(scored.numbers if scored else {}, repeated),
         cards=filled,
         failed=[page for page in (*stages, *failed_points) if page.status == "failed"],
         total=computing_time(_times(run)),
