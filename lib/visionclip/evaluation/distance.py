@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import pandas
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 
 from visionclip import streams
-from visionclip.data import duplicates, field_of_view
+from visionclip.data import field_of_view
 from visionclip.data.labelled import LabelledImages
 from visionclip.data.tasks import ClassOf, Dataset, Task
-from visionclip.evaluation import metrics, probe, tables
+from visionclip.evaluation import label_efficiency, metrics, probe, tables
 from visionclip.evaluation.controls import colour_statistics
 from visionclip.evaluation.encoding import encode_images
 from visionclip.evaluation.intervals import Interval
@@ -46,24 +44,15 @@ def two_of_a_kind(
 ) -> tuple[LabelledImages, LabelledImages]:
     """Two sets of which no image is in both, for distances between sets of one kind: what the generator learnt from and
     phantoms held out; of ``photographs``, all of which it learnt from, two halves by lot, in which no patient and no
-    near-duplicate (``duplicates.pairs``) is in both."""
+    near-duplicate is in both."""
     if not photographs:
         return originals, held_out
-    groups = _one_of_each(originals)
+    groups = label_efficiency.groups(originals)
     halves: tuple[list[int], list[int]] = ([], [])
     for group in streams.rng(seed, "halves of the photographs").permutation(np.unique(groups)):
         min(halves, key=len).extend(np.flatnonzero(groups == group).tolist())
     one, other = map(originals.take, halves)
     return one, other
-
-
-def _one_of_each(known: LabelledImages) -> np.ndarray:
-    """Int N: the same number where images are of one patient or near-duplicates."""
-    _, patients = np.unique(known.members, return_inverse=True)
-    pairs = duplicates.pairs(known.pixels)
-    rows, columns = np.array(pairs, int).reshape(-1, 2).T
-    joined = coo_matrix((np.ones(len(pairs)), (patients[rows], patients[columns])), shape=[patients.max() + 1] * 2)
-    return connected_components(joined, directed=False)[1][patients]
 
 
 def statistics(pixels: np.ndarray) -> pandas.DataFrame:
