@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
+from packaging.specifiers import SpecifierSet
 
 from visionclip import runs
 
@@ -48,6 +49,13 @@ def test_the_lock_is_sorted_and_free_of_what_breaks_the_study():
     names = [name for name in names if not name.startswith("#")]
     assert names == sorted(names)
     assert not {"torchvision", "timm", "open-clip-torch", "visionclip"} & set(names)
+
+
+def test_every_locked_package_takes_the_oldest_python_that_the_project_takes():
+    oldest = f"{next(iter(SpecifierSet(PROJECT['requires-python']))).version}.0"
+    needed = {one.name: one.metadata["Requires-Python"] for one in distributions() if normal(one.name) in LOCK}
+    refused = {name: spec for name, spec in needed.items() if spec and oldest not in SpecifierSet(spec)}
+    assert not refused, f"python {oldest} is not enough; lock an earlier version"
 
 
 def test_no_description_of_the_environment_names_a_place_of_one_machine():
