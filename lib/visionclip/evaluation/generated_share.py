@@ -12,7 +12,7 @@ import pandas
 
 from visionclip.evaluation.intervals import Interval, over_seeds, score_over_seeds
 
-if TYPE_CHECKING:  # it imports torch, and reports name what is worth what without
+if TYPE_CHECKING:  # it imports torch, which reports do without
     from visionclip.evaluation.choices import Scores
 
 BESIDE, ALONE = 0.02, 0.05  # AUC that a share beside drawn eyes may lose on any set, and that generated eyes alone may

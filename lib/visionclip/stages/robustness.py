@@ -441,12 +441,12 @@ def gaps(rows: Sequence[Mapping]) -> list[dict]:
 def refusals(drawn: Drawn, datasets: Sequence[Dataset], count: int, seed: int) -> list[dict]:
     """The share refused by ``refusal``: of ``count`` pictures of no retina of each kind and of all of them, of phantoms
     that can be read, and of the photographs of each set; rows of ``pictures``, ``retina``, ``images``, ``refused``."""
-    readable = np.flatnonzero(drawn.factors[READABLE] == "yes")
-    made = foreign.draw(drawn.eyes.pixels[readable], count, seed)
+    clear = np.flatnonzero(drawn.factors[READABLE] == "yes")
+    made = foreign.draw(drawn.eyes.pixels[clear], count, seed)
     of_kind = {name: refusal.refused(pixels) for name, pixels in progress(made.items(), "refuse")}
     rows = [_refused("no retina, all kinds", False, np.concatenate(list(of_kind.values())))]
     rows += [_refused(name, False, refused) for name, refused in of_kind.items()]
-    rows.append(_refused("readable phantoms", True, refusal.refused(drawn.eyes.pixels[readable])))
+    rows.append(_refused("readable phantoms", True, refusal.refused(drawn.eyes.pixels[clear])))
     for one in datasets:
         rows.append(_refused(f"{one.name} ({one.split})", True, refusal.refused(one.images.pixels), one.images.members))
     return rows
